@@ -1,0 +1,15 @@
+"""Persistent homology of images and the distances of its diagrams: NumPy and SciPy alone."""
+
+from nnunet_topo.topology.betti import betti_numbers, euler_characteristic
+from nnunet_topo.topology.matching import persistence_distance, wasserstein_distance
+from nnunet_topo.topology.persistence import Connectivity, PersistencePairs, persistence_pairs
+
+__all__ = [
+    "Connectivity",
+    "PersistencePairs",
+    "betti_numbers",
+    "euler_characteristic",
+    "persistence_distance",
+    "persistence_pairs",
+    "wasserstein_distance",
+]
