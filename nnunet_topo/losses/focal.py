@@ -1,0 +1,66 @@
+"""Focal loss.
+
+Lin, Goyal, Girshick, He, Dollár: Focal Loss for Dense Object Detection. ICCV 2017.
+Used as in Demir, Massaad, Kiziltan: Topology-Aware Focal Loss for 3D Image Segmentation. CVPR
+Workshops 2023, section 4.3.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class FocalLoss(nn.Module):
+    """Returns the mean of -alpha (1 - p_t)^gamma log(p_t), p_t the probability of the truth.
+
+    A base loss, so it takes logits. With a target of one channel and logits of several the classes
+    exclude one another (softmax); with as many target channels as logits each channel is a binary
+    problem of its own (sigmoid), as for nnU-Net's regions.
+
+    Args:
+        alpha: factor of the whole loss, at least 0.
+        gamma: how strongly well classified voxels are discounted, at least 0; 0 gives the
+            cross-entropy.
+
+    Raises:
+        ValueError: alpha or gamma negative; shapes of a call that do not fit.
+    """
+
+    def __init__(self, alpha: float = 1.0, gamma: float = 2.0) -> None:
+        super().__init__()
+        if not (alpha >= 0 and gamma >= 0):
+            raise ValueError(f"alpha and gamma must be at least 0, got {alpha} and {gamma}")
+        self.alpha, self.gamma = alpha, gamma
+
+    def forward(
+        self,
+        logits: Float[Tensor, "batch channel *space"],
+        target: Shaped[Tensor, "batch target_channel *space"],
+        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Returns the loss; gradients pass to the logits.
+
+        Args:
+            logits: any finite values; half precision is raised to float32.
+            target: class numbers in one channel, or 0 / 1 in as many channels as logits.
+            mask: False where voxels are ignored; with none left the loss is 0.
+        """
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        if target.shape[1] == logits.shape[1]:
+            # log p_t = log sigmoid(+-logit)
+            truth = functional.logsigmoid(torch.where(target > 0.5, logits, -logits))
+        elif target.shape[1] == 1:
+            classes = target.long() if mask is None else target.long().masked_fill(~mask, 0)
+            truth = functional.log_softmax(logits, dim=1).gather(1, classes)
+        else:
+            raise ValueError(
+                f"target must have 1 or {logits.shape[1]} channels, got shape {tuple(target.shape)}"
+            )
+        # expm1 is exact where p_t is close to 1; at 0 a gamma below 1 would have no derivative.
+        miss = (-torch.expm1(truth)).clamp(min=torch.finfo(truth.dtype).tiny)
+        loss = -self.alpha * miss**self.gamma * truth
+        if mask is None:
+            return loss.mean()
+        mask = mask.expand_as(loss)
+        return torch.where(mask, loss, 0).sum() / mask.sum().clamp(min=1)
