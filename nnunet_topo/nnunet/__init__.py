@@ -1,0 +1,1 @@
+"""The seam with nnU-Net: trainers, settings in their names, checkpoints, logging."""

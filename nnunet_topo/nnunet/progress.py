@@ -1,0 +1,34 @@
+"""The picture of a training's topology term, beside nnU-Net's progress.png."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Key in nnU-Net's logger -> label of its axis.
+LOGGED = {
+    "topology_term": "topology term",
+    "topology_distance": "optimal Wasserstein distance",
+    "topology_weight": "weight in force",
+    "topology_ms": "ms per iteration",
+}
+
+
+def plot_topology(values: Mapping[str, Sequence[float]], file: Path) -> None:
+    """Draws each logged figure over the epochs; epochs without a value stay blank.
+
+    Args:
+        values: one number per epoch for each key of `LOGGED`, NaN where there is none.
+        file: where the PNG goes; replaced if it exists.
+    """
+    figure = Figure(figsize=(8, 10), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(LOGGED), 1)
+    axes[-1].set_xlabel("epoch")
+    for axis, (key, label) in zip(axes, LOGGED.items(), strict=True):
+        axis.plot(range(len(values[key])), values[key], marker=".")
+        axis.set(ylabel=label, xlim=(-0.5, max(len(values[key]) - 0.5, 0.5)))
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    figure.savefig(file)

@@ -1,0 +1,439 @@
+"""What all trainers of this package share, as a mixin over nnU-Net's own."""
+
+import functools
+import importlib.util
+import os
+import random
+from collections.abc import Iterable
+from math import nan
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.helpers import dummy_context
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+import nnunet_topo
+from nnunet_topo.nnunet import checkpoints
+from nnunet_topo.nnunet.loss import (
+    TopologyAwareLoss,
+    TopologyTerm,
+    replace_single_scale,
+    single_scale,
+)
+from nnunet_topo.nnunet.progress import LOGGED, plot_topology
+from nnunet_topo.nnunet.schedule import MEASURED_ITERATIONS, WeightSchedule
+from nnunet_topo.nnunet.settings import Settings, parse_settings
+
+_DEFAULT_CLAMP = 0.01
+_RAMP = 0.1  # of all epochs
+
+
+class TopologyTrainerMixin(nnUNetTrainer):
+    """Adds settings, a base loss and a topology term to an nnU-Net trainer.
+
+    A trainer derives from this and from an nnU-Net trainer, in this order, and overrides
+    `build_base_loss`, `build_topology_term` or both. Network, planning, augmentation, validation
+    and inference stay the other's; so does the checkpoint's trainer_name.
+    """
+
+    settings: ClassVar[Settings] = Settings()
+    stem: ClassVar[str] = ""  # name without settings, "" where there are none
+    topology_weight: ClassVar[float] = 0.0  # as printed in the paper
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 # nnU-Net's own signature
+    ) -> None:
+        """Takes exactly what nnU-Net gives; see the class."""
+        self._check_before_anything_is_written(plans, configuration, fold)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        chosen = self.settings
+        if chosen.epochs is not None:
+            self.num_epochs = chosen.epochs
+        if chosen.iters is not None:
+            self.num_iterations_per_epoch = chosen.iters
+            self.num_val_iterations_per_epoch = max(1, chosen.iters // 5)
+        if chosen.lr is not None:
+            self.initial_lr = chosen.lr
+        if chosen.wd is not None:
+            self.weight_decay = chosen.wd
+        if chosen.nods:
+            self.enable_deep_supervision = False
+        self.topology_settings: dict[str, Any] = {}
+        self._topology: TopologyAwareLoss | None = None
+        self._schedule: WeightSchedule | None = None
+        self._iteration = 0
+
+    def build_base_loss(self, stock: nn.Module) -> nn.Module:
+        """Returns the base loss of one scale, given nnU-Net's own."""
+        return stock
+
+    def build_topology_term(self) -> TopologyTerm | None:
+        """Returns the topology term, None for a trainer without one."""
+        return None
+
+    # -- set-up ------------------------------------------------------------------------------
+
+    def initialize(self) -> None:
+        """Builds network, optimizer and loss as nnU-Net does, then the term's schedule."""
+        self._seed()
+        super().initialize()
+        if self.grad_scaler is None:  # with one, nnU-Net leaves out such a step itself
+            self.optimizer.register_step_pre_hook(self._refuse_non_finite_gradients)
+        chosen = self.settings
+        self.topology_settings = {
+            "trainer": type(self).__name__,
+            "nnunet_topo": nnunet_topo.__version__,
+            "epochs": self.num_epochs,
+            "iterations": self.num_iterations_per_epoch,
+            "seed": chosen.seed,
+            "optimizer": type(self.optimizer).__name__,
+            "lr_scheduler": type(self.lr_scheduler).__name__,
+        }
+        if self._topology is None:
+            return
+        start = self.num_epochs // 2 if chosen.start is None else chosen.start
+        ramp = round(_RAMP * self.num_epochs * self.num_iterations_per_epoch)
+        self._schedule = WeightSchedule(
+            nominal=self.topology_weight if chosen.weight is None else chosen.weight,
+            given=chosen.weight is not None,
+            start=start,
+            ramp=0 if chosen.start == 0 else ramp,  # from the very beginning is meant to the letter
+            iterations=self.num_iterations_per_epoch,
+            every=chosen.every or 1,
+        )
+        self.topology_settings |= {
+            "term": str(self._topology.term),
+            "weight": self._schedule.nominal,
+            "weight_given": self._schedule.given,
+            "start_epoch": start,
+            "ramp_iterations": self._schedule.ramp,
+            "every": self._schedule.every,
+            "clamp": self.clamp,
+            "connectivity": chosen.connectivity,
+        }
+        for key in LOGGED:
+            self.logger.local_logger.my_fantastic_logging[key] = []
+
+    @property
+    def clamp(self) -> float:
+        """Returns the clamp of the filtration."""
+        return _DEFAULT_CLAMP if self.settings.clamp is None else self.settings.clamp
+
+    def _build_loss(self) -> nn.Module:
+        loss = super()._build_loss()
+        loss = replace_single_scale(loss, self.build_base_loss(single_scale(loss)))
+        term = self.build_topology_term()
+        if term is None:
+            return loss
+        self._topology = TopologyAwareLoss(loss, term, self.label_manager)
+        return self._topology
+
+    def configure_optimizers(self):
+        """Returns nnU-Net's optimizer and schedule, or those that the settings name."""
+        optimizer, lr_scheduler = super().configure_optimizers()
+        if self.settings.adam:
+            optimizer = torch.optim.Adam(
+                self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
+            )
+            lr_scheduler = PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+        if self.settings.cosine:
+            lr_scheduler = CosineAnnealingLR(optimizer, T_max=self.num_epochs)
+        return optimizer, lr_scheduler
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
+        """Returns nnU-Net's augmentation settings, without mirroring if the settings say so."""
+        rotation, dummy_2d, patch_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if self.settings.nomirror:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        return rotation, dummy_2d, patch_size, mirror_axes
+
+    def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
+        """Returns nnU-Net's augmentation, free of what a seed cannot repeat."""
+        transforms = super().get_training_transforms(*args, **kwargs)
+        if self.settings.seed is not None:
+            for transform in transforms.transforms:
+                blur = getattr(transform, "transform", transform)
+                if isinstance(blur, GaussianBlurTransform):
+                    blur.benchmark = False  # else its algorithm depends on timings
+        return transforms
+
+    def get_dataloaders(self):
+        """Returns nnU-Net's loaders, begun from the seed if there is one."""
+        self._seed()
+        return super().get_dataloaders()
+
+    def _seed(self) -> None:
+        if self.settings.seed is not None:
+            # Ranks of a DDP training must not augment alike.
+            seed = (self.settings.seed + self.current_epoch + 7919 * self.local_rank) % 2**32
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002 # nnU-Net's augmentation draws from it
+            torch.manual_seed(seed)
+
+    def _check_before_anything_is_written(
+        self, plans: dict, configuration: str, fold: int | str
+    ) -> None:
+        results = os.environ.get("nnUNet_results")  # noqa: SIM112 # nnU-Net spells it so
+        if results is None:
+            raise RuntimeError(
+                "the environment variable nnUNet_results is not set: it must name the folder for "
+                "trained models, e.g. export nnUNet_results=/data/nnUNet_results"
+            )
+        if not plans.get("continue_training", False):
+            return
+        name = type(self).__name__
+        folder = (
+            Path(results)
+            / plans["dataset_name"]
+            / f"{name}__{plans['plans_name']}__{configuration}"
+            / f"fold_{fold}"
+        )
+        if checkpoints.has_checkpoint(folder):
+            return
+        siblings = checkpoints.sibling_trainings(folder, self.stem or name)
+        if siblings:
+            raise RuntimeError(
+                f"--c: {folder} holds no checkpoint, and nnU-Net would start a new training. The "
+                f"same fold was trained as {', '.join(siblings)}: settings are part of the name, "
+                "continue with -tr and that name. For a new training leave out --c"
+            )
+
+    # -- one iteration -----------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Begins to count iterations."""
+        super().on_train_epoch_start()
+        self._iteration = 0
+
+    def train_step(self, batch: dict) -> dict:
+        """Takes nnU-Net's step; returns the base loss alone as the loss, the term beside it."""
+        if self._topology is None or self._schedule is None:
+            result = super().train_step(batch)
+            self._iteration += 1
+            return result
+        weight = None
+        if self._schedule.is_due(self.current_epoch, self._iteration):
+            if self._schedule.measures:
+                self._measure_gradients(batch)
+            weight = self._schedule.weight(self.current_epoch, self._iteration)
+        self._topology.weight = weight
+        result = super().train_step(batch)
+        record = self._topology.record
+        self._iteration += 1
+        return result | {
+            "loss": np.asarray(record.base, dtype=result["loss"].dtype),
+            "topology_term": record.term,
+            "topology_distance": record.distance,
+            "topology_weight": nan if weight is None else weight,
+            "topology_ms": record.milliseconds,
+        }
+
+    def _measure_gradients(self, batch: dict) -> None:
+        """Records the gradient norms of base loss and term at the network's last layer.
+
+        The last layer runs once more on its own, in float32: nothing of the network's graph is
+        kept, half precision rounds no gradient to zero, and a compiled network stays untouched.
+        """
+        assert self._topology is not None
+        assert self._schedule is not None
+        target = [t.to(self.device) for t in _as_list(batch["target"])]
+        layer, logits, others = self._last_layer(batch["data"].to(self.device))
+        leaf = logits.detach().requires_grad_()
+        scales = [leaf, *others]
+        several = isinstance(batch["target"], list)
+        base = self._topology.base(scales if several else leaf, target if several else target[0])
+        term = self._topology.measure_term(leaf, target[0])
+        norms = [0.0, 0.0]
+        if isinstance(base, Tensor):
+            norms[0] = _gradient_norm(base, leaf, logits, layer)
+        if term is not None:
+            norms[1] = _gradient_norm(self._schedule.full_weight * term.loss, leaf, logits, layer)
+        if self.is_ddp:
+            both = torch.tensor(norms, dtype=torch.float64, device=self.device)
+            dist.all_reduce(both)
+            norms = both.tolist()
+        self._schedule.record(*norms)
+        if self._schedule.measured == MEASURED_ITERATIONS:
+            lowered = self._schedule.nominal / max(1.0, self._schedule.ratio)
+            self.print_to_log_file(
+                f"topology: gradient norm {self._schedule.ratio:.3g} times that of the base loss "
+                f"over {MEASURED_ITERATIONS} iterations; weight {self._schedule.nominal:.3g} -> "
+                f"{lowered:.3g}"
+            )
+
+    def _last_layer(self, data: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Returns parameters of the last layer, its logits with their graph, the other scales.
+
+        An architecture without nnU-Net's decoder gives no parameters: norms are then taken at the
+        logits.
+        """
+        network = self.network.module if self.is_ddp else self.network
+        network = getattr(network, "_orig_mod", network)
+        layers = getattr(getattr(network, "decoder", None), "seg_layers", None)
+        inputs: list[Tensor] = []
+        hooks = []
+        if layers is not None:
+            hooks.append(layers[-1].register_forward_pre_hook(lambda _, args: inputs.append(*args)))
+        on_cuda = self.device.type == "cuda"
+        with torch.no_grad(), torch.autocast("cuda") if on_cuda else dummy_context():
+            output = _as_list(network(data))
+        for hook in hooks:
+            hook.remove()
+        others = [scale.float() for scale in output[1:]]
+        if layers is None or not inputs:
+            return [], output[0].float(), others
+        return list(layers[-1].parameters()), layers[-1](inputs[-1].float()), others
+
+    def _refuse_non_finite_gradients(self, optimizer, *_) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        if all(g is None or bool(torch.isfinite(g).all()) for g in gradients):
+            return
+        base = "" if self._topology is None else f", base loss {self._topology.record.base}"
+        raise FloatingPointError(
+            f"epoch {self.current_epoch}, iteration {self._iteration}: the gradient holds NaN or "
+            f"infinite values{base}. The weights were not changed and no checkpoint in "
+            f"{self.output_folder} was touched. Look for NaN in the images, or lower the learning "
+            "rate"
+        )
+
+    # -- one epoch ---------------------------------------------------------------------------
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """Logs the base loss where nnU-Net logs its loss, and the term's figures beside it."""
+        super().on_train_epoch_end(train_outputs)
+        losses = [float(np.mean(output["loss"])) for output in train_outputs]
+        if not np.isfinite(losses).any():
+            raise FloatingPointError(
+                f"epoch {self.current_epoch}: the loss was NaN or infinite in every iteration; no "
+                f"checkpoint in {self.output_folder} was touched"
+            )
+        if self._topology is None:
+            return
+        figures = {key: [output[key] for output in train_outputs] for key in LOGGED}
+        if self.is_ddp:
+            of_ranks: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(of_ranks, figures)
+            figures = {key: [v for rank in of_ranks for v in rank[key]] for key in LOGGED}
+        for key, values in figures.items():
+            known = [value for value in values if np.isfinite(value)]
+            mean = float(np.mean(known)) if known else nan
+            if key == "topology_weight":  # the one in force at the end
+                mean = known[-1] if known else 0.0
+            self.logger.log(key, mean, self.current_epoch)
+        left_out = int(np.count_nonzero(~np.isfinite(losses)))
+        if left_out:
+            self.print_to_log_file(f"{left_out} iterations had a loss that is not finite")
+
+    def on_epoch_end(self) -> None:
+        """Prints the term's figures above nnU-Net's own and draws them into topology.png."""
+        if self._topology is not None:
+            self.print_to_log_file(self._topology_line())
+        super().on_epoch_end()
+        if self._topology is not None and self.local_rank == 0:
+            values = {key: self.logger.get_value(key, step=None) for key in LOGGED}
+            plot_topology(values, Path(self.output_folder) / "topology.png")
+
+    def _topology_line(self) -> str:
+        figures = {key: self.logger.get_value(key, step=-1) for key in LOGGED}
+        if np.isfinite(figures["topology_term"]):  # pyright: ignore[reportArgumentType, reportCallIssue] # the logger's types are None
+            return (
+                "topology: term {topology_term:.4f}, optimal Wasserstein distance "
+                "{topology_distance:.4f}, weight {topology_weight:.4g}, {topology_ms:.1f} ms per "
+                "iteration".format(**figures)
+            )
+        assert self._schedule is not None
+        if self._schedule.nominal == 0:
+            return "topology: the term is off, weight 0"
+        if self.current_epoch < self._schedule.start:
+            return f"topology: the term starts in epoch {self._schedule.start}"
+        return "topology: the term was not computed in this epoch"
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Writes nnU-Net's checkpoint in one step, under the name of the stock trainer."""
+        written = Path(f"{filename}.part")
+        super().save_checkpoint(str(written))
+        if not written.is_file():  # checkpointing is disabled, or another rank writes
+            return
+        origin = checkpoints.Origin(
+            trainer=type(self).__name__,
+            settings=self.settings.given(),
+            schedule={} if self._schedule is None else self._schedule.state(),
+        )
+        name = checkpoints.portable_trainer_name(type(self))
+        checkpoints.rewrite(written, Path(filename), name, origin)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        """Continues from a checkpoint of this very trainer and settings.
+
+        Raises:
+            RuntimeError: another trainer, other settings or stock nnU-Net wrote it.
+        """
+        origin = checkpoints.check_origin(
+            Path(str(filename_or_checkpoint)), type(self).__name__, self.settings.given()
+        )
+        super().load_checkpoint(filename_or_checkpoint)
+        if self._schedule is not None:
+            self._schedule.restore(origin.schedule)
+
+
+@functools.cache
+def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]:
+    """Returns the trainer that a name with settings asks for, the same class each time.
+
+    Args:
+        name: such as nnUNetTrainerTAFL_50epochs.
+        folder: where the trainer files lie; the name must begin with one of theirs.
+
+    Raises:
+        AttributeError: the name is no name of ours.
+        ValueError: the trainer is ours, its settings are wrong.
+    """
+    for file in folder.glob("nnUNetTrainer*.py"):
+        if not name.startswith(f"{file.stem}_"):
+            continue
+        base = _load_trainer(file)
+        suffixes = name.removeprefix(file.stem)
+        has_term = base.build_topology_term is not TopologyTrainerMixin.build_topology_term
+        settings = parse_settings(file.stem, suffixes, has_term=has_term)
+        body = {"settings": settings, "stem": file.stem, "__doc__": base.__doc__}
+        return type(name, (base,), body | {"__module__": base.__module__})
+    raise AttributeError(name)
+
+
+def _load_trainer(file: Path) -> type[TopologyTrainerMixin]:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, file.stem)
+
+
+def _as_list(scales: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [scales] if isinstance(scales, Tensor) else list(scales)
+
+
+def _gradient_norm(loss: Tensor, leaf: Tensor, logits: Tensor, layer: list[Tensor]) -> float:
+    """Returns the gradient norm of a loss at the layer that made the logits; 0 if not finite."""
+    (at_logits,) = torch.autograd.grad(loss, leaf)
+    gradients: Iterable[Tensor] = [at_logits]
+    if layer:
+        gradients = torch.autograd.grad(logits, layer, at_logits, retain_graph=True)
+    norm = float(torch.stack([g.double().norm() for g in gradients]).norm())
+    return norm if np.isfinite(norm) else 0.0

@@ -1,0 +1,21 @@
+"""TAFL, Demir et al. 2023."""
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_topo.losses import WassersteinLoss
+from nnunet_topo.nnunet.loss import FocalBaseLoss
+from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+
+
+class nnUNetTrainerTAFL(TopologyTrainerMixin, nnUNetTrainer):
+    """Focal loss + 0.001 * Wasserstein distance of the diagrams, matched in space."""
+
+    topology_weight = 0.001
+
+    def build_base_loss(self, stock):
+        """Returns the focal loss, on label maps or regions."""
+        return FocalBaseLoss(self.label_manager)
+
+    def build_topology_term(self):
+        """Returns the Wasserstein distance in all dimensions."""
+        return WassersteinLoss(connectivity=self.settings.connectivity, clamp=self.clamp)

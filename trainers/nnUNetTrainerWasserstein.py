@@ -1,0 +1,16 @@
+"""The topology term of TAFL on top of nnU-Net's own loss."""
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_topo.losses import WassersteinLoss
+from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+
+
+class nnUNetTrainerWasserstein(TopologyTrainerMixin, nnUNetTrainer):
+    """nnU-Net's Dice + cross-entropy + 0.001 * Wasserstein distance, matched in space."""
+
+    topology_weight = 0.001
+
+    def build_topology_term(self):
+        """Returns the Wasserstein distance in all dimensions."""
+        return WassersteinLoss(connectivity=self.settings.connectivity, clamp=self.clamp)
