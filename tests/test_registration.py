@@ -1,0 +1,140 @@
+"""How nnU-Net finds the trainers, in the environment that the tests run in."""
+
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nnunet_topo import cli
+from nnunet_topo._register import register, trainers_folder
+
+from .conftest import run
+
+ROOT = Path(__file__).parents[1]
+TRAINERS = sorted(file.stem for file in (ROOT / "trainers").glob("nnUNetTrainer*.py"))
+LOOKUP = """
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
+import sys
+for name in sys.argv[1:]:
+    print("FOUND", find(name).__name__)
+"""
+
+
+def at_start(code, **env):
+    """Returns what a fresh Python prints, run outside the checkout."""
+    outer = {k: v for k, v in os.environ.items() if k != "nnUNet_extTrainer"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=outer | env,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+SHOW = "import os; print(os.environ.get('nnUNet_extTrainer'))"
+
+
+def test_python_starts_with_the_trainers_registered():
+    folder = at_start(SHOW)
+    assert sorted(file.stem for file in Path(folder).glob("nnUNetTrainer*.py")) == TRAINERS
+
+
+def test_what_the_user_set_stays_in_front_and_nothing_is_doubled():
+    ours = at_start(SHOW)
+    theirs = f"/their/folder{os.pathsep}/another"
+    both = at_start(SHOW, nnUNet_extTrainer=theirs)
+    assert both == f"{theirs}{os.pathsep}{ours}"
+    assert at_start(SHOW, nnUNet_extTrainer=both) == both
+
+
+def test_registration_can_be_refused():
+    assert at_start(SHOW, NNUNET_TOPO_NO_AUTOREGISTER="1") == "None"
+    assert at_start(SHOW, NNUNET_TOPO_NO_AUTOREGISTER="0") != "None"
+
+
+def test_starting_python_loads_nothing_heavy():
+    code = "import sys; print(sorted({m.partition('.')[0] for m in sys.modules}))"
+    loaded = at_start(code)
+    for heavy in ("numpy", "torch", "nnunetv2", "gudhi", "scipy"):
+        assert f"'{heavy}'" not in loaded
+
+
+def test_a_half_removed_package_prints_nothing():
+    line = (ROOT / "nnunet_topo_register.pth").read_text()
+    assert line.startswith("import ")
+    assert len(line.splitlines()) == 1
+    assert at_start(f"import sys; sys.modules['nnunet_topo'] = None\n{line}") == ""
+
+
+def test_the_start_file_names_a_callable():
+    entry = (ROOT / "nnunet_topo_register.start").read_text().strip()
+    assert pkgutil.resolve_name(entry) is register
+
+
+@pytest.fixture
+def user_folder(tmp_path):
+    """A folder with a trainer of the user's own."""
+    (tmp_path / "nnUNetTrainerTheirs.py").write_text(
+        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+        "class nnUNetTrainerTheirs(nnUNetTrainer):\n    pass\n"
+    )
+    return str(tmp_path)
+
+
+def test_nnunet_finds_every_trainer_and_those_of_the_user_too(user_folder):
+    names = [*TRAINERS, "nnUNetTrainerTheirs", "nnUNetTrainerTAFL_5epochs_seed1", "nnUNetTrainer"]
+    folders = user_folder + os.pathsep + at_start(SHOW)
+    printed = run("python", "-c", LOOKUP, *names, env={"nnUNet_extTrainer": folders})
+    assert [line.split()[1] for line in printed.splitlines() if line[:5] == "FOUND"] == names
+
+
+def test_wrong_settings_stop_the_lookup_with_the_right_name():
+    printed = run("python", "-c", LOOKUP, "nnUNetTrainerTAFL_weight1e-2", fails=True)
+    assert "ValueError" in printed
+    assert "nnUNetTrainerTAFL_weight0.01" in printed
+
+
+def test_a_name_that_is_not_ours_is_left_to_nnunet():
+    for name in ("nnUNetTrainerTAFLfoo", "nnUNetTrainerNobody_5epochs"):
+        printed = run("python", "-c", LOOKUP, name, fails=True)
+        assert "RuntimeError: Could not find requested nnunet trainer" in printed
+
+
+def test_the_command_prints_the_folder_and_the_list(capsys):
+    assert cli.main(["trainers"]) == 0
+    assert capsys.readouterr().out.strip() == trainers_folder()
+    assert cli.main(["trainers", "--list"]) == 0
+    listed = capsys.readouterr().out
+    for name in [*TRAINERS, "<n>epochs", "seed<n>"]:
+        assert name in listed
+
+
+def test_the_train_command_registers_in_the_process():
+    env = {"NNUNET_TOPO_NO_AUTOREGISTER": "1", "nnUNet_extTrainer": ""}
+    printed = run("nnunet-topo", "train", "--help", env=env)
+    assert "usage: nnUNetv2_train" in printed
+    folders = {f"nnUNet_{name}": "/nowhere" for name in ("raw", "preprocessed", "results")}
+    arguments = ("train", "4", "3d_fullres", "0", "-tr", "nnUNetTrainerTAFL_x", "-device", "cpu")
+    printed = run("nnunet-topo", *arguments, env=env | folders, fails=True)
+    assert "'x' is no setting" in printed
+
+
+def test_a_missing_data_set_is_named(tmp_path):
+    folders = {f"nnUNet_{name}": str(tmp_path) for name in ("raw", "preprocessed", "results")}
+    arguments = ("987", "3d_fullres", "0", "-tr", "nnUNetTrainerTAFL", "-device", "cpu")
+    printed = run("nnUNetv2_train", *arguments, env=folders, fails=True)
+    assert "Could not find a dataset with the ID 987" in printed
+
+
+def test_a_missing_variable_is_named(monkeypatch):
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    arguments = ("Dataset987_None", "3d_fullres", "0", "-tr", "nnUNetTrainerTAFL")
+    printed = run("nnUNetv2_train", *arguments, "-device", "cpu", fails=True)
+    assert "nnUNet_preprocessed is not defined" in printed
