@@ -1,0 +1,378 @@
+"""Shows that the tests can fail: breaks the code on purpose, once each, and runs a named test.
+
+Usage: python tests/sabotage.py [PART OF A NAME ...]
+
+Works on a copy in a temporary folder. Each sabotage replaces one piece of text that stands exactly
+once in its file; the named test must pass before and fail after. Exit status 1 if one survives.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("nnunet_topo", "trainers", "tests", "pyproject.toml")
+COPIED_FOR_TESTS = ("nnunet_topo_register.pth", "nnunet_topo_register.start")
+TEST_FAILED = 1  # pytest's exit status; 2 and above are errors of the run itself
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """One way to break the code, and the test that notices."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+PERSISTENCE = "nnunet_topo/topology/persistence.py"
+BETTI = "nnunet_topo/topology/betti.py"
+MATCHING = "nnunet_topo/topology/matching.py"
+DIAGRAMS = "nnunet_topo/losses/diagrams.py"
+WASSERSTEIN = "nnunet_topo/losses/wasserstein.py"
+FOCAL = "nnunet_topo/losses/focal.py"
+SEAM = "nnunet_topo/nnunet/loss.py"
+SCHEDULE = "nnunet_topo/nnunet/schedule.py"
+SETTINGS = "nnunet_topo/nnunet/settings.py"
+TRAINER = "nnunet_topo/nnunet/trainer.py"
+CHECKPOINTS = "nnunet_topo/nnunet/checkpoints.py"
+LEVELS = "test_persistence.py::test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
+
+SABOTAGES = [
+    Sabotage("Fortran order", PERSISTENCE, "-values.T", "-values", LEVELS),
+    Sabotage("sublevel filtration", PERSISTENCE, "-values.T", "values.T", LEVELS),
+    Sabotage(
+        "essential bar dropped",
+        PERSISTENCE,
+        "    if 0 in dimensions:",
+        "    if not dimensions:",
+        "test_persistence.py::test_the_essential_class_is_born_at_the_maximum_and_has_no_death_voxel",
+    ),
+    Sabotage(
+        "connectivities swapped in the filtration",
+        PERSISTENCE,
+        'if connectivity == "full":',
+        'if connectivity == "face":',
+        "test_persistence.py::test_connectivities_differ_where_voxels_touch_at_a_corner",
+    ),
+    Sabotage(
+        "connectivities swapped in the count",
+        BETTI,
+        'reach = foreground.ndim if connectivity == "full"',
+        'reach = foreground.ndim if connectivity == "face"',
+        "test_betti.py::test_voxels_that_touch_at_a_corner_are_one_component_at_full_connectivity_alone",
+    ),
+    Sabotage(
+        "a dimension dropped",
+        PERSISTENCE,
+        "return tuple(range(ndim))",
+        "return tuple(range(ndim - 1))",
+        "test_wasserstein_loss.py::test_the_optimal_matching_is_the_exact_distance_summed_over_dimensions",
+    ),
+    Sabotage(
+        "clamp ignored",
+        PERSISTENCE,
+        "np.maximum(values, clamp)",
+        "values",
+        "test_persistence.py::test_the_clamp_gives_the_diagram_of_the_raised_image",
+    ),
+    Sabotage(
+        "NaN turned to 0",
+        PERSISTENCE,
+        'raise ValueError("image must be finite, got NaN or infinite values")',
+        "values = np.nan_to_num(values)",
+        "test_wasserstein_loss.py::test_bad_tensors_are_refused_by_name",
+    ),
+    Sabotage(
+        "offset of the box forgotten",
+        PERSISTENCE,
+        "index + side.start for",
+        "index for",
+        "test_persistence.py::test_a_flat_background_changes_only_what_touched_the_border",
+    ),
+    Sabotage(
+        "border counted as a cavity",
+        BETTI,
+        "_count_components(background, dual) - 1",
+        "_count_components(background, dual)",
+        "test_betti.py::test_betti_numbers_agree_with_gudhi",
+    ),
+    Sabotage(
+        "Sinkhorn returning 0",
+        MATCHING,
+        "return u[:, None] * kernel * v[None, :]",
+        "return 0 * kernel",
+        "test_matching.py::test_algorithm_1_gives_the_printed_value",
+    ),
+    Sabotage(
+        "Sinkhorn with uniform marginals",
+        MATCHING,
+        "u = 1 / (copies",
+        "u = 1 / n / (copies",
+        "test_matching.py::test_algorithm_1_agrees_with_its_printed_steps_one_by_one",
+    ),
+    Sabotage(
+        "diagonal forgotten",
+        MATCHING,
+        "np.minimum(together - alone1[:, None] - alone2[None, :], 0.0)",
+        "together - alone1[:, None] - alone2[None, :]",
+        "test_matching.py::test_the_distance_is_the_minimum_over_all_matchings",
+    ),
+    Sabotage(
+        "detach at the gather",
+        DIAGRAMS,
+        "birth = values[birth_voxel]",
+        "birth = values[birth_voxel].detach()",
+        "test_wasserstein_loss.py::test_the_gradient_is_that_of_the_loss",
+    ),
+    Sabotage(
+        "clamp from above too",
+        DIAGRAMS,
+        "birth = values[birth_voxel]",
+        "birth = values[birth_voxel].clamp(max=1 - clamp)",
+        "test_wasserstein_loss.py::test_overconfident_voxels_keep_their_gradient",
+    ),
+    Sabotage(
+        "plateau taken for a place",
+        DIAGRAMS,
+        "np.where(on_plateau, NO_VOXEL, pairs.death)",
+        "pairs.death",
+        "test_wasserstein_loss.py::test_a_death_on_the_plateau_names_no_place",
+    ),
+    Sabotage(
+        "diagonal twice as far",
+        WASSERSTEIN,
+        "(b - d) ** 2 / 2)",
+        "(b - d) ** 2)",
+        "test_wasserstein_loss.py::test_the_worked_example_of_a_true_and_a_spurious_bar",
+    ),
+    Sabotage(
+        "missing structures for free",
+        WASSERSTEIN,
+        "UNMATCHED_TARGET_BAR * missing",
+        "0 * missing",
+        "test_wasserstein_loss.py::test_a_missing_structure_costs_one_half_without_gradient",
+    ),
+    Sabotage(
+        "no matching in space",
+        WASSERSTEIN,
+        'self.matching == "spatial"',
+        'self.matching == "nowhere"',
+        "test_wasserstein_loss.py::test_a_nearly_closed_ring_is_matched_in_space_and_erased_by_the_optimum",
+    ),
+    Sabotage(
+        "channels summed",
+        WASSERSTEIN,
+        " / max(len(channels), 1)",
+        "",
+        "test_wasserstein_loss.py::test_samples_and_channels_are_averaged_and_their_order_is_irrelevant",
+    ),
+    Sabotage(
+        "ignore mask ignored by the term",
+        WASSERSTEIN,
+        "probability = torch.where(mask, probability, 0)",
+        "probability = probability + 0",
+        "test_wasserstein_loss.py::test_ignored_voxels_are_background_without_gradient",
+    ),
+    Sabotage(
+        "gamma ignored",
+        FOCAL,
+        "miss**self.gamma",
+        "miss**0",
+        "test_focal_loss.py::test_one_voxel_by_hand",
+    ),
+    Sabotage(
+        "ignore mask ignored by the focal loss",
+        SEAM,
+        "return self.focal(logits, target, mask)",
+        "return self.focal(logits, target.clamp(max=2))",
+        "test_loss_seam.py::test_ignored_voxels_get_no_gradient_of_focal_loss_or_term",
+    ),
+    Sabotage(
+        "background included",
+        SEAM,
+        "dim=1)[:, 1:], one_hot",
+        "dim=1)[:, :-1], one_hot",
+        "test_loss_seam.py::test_softmax_gives_a_channel_per_foreground_label_and_none_for_the_background",
+    ),
+    Sabotage(
+        "half-precision softmax",
+        SEAM,
+        "torch.softmax(logits.float(), dim=1)",
+        "torch.softmax(logits, dim=1)",
+        "test_loss_seam.py::test_half_precision_logits_are_raised_before_softmax_and_sigmoid",
+    ),
+    Sabotage(
+        "weight ignored",
+        SEAM,
+        "base + self.weight * measure.loss",
+        "base + measure.loss",
+        "test_loss_seam.py::test_the_loss_is_base_plus_weight_times_term",
+    ),
+    Sabotage(
+        "coarsest scale taken",
+        SEAM,
+        "else scales[0]\n",
+        "else scales[-1]\n",
+        "test_loss_seam.py::test_the_term_sees_the_finest_scale_alone",
+    ),
+    Sabotage(
+        "term in the validation loss",
+        SEAM,
+        "if not torch.is_grad_enabled():",
+        "if self.weight is None:",
+        "test_loss_seam.py::test_without_weight_or_gradient_the_base_loss_is_all",
+    ),
+    Sabotage(
+        "measured ratio not applied",
+        SCHEDULE,
+        " / max(1.0, self.ratio)",
+        "",
+        "test_schedule.py::test_a_ratio_above_1_lowers_the_weight_to_reach_1",
+    ),
+    Sabotage(
+        "given weight measured",
+        SCHEDULE,
+        "return not self.given and",
+        "return",
+        "test_schedule.py::test_a_given_weight_is_never_measured_nor_altered",
+    ),
+    Sabotage(
+        "no ramp",
+        SCHEDULE,
+        "if self.ramp else 1.0",
+        "if not self.ramp else 1.0",
+        "test_schedule.py::test_the_weight_ramps_up_linearly_over_epochs",
+    ),
+    Sabotage(
+        "any spelling accepted",
+        SETTINGS,
+        "if right != asked:",
+        "if not right:",
+        "test_settings.py::test_another_spelling_is_refused_with_the_right_name",
+    ),
+    Sabotage(
+        "user's trainers pushed back",
+        "nnunet_topo/_register.py",
+        "[*folders, folder]",
+        "[folder, *folders]",
+        "test_registration.py::test_what_the_user_set_stays_in_front_and_nothing_is_doubled",
+    ),
+    Sabotage(
+        "gradient guard missing",
+        TRAINER,
+        "self.optimizer.register_step_pre_hook(self._refuse_non_finite_gradients)",
+        "self._refuse_non_finite_gradients",
+        "test_trainers.py::test_an_image_with_nan_or_infinity_never_reaches_the_weights",
+    ),
+    Sabotage(
+        "gradient norms at the logits",
+        TRAINER,
+        "    if layer:\n",
+        "    if not layer:\n",
+        "test_trainers.py::test_the_gradient_norms_are_those_of_the_networks_last_layer",
+    ),
+    Sabotage(
+        "total loss on nnU-Net's plot",
+        TRAINER,
+        '"loss": np.asarray(record.base, dtype=result["loss"].dtype),',
+        "",
+        "test_trainers.py::test_with_a_weight_the_first_step_already_differs",
+    ),
+    Sabotage(
+        "term computed under weight 0",
+        SCHEDULE,
+        "self.nominal > 0 and",
+        "",
+        "test_schedule.py::test_weight_0_is_never_due",
+    ),
+    Sabotage(
+        "own checkpoint key missing",
+        CHECKPOINTS,
+        "checkpoint[OWN_KEY] = asdict(origin)",
+        "asdict(origin)",
+        "test_trainers.py::test_a_checkpoint_bears_nnunets_trainer_and_our_key_of_plain_types",
+    ),
+    Sabotage(
+        "own trainer name in the checkpoint",
+        CHECKPOINTS,
+        'checkpoint["trainer_name"] = trainer_name',
+        'checkpoint["trainer_name"] = origin.trainer',
+        "test_trainers.py::test_a_checkpoint_bears_nnunets_trainer_and_our_key_of_plain_types",
+    ),
+    Sabotage(
+        "checkpoint written in place",
+        CHECKPOINTS,
+        "torch.save(checkpoint, written)",
+        "torch.save(checkpoint, destination)",
+        "test_trainers.py::test_an_interrupted_save_leaves_the_old_checkpoint",
+    ),
+    Sabotage(
+        "checkpoints of other settings accepted",
+        CHECKPOINTS,
+        "if (origin.trainer, origin.settings) != (trainer, settings):",
+        "if not trainer:",
+        "test_trainers.py::test_a_checkpoint_of_other_settings_is_refused",
+    ),
+    Sabotage(
+        "silent new start beside other settings",
+        TRAINER,
+        "        if siblings:\n",
+        "        if not siblings:\n",
+        "test_trainers.py::test_continuing_without_a_checkpoint_beside_other_settings_is_refused",
+    ),
+]
+
+
+def run_tests(copy: Path, data: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """Runs tests of the copy against the copied package."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", *[f"tests/{test}" for test in tests]],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy), "NNUNET_TOPO_TEST_DATA": str(data)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def main(wanted: list[str]) -> int:
+    """Runs the sabotages whose names contain one of the words, all if there are none."""
+    chosen = [s for s in SABOTAGES if not wanted or any(word in s.name for word in wanted)]
+    survived = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy, data = Path(folder) / "copy", Path(folder) / "data"
+        data.mkdir()
+        for name in COPIED:
+            copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy.mkdir(exist_ok=True)
+            copied(ROOT / name, copy / name)
+        for name in COPIED_FOR_TESTS:
+            shutil.copy(ROOT / name, copy / name)
+        clean = run_tests(copy, data, *sorted({s.test for s in chosen}))
+        if clean.returncode != 0:
+            print("the tests fail before anything is sabotaged:\n" + clean.stdout)
+            return 1
+        for sabotage in chosen:
+            file = copy / sabotage.file
+            sound = file.read_text()
+            assert sound.count(sabotage.old) == 1, f"{sabotage.name}: found not exactly once"
+            file.write_text(sound.replace(sabotage.old, sabotage.new))
+            status = run_tests(copy, data, sabotage.test).returncode
+            file.write_text(sound)
+            noticed = status == TEST_FAILED
+            print(f"{'noticed ' if noticed else 'SURVIVED'}  {sabotage.name}", flush=True)
+            if not noticed:
+                survived.append(sabotage.name)
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} sabotages noticed")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

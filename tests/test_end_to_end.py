@@ -1,0 +1,102 @@
+"""The user's commands on a tiny data set: plan, train, kill, continue, validate, predict."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.evaluation.evaluate_predictions import load_summary_json
+
+from .conftest import run
+
+NAME = "nnUNetTrainerTAFL_3epochs_6iters_from1"
+TRAIN = ("901", "3d_fullres", "0", "-p", "nnUNetPlansTiny", "-device", "cpu", "-tr", NAME)
+
+
+def fold_folder(results, name=NAME, configuration="3d_fullres"):
+    trained = f"{name}__nnUNetPlansTiny__{configuration}"
+    return Path(results) / "Dataset901_TinyRings" / trained / "fold_0"
+
+
+def kill_in_epoch(epoch, folder):
+    """Starts the training and kills it once a checkpoint is there and the epoch has begun."""
+    command = Path(sys.executable).parent / "nnUNetv2_train"
+    process = subprocess.Popen(
+        [command, *TRAIN], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(600):
+        logs = "".join(log.read_text() for log in folder.glob("training_log*"))
+        if f"Epoch {epoch} " in logs and (folder / "checkpoint_best.pth").is_file():
+            break
+        assert process.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_dataset, nnunet_folders):
+    """Returns the fold's folder after a training that was killed and continued."""
+    folder = fold_folder(nnunet_folders["nnUNet_results"])
+    kill_in_epoch(1, folder)
+    before = torch.load(folder / "checkpoint_best.pth", weights_only=False)["logging"]
+    printed = run("nnUNetv2_train", *TRAIN, "--c")
+    return folder, before, printed
+
+
+def test_a_killed_training_goes_on_at_its_epoch_with_its_history(trained):
+    folder, before, printed = trained
+    assert "Epoch 1" in printed
+    assert "Epoch 0" not in printed
+    after = torch.load(folder / "checkpoint_final.pth", weights_only=False)["logging"]
+    assert len(after["train_losses"]) == 3
+    for key in ("train_losses", "val_losses", "lrs", "topology_term"):
+        np.testing.assert_equal(after[key][:1], before[key][:1])
+    assert np.isfinite(after["topology_term"][1:]).all()
+
+
+def test_nnunets_validation_and_evaluation_are_its_own(trained):
+    folder, _, printed = trained
+    assert "Validation complete" in printed
+    summary = load_summary_json(str(folder / "validation/summary.json"))
+    assert set(summary["mean"]) == {1, 2, 3}
+    assert len(summary["metric_per_case"]) == len(list(folder.glob("validation/*.nii.gz")))
+
+
+def test_nnunet_predicts_with_the_model(trained, nnunet_folders, tmp_path):
+    images = Path(nnunet_folders["nnUNet_raw"]) / "Dataset901_TinyRings/imagesTr"
+    (tmp_path / "in").mkdir()
+    shutil.copy(images / "tiny_0_0000.nii.gz", tmp_path / "in")
+    run(
+        *("nnUNetv2_predict", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out")),
+        *("-d", "901", "-c", "3d_fullres", "-f", "0", "-p", "nnUNetPlansTiny", "-tr", NAME),
+        *("-device", "cpu", "--save_probabilities", "-npp", "1", "-nps", "1"),
+    )
+    probabilities = np.load(tmp_path / "out/tiny_0.npz")["probabilities"]
+    assert probabilities.shape == (4, 22, 26, 30)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-2)
+    assert load_json(str(tmp_path / "out/predict_from_raw_data_args.json"))
+
+
+def test_a_typing_error_after_c_does_not_start_a_new_training(trained, nnunet_folders):
+    wrong = [a.replace("3epochs", "4epochs") for a in TRAIN]
+    printed = run("nnUNetv2_train", *wrong, "--c", fails=True)
+    assert f"trained as {NAME}" in printed.replace("\n", " ")
+    name = NAME.replace("3epochs", "4epochs")
+    assert not fold_folder(nnunet_folders["nnUNet_results"], name).exists()
+
+
+def test_2d_trains_too(tiny_dataset, nnunet_folders):
+    name = "nnUNetTrainerTAFL_1epochs_2iters_from0"
+    run("nnUNetv2_train", *("901", "2d", "0", "-p", "nnUNetPlansTiny"), *TRAIN[5:7], "-tr", name)
+    folder = fold_folder(nnunet_folders["nnUNet_results"], name, "2d")
+    logging = torch.load(folder / "checkpoint_final.pth", weights_only=False)["logging"]
+    assert logging["topology_term"][0] > 0
+    assert (folder / "validation/summary.json").is_file()
