@@ -47,7 +47,9 @@ def joined(shape):
     target = ball(shape, [*middle, ends[0]], 3) | ball(shape, [*middle, ends[1]], 3)
     start = target.copy()
     start[(*middle, slice(*ends))] = True
-    return target, start, {}
+    # Without noise on the bridge, which might break it beforehand.
+    bridge = {tuple(voxel): 2.0 for voxel in np.argwhere(start & ~target)}
+    return target, start, bridge
 
 
 def repaired(error, shape, seed):

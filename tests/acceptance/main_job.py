@@ -4,13 +4,18 @@ import json
 import os
 import random
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
 DATASET = "Dataset004_Hippocampus"
+
+
+def report(line: str) -> None:
+    """Prints a figure; what nnU-Net prints meanwhile is dropped."""
+    print(line, file=sys.__stdout__, flush=True)
 
 
 def splits() -> None:
@@ -37,10 +42,10 @@ def trained(fold: str) -> None:
     filled = sum(bool(sitk.GetArrayFromImage(sitk.ReadImage(f)).any()) for f in segmentations)
     dice = summary["foreground_mean"]["Dice"]
     classes = {label: round(m["Dice"], 3) for label, m in summary["mean"].items()}
-    print(f"mean validation Dice {dice:.3f}, per class {classes}")
-    print(f"{filled} of {len(segmentations)} predictions are not empty")
+    report(f"mean validation Dice {dice:.3f}, per class {classes}")
+    report(f"{filled} of {len(segmentations)} predictions are not empty")
     for key in ("train_losses", *(key for key in logging if key.startswith("topology"))):
-        print(f"{key}: {[float(f'{value:.4g}') for value in logging[key]]}")
+        report(f"{key}: {[float(f'{value:.4g}') for value in logging[key]]}")
     assert dice > 0.5
     assert filled == len(segmentations)
     assert all(value > 0 for value in logging["topology_term"][1:])
@@ -68,24 +73,24 @@ def is_tafl(fold: str) -> None:
                 norms.append(float(logits.grad[sample].norm()))
                 reached += norms[-1] > 0
     share = reached / with_foreground
-    print(f"gradient of the term at the logits > 0 in {reached} of {with_foreground} patches with")
-    print(f"foreground ({share:.0%}), median norm {np.median(norms):.3g}")
+    report(f"gradient of the term at the logits > 0 in {reached} of {with_foreground} patches with")
+    report(f"foreground ({share:.0%}), median norm {np.median(norms):.3g}")
     assert share >= 0.9
 
     losses, weights = {}, {}
     for trainer_name in ("TAFL_9epochs_9iters_weight0_seed1", "Focal_9epochs_9iters_seed1"):
         losses[trainer_name], weights[trainer_name] = _steps(trainer_name, 8)
     first, second = losses
-    print(f"losses of 8 iterations, weight0: {losses[first]}")
-    print(f"the same, Focal:                 {losses[second]}")
-    print(f"bit-equal losses: {losses[first] == losses[second]}, weights: "
+    report(f"losses of 8 iterations, weight0: {losses[first]}")
+    report(f"the same, Focal:                 {losses[second]}")
+    report(f"bit-equal losses: {losses[first] == losses[second]}, weights: "
           f"{torch.equal(weights[first], weights[second])}")  # fmt: skip
     assert losses[first] == losses[second]
     assert torch.equal(weights[first], weights[second])
     _, with_term = _steps("TAFL_9epochs_9iters_weight0.001_from0_seed1", 1)
     _, without = _steps("Focal_9epochs_9iters_seed1", 1)
     difference = float((with_term - without).abs().max())
-    print(f"largest difference of a weight after one step with weight 0.001: {difference:.3g}")
+    report(f"largest difference of a weight after one step with weight 0.001: {difference:.3g}")
     assert difference > 0
 
 
@@ -95,7 +100,7 @@ def same_predictions(*folders: str) -> None:
         arrays = [np.load(Path(folder) / file.name)["probabilities"] for folder in folders]
         equal = all(np.array_equal(arrays[0], array) for array in arrays)
         foreground = int((arrays[0].argmax(0) > 0).sum())
-        print(
+        report(
             f"{file.stem}: equal in {len(arrays)} folders: {equal}, foreground {foreground} voxels"
         )
         assert equal
@@ -106,7 +111,7 @@ def history(before: str, after: str) -> None:
     """Prints the loss history of two checkpoints; the first must begin the second."""
     first, second = (_checkpoint(Path(file))["logging"] for file in (before, after))
     for key in ("train_losses", "topology_term"):
-        print(f"{key} at the kill {_short(first[key])}, at the end {_short(second[key])}")
+        report(f"{key} at the kill {_short(first[key])}, at the end {_short(second[key])}")
         np.testing.assert_equal(second[key][: len(first[key])], first[key])
 
 
@@ -114,9 +119,8 @@ def lookup(*names: str) -> None:
     """Prints what nnU-Net finds under each name."""
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    with redirect_stdout(StringIO()):  # nnU-Net tells of each module that it looks into
-        found = [recursive_find_trainer_class_by_name(name).__name__ for name in names]
-    print(f"found: {', '.join(found)}")
+    found = [recursive_find_trainer_class_by_name(name).__name__ for name in names]
+    report(f"found: {', '.join(found)}")
     assert found == list(names)
 
 
@@ -133,15 +137,15 @@ def seeded_stock() -> None:
 def same_stock(losses1: str, losses2: str, debug1: str, debug2: str) -> None:
     """Prints whether two stock trainings printed the same, and left the same debug.json."""
     first, second = Path(losses1).read_text(), Path(losses2).read_text()
-    print(f"stock with the plugin: {' | '.join(first.split(chr(10)))}")
-    print(f"stock without it:      {' | '.join(second.split(chr(10)))}")
+    report(f"stock with the plugin: {' | '.join(first.split(chr(10)))}")
+    report(f"stock without it:      {' | '.join(second.split(chr(10)))}")
     assert first == second
     dumps = []
     for file in (debug1, debug2):
         debug = json.loads(Path(file).read_text())
         kept = {k: v for k, v in debug.items() if k not in ("log_file", "hostname")}
         dumps.append({k: v for k, v in kept.items() if " at 0x" not in str(v)})
-    print(f"debug.json equal: {dumps[0] == dumps[1]} ({len(dumps[0])} entries without addresses)")
+    report(f"debug.json equal: {dumps[0] == dumps[1]} ({len(dumps[0])} entries without addresses)")
     assert dumps[0] == dumps[1]
 
 
@@ -150,11 +154,11 @@ def numbers() -> None:
     from nnunet_topo.topology import persistence_distance, wasserstein_distance
 
     pair = [[1, 2], [3, 4], [5, 6]], [[2, 3], [4, 5], [6, 7]]
-    print(f"Algorithm 1, printed example: {persistence_distance(*pair):.6f} (6.0)")
+    report(f"Algorithm 1, printed example: {persistence_distance(*pair):.6f} (6.0)")
     spurious = [(1, 0), (0.8, 0.5), (0.6, 0.55)]
-    print(f"Algorithm 1, spurious bars: {persistence_distance(spurious, [(1, 0)]):.6f} (0.00036)")
+    report(f"Algorithm 1, spurious bars: {persistence_distance(spurious, [(1, 0)]):.6f} (0.00036)")
     exact = wasserstein_distance([(1, 0), (0.8, 0.5)], [(1, 0)])
-    print(f"exact distance: {exact:.6f} (0.045)")
+    report(f"exact distance: {exact:.6f} (0.045)")
 
 
 def _checkpoint(file: Path):
@@ -204,4 +208,6 @@ def _steps(name: str, number: int):
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
+    part = globals()[sys.argv[1]]
+    with nullcontext() if part is seeded_stock else redirect_stdout(StringIO()):
+        part(*sys.argv[2:])

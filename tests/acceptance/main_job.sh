@@ -15,6 +15,7 @@ data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
 work=$(mkdir -p "${1:-/tmp/main_job}" && cd "${1:-/tmp/main_job}" && pwd)
 here=$root/tests/acceptance
 chmod 755 "$work"
+cd "$work" # not in the checkout, whose package Python would find
 trap 'echo "FAILED in line $LINENO"' ERR
 
 say() { echo; echo "== $*"; }
