@@ -93,16 +93,25 @@ def topology_channels(
     Tensors are `[batch, channel, *space]`, probabilities float32 even of half-precision logits;
     the mask is False where the ignore label stands, None without such a label.
     """
-    mask = None
+    target, mask = split_ignored(target, label_manager)
     if label_manager.has_regions:
-        if label_manager.has_ignore_label:
-            target, mask = target[:, :-1], ~target[:, -1:].bool()
         return torch.sigmoid(logits.float()), target, mask
-    if label_manager.has_ignore_label:
-        mask = target != label_manager.ignore_label
     labels = torch.tensor(label_manager.foreground_labels, device=target.device)
     one_hot = target == labels.view(1, -1, *(1,) * (target.ndim - 2))
     return torch.softmax(logits.float(), dim=1)[:, 1:], one_hot, mask
+
+
+def split_ignored(target: Tensor, label_manager: LabelManager) -> tuple[Tensor, Tensor | None]:
+    """Returns the target without nnU-Net's ignore channel, and a mask that is False where ignored.
+
+    The channel exists for regions alone; in a label map the label stays. Without an ignore label
+    the mask is None.
+    """
+    if not label_manager.has_ignore_label:
+        return target, None
+    if label_manager.has_regions:
+        return target[:, :-1], ~target[:, -1:].bool()
+    return target, target != label_manager.ignore_label
 
 
 class FocalBaseLoss(nn.Module):
@@ -115,12 +124,7 @@ class FocalBaseLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Returns the loss of logits against a label map, or against regions [+ ignore]."""
-        mask = None
-        if self.label_manager.has_ignore_label:
-            if self.label_manager.has_regions:
-                target, mask = target[:, :-1], ~target[:, -1:].bool()
-            else:
-                mask = target != self.label_manager.ignore_label
+        target, mask = split_ignored(target, self.label_manager)
         return self.focal(logits, target, mask)
 
 
