@@ -15,7 +15,7 @@ from pathlib import Path
 PLANS = {
     "nnUNetPlansTiny": {"2d": ([8, 16, 32], 8, None), "3d_fullres": ([8, 16, 32], 2, None)},
     "nnUNetPlansSmall": {
-        "2d": ([128, 256, 256], 12, [32, 32]),
+        "2d": ([128, 256, 256], 16, [40, 40]),
         "3d_fullres": ([40, 80, 160], 6, [24, 32, 24]),
     },
 }
