@@ -1,7 +1,9 @@
 """Persistence pairs of the superlevel sets of an image, as voxels."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -9,6 +11,7 @@ from jaxtyping import Float, Int64
 from numpy.typing import ArrayLike, NDArray
 
 Connectivity = Literal["full", "face"]
+Engine = Literal["numba", "gudhi", "cripser"]
 NO_VOXEL = -1
 
 
@@ -45,23 +48,30 @@ def persistence_pairs(
     connectivity: Connectivity = "full",
     dimensions: Sequence[int] | None = None,
     clamp: float = 0.0,
-    engine: Literal["gudhi"] = "gudhi",
+    engine: Engine = "numba",
 ) -> PersistencePairs:
     """Returns the bars of the superlevel sets of an image, over F2, with their critical voxels.
 
     Bars of length 0 are left out. Where values are equal, which voxel of a plateau is named is
-    not defined; its value is. Index selection carries no gradient: gather the values yourself.
+    not defined, but it is the same in each run; its value is defined. A bar that dies at the
+    minimum of the image may name any voxel of that value. Index selection carries no gradient:
+    gather the values yourself.
+
+    "numba" takes 16 bytes per voxel of padded image, kept by each thread for its next call, and
+    about 30 per critical cell; the GIL is free meanwhile, and calls in several threads are safe.
 
     Args:
-        image: finite values, 2D or 3D, `[y, x]` or `[z, y, x]`, any real type and any strides;
-            computed in float64, so nothing is rounded.
+        image: finite values, 2D or 3D, `[y, x]` or `[z, y, x]`, any real type and any strides.
+            Nothing is rounded: values of more than 32 bits are replaced by their ranks first,
+            which takes as long as a sort.
         connectivity: "full", foreground 8- / 26-connected (T-construction), or "face",
             foreground 4- / 6-connected (V-construction).
         dimensions: the homology dimensions wanted, default all.
         clamp: values below it are raised to it first, which moves no bar by more than `clamp`
             and drops the noise of the background. Where nothing exceeds it the maximum of the
             image still names the essential class.
-        engine: what computes; all engines give the same diagrams.
+        engine: what computes; all engines give the same diagrams. "cripser" only if it is
+            installed.
 
     Returns:
         The pairs. Exactly one has no death voxel, unless the image is empty: the essential class
@@ -69,27 +79,32 @@ def persistence_pairs(
 
     Raises:
         ValueError: wrong number of dimensions, complex or non-finite values, unknown names.
+        ImportError: cripser is not installed.
     """
     values = np.asarray(image)
     if values.ndim not in (2, 3):
         raise ValueError(f"image must be 2D or 3D, got shape {values.shape}")
     if values.dtype.kind not in "biuf":
         raise ValueError(f"image must hold real numbers, got {values.dtype}")
-    if not np.isfinite(values).all():
-        raise ValueError("image must be finite, got NaN or infinite values")
     check_connectivity(connectivity)
     wanted = check_dimensions(dimensions, values.ndim)
-    if engine != "gudhi":
-        raise ValueError(f"engine must be 'gudhi', got {engine!r}")
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
     if values.size == 0:
         return _pairs([])
+    peak = int(values.argmax())
+    minimum, maximum = values.min(), values.ravel()[peak]
+    if not np.isfinite(minimum) or not np.isfinite(maximum):
+        raise ValueError("image must be finite, got NaN or infinite values")
     if values.dtype.kind == "f":  # in the image's own precision, as the caller clamps it
         clamp = float(values.dtype.type(clamp))
-    values = values.astype(np.float64)
-    peak = np.unravel_index(values.argmax(), values.shape)
-    values = np.maximum(values, clamp)
-    box = _box_above_minimum(values, peak)
-    return _to_whole_image(_gudhi_pairs(values[box], connectivity, wanted), box, values.shape)
+    if maximum <= clamp or maximum == minimum:
+        return _pairs([(0, [(peak, NO_VOXEL)])] if 0 in wanted else [])
+    floor = max(clamp, float(minimum))
+    bars = _ENGINES[engine](values, floor, connectivity, wanted)
+    if 0 in wanted:
+        bars.append((0, [(peak, NO_VOXEL)]))
+    return _pairs(bars)
 
 
 def check_connectivity(connectivity: str) -> None:
@@ -109,33 +124,91 @@ def check_dimensions(dimensions: Sequence[int] | None, ndim: int) -> tuple[int, 
     return tuple(sorted(set(dimensions)))
 
 
-def _box_above_minimum(values: NDArray[np.float64], peak: tuple[np.intp, ...]) -> tuple[slice, ...]:
-    """Returns the bounding box of all that lies above the minimum, of the peak if nothing does.
+# Dimensions, and the (birth, death) voxels of their bars.
+_Bars = list[tuple[int, Any]]
 
-    Every superlevel set above the minimum lies in the box, and at the minimum box and image are
-    both contractible: the box has the same diagrams.
+
+def _numba_pairs(
+    values: NDArray[Any], floor: float, connectivity: Connectivity, wanted: tuple[int, ...]
+) -> _Bars:
+    """Computes with the package's own engine, see `_cubical`."""
+    _compile_once(values.ndim, connectivity)
+    return _cubical_pairs(values, floor, connectivity, wanted)
+
+
+def _cubical_pairs(
+    values: NDArray[Any], floor: float, connectivity: Connectivity, wanted: tuple[int, ...]
+) -> _Bars:
+    from nnunet_topo.topology import _cubical  # numba: heavy, imported when a term is computed
+    from nnunet_topo.topology._cubical2d import cubical_pairs_2d
+    from nnunet_topo.topology._cubical3d import cubical_pairs_3d
+
+    planar, dual, top = values.ndim == 2, connectivity == "full", values.ndim - 1
+    keys, least = _ordered_integers(values[None] if planar else values, floor)
+    # Each superlevel set above the floor lies in this box, and at the floor both are contractible.
+    box = _cubical.box_above(keys, least)
+    grid = _cubical.make_grid(keys, box, floor=least, planar=planar, dual=dual)
+    engine = cubical_pairs_2d if planar else cubical_pairs_3d
+    bars: _Bars = []
+    for pairs in engine(grid, {top - k if dual else k for k in wanted}):
+        created = _cubical.to_image(pairs.created, grid, keys.shape)
+        destroyed = _cubical.to_image(pairs.destroyed, grid, keys.shape)
+        if dual:
+            in_image = created != NO_VOXEL  # else it is the shell's own class, the essential one
+            bars.append(
+                (top - pairs.dimension, np.stack([destroyed[in_image], created[in_image]], axis=1))
+            )
+        else:
+            bars.append((pairs.dimension, np.stack([created, destroyed], axis=1)))
+    return bars
+
+
+_compiling = threading.Lock()
+
+
+def _compile_once(ndim: int, connectivity: Connectivity) -> None:
+    """Calls the engine on a small image first, so that to compile it is announced and done once."""
+    with _compiling:
+        _compile(ndim, connectivity)
+
+
+@cache
+def _compile(ndim: int, connectivity: Connectivity) -> None:
+    from nnunet_topo.topology._kernel import compilation_announced
+
+    image = np.arange(3**ndim, dtype=np.float32).reshape((3,) * ndim) % 5
+    with compilation_announced(f"the persistence engine for {ndim}D"):
+        _cubical_pairs(image, 0.0, connectivity, tuple(range(ndim)))
+
+
+def _ordered_integers(values: NDArray[Any], floor: float) -> tuple[NDArray[np.int32], int]:
+    """Returns integers in the order of the values, and the one of the floor.
+
+    The bits of a float32 are in its order, reversed for negative ones; what float32 cannot hold is
+    replaced by ranks. -0.0 may come out below the floor.
     """
-    above = values > values.min()
-    if not above.any():
-        return tuple(slice(int(index), int(index) + 1) for index in peak)
-    box = []
-    for axis in range(values.ndim):
-        others = tuple(other for other in range(values.ndim) if other != axis)
-        occupied = np.flatnonzero(above.any(axis=others))
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-    return tuple(box)
+    narrow = np.require(values, np.float32, ["C", "W"])
+    if narrow.dtype != values.dtype and not np.array_equal(narrow, values):
+        _, ranks = np.unique(np.maximum(values, floor), return_inverse=True)
+        return ranks.reshape(values.shape).astype(np.int32), 0
+    bits = narrow.view(np.int32)
+    lowest = np.float32(floor) + np.float32(0)  # never -0.0
+    if lowest >= 0:
+        return bits, int(lowest.view(np.int32))
+    magnitudes = np.where(bits < 0, np.int32(-(2**31)) - bits, bits)
+    return magnitudes, int(np.int32(-(2**31)) - lowest.view(np.int32))
 
 
 def _gudhi_pairs(
-    values: NDArray[np.float64], connectivity: Connectivity, dimensions: tuple[int, ...]
-) -> PersistencePairs:
+    values: NDArray[Any], floor: float, connectivity: Connectivity, wanted: tuple[int, ...]
+) -> _Bars:
     """Computes the sublevel sets of the negated image with gudhi's cubical complex.
 
     gudhi numbers voxels in Fortran order; handed the transposed array, in C order.
     """
-    from gudhi import CubicalComplex  # heavy: imported when a term is first computed
+    from gudhi import CubicalComplex
 
-    negated = -values.T
+    negated = -np.maximum(values.astype(np.float64), floor).T
     if connectivity == "full":
         complex_ = CubicalComplex(top_dimensional_cells=negated)
         voxels = complex_.cofaces_of_persistence_pairs
@@ -143,31 +216,34 @@ def _gudhi_pairs(
         complex_ = CubicalComplex(vertices=negated)
         voxels = complex_.vertices_of_persistence_pairs
     complex_.compute_persistence(homology_coeff_field=2, min_persistence=0)
-    finite, essential = voxels()
-    bars: list[tuple[int, Any]] = [
-        (k, pairs) for k, pairs in enumerate(finite) if k in dimensions and len(pairs)
-    ]
-    if 0 in dimensions:
-        bars.append((0, [(int(essential[0][0]), NO_VOXEL)]))
-    return _pairs(bars)
+    finite, _ = voxels()
+    return [(k, pairs) for k, pairs in enumerate(finite) if k in wanted]
 
 
-def _pairs(bars: list[tuple[int, Any]]) -> PersistencePairs:
+def _cripser_pairs(
+    values: NDArray[Any], floor: float, connectivity: Connectivity, wanted: tuple[int, ...]
+) -> _Bars:
+    """Computes with cripser, whose licence allows no more than a comparison."""
+    import cripser  # pyright: ignore[reportMissingImports]
+
+    negated = -np.maximum(values.astype(np.float64), floor)
+    construction = "T" if connectivity == "full" else "V"
+    found = cripser.compute_ph(negated, maxdim=values.ndim - 1, filtration=construction)
+    found = found[np.isfinite(found[:, 2]) & (found[:, 1] < found[:, 2])]
+    axes = slice(3, 3 + values.ndim), slice(6, 6 + values.ndim)
+    birth, death = (
+        np.ravel_multi_index(tuple(found[:, place].astype(int).T), values.shape) for place in axes
+    )
+    pairs = np.stack([birth, death], axis=1)
+    return [(k, pairs[found[:, 0] == k]) for k in wanted]
+
+
+_ENGINES = {"numba": _numba_pairs, "gudhi": _gudhi_pairs, "cripser": _cripser_pairs}
+
+
+def _pairs(bars: _Bars) -> PersistencePairs:
     """Joins (dimension, voxel pairs) of several dimensions."""
-    voxels = np.array([pair for _, pairs in bars for pair in pairs], dtype=np.int64).reshape(-1, 2)
-    dimension = np.repeat([k for k, _ in bars], [len(pairs) for _, pairs in bars]).astype(np.int64)
-    return PersistencePairs(dimension, voxels[:, 0].copy(), voxels[:, 1].copy())
-
-
-def _to_whole_image(
-    pairs: PersistencePairs, box: tuple[slice, ...], shape: tuple[int, ...]
-) -> PersistencePairs:
-    """Translates voxel indices of the box into those of the image."""
-    box_shape = tuple(side.stop - side.start for side in box)
-
-    def translate(voxel: NDArray[np.int64]) -> NDArray[np.int64]:
-        inside = np.unravel_index(np.maximum(voxel, 0), box_shape)
-        whole = tuple(index + side.start for index, side in zip(inside, box, strict=True))
-        return np.where(voxel == NO_VOXEL, NO_VOXEL, np.ravel_multi_index(whole, shape))
-
-    return PersistencePairs(pairs.dimension, translate(pairs.birth), translate(pairs.death))
+    voxels = [np.asarray(pairs, dtype=np.int64).reshape(-1, 2) for _, pairs in bars]
+    dimension = np.repeat([k for k, _ in bars], [len(pairs) for pairs in voxels]).astype(np.int64)
+    birth, death = np.concatenate([np.empty((0, 2), np.int64), *voxels]).T.copy()
+    return PersistencePairs(dimension, birth, death)

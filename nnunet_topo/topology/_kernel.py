@@ -1,0 +1,107 @@
+"""Compiles the inner loops of the engines: once per installation, cached, and announced."""
+
+import hashlib
+import importlib
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import platformdirs
+
+_ANNOUNCED_AFTER_S = 1.0
+_CONFIG: Any = importlib.import_module("numba.core.config")  # its names are made at run time
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Returns the function compiled at its first call, without the GIL, from the cache if it can.
+
+    Never `parallel=True`: nnU-Net forks workers, and numba's own threads don't survive that.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return numba.njit(nogil=True)(function)
+    # Read while a function is decorated, and only then: other users of numba keep their own.
+    before = _CONFIG.CACHE_DIR
+    _CONFIG.CACHE_DIR = str(folder)
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    finally:
+        _CONFIG.CACHE_DIR = before
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Returns the function as a part of the kernels that call it: a call would cost more."""
+    return numba.njit(nogil=True, inline="always")(function)
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Returns where machine code is kept, None where nothing can be written.
+
+    That is $NUMBA_CACHE_DIR, or the user's cache folder, or a private folder among the temporary
+    files; never the package, which may be read-only and which pip must be able to remove. Each
+    version of the engines' sources has a folder of its own.
+    """
+    sources = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("_*.py")):
+        sources.update(source.read_bytes())
+    for parent in _cache_parents():
+        folder = parent / sources.hexdigest()[:16]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    return None
+
+
+def _cache_parents() -> Iterator[Path]:
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(os.environ["NUMBA_CACHE_DIR"])
+    yield platformdirs.user_cache_path("nnunet-topo", appauthor=False) / "numba"
+    try:
+        yield _private_temporary_folder()
+    except OSError:
+        return
+
+
+def _private_temporary_folder() -> Path:
+    """Returns a folder that nobody else can write to: what lies in the cache is executed."""
+    if not hasattr(os, "getuid"):
+        return Path(tempfile.gettempdir()) / "nnunet-topo"  # Windows: the user's own
+    folder = Path(tempfile.gettempdir()) / f"nnunet-topo-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    state = folder.lstat()
+    if folder.is_symlink() or state.st_uid != os.getuid() or state.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not private")
+    return folder
+
+
+@contextmanager
+def compilation_announced(what: str) -> Iterator[None]:
+    """Says on standard error what is compiled, and for how long, if it takes over a second."""
+    began = time.perf_counter()
+    where = f"kept in {cache_folder()}" if cache_folder() else "anew in each process, no cache"
+
+    def announce() -> None:
+        print(f"nnunet-topo: compiling {what} ({where}) ...", file=sys.stderr, flush=True)
+
+    timer = threading.Timer(_ANNOUNCED_AFTER_S, announce)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    took = time.perf_counter() - began
+    if took > _ANNOUNCED_AFTER_S:
+        print(f"nnunet-topo: compiled {what} in {took:.0f} s", file=sys.stderr, flush=True)
