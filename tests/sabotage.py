@@ -32,6 +32,9 @@ class Sabotage:
 
 
 PERSISTENCE = "nnunet_topo/topology/persistence.py"
+CUBICAL = "nnunet_topo/topology/_cubical.py"
+CUBICAL_3D = "nnunet_topo/topology/_cubical3d.py"
+KERNEL = "nnunet_topo/topology/_kernel.py"
 BETTI = "nnunet_topo/topology/betti.py"
 MATCHING = "nnunet_topo/topology/matching.py"
 DIAGRAMS = "nnunet_topo/losses/diagrams.py"
@@ -43,22 +46,99 @@ SETTINGS = "nnunet_topo/nnunet/settings.py"
 TRAINER = "nnunet_topo/nnunet/trainer.py"
 CHECKPOINTS = "nnunet_topo/nnunet/checkpoints.py"
 LEVELS = "test_persistence.py::test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
+ENGINES = "test_engine.py::test_diagrams_are_those_of_other_engines"
+VOXELS = "test_engine.py::test_voxels_are_those_of_gudhi_where_values_are_distinct"
 
 SABOTAGES = [
-    Sabotage("Fortran order", PERSISTENCE, "-values.T", "-values", LEVELS),
-    Sabotage("sublevel filtration", PERSISTENCE, "-values.T", "values.T", LEVELS),
+    Sabotage(
+        "Fortran order",
+        PERSISTENCE,
+        'np.require(values, np.float32, ["C", "W"])',
+        'np.require(values, np.float32, ["C", "W"]).ravel("F").reshape(values.shape)',
+        LEVELS,
+    ),
+    Sabotage(
+        "sublevel filtration",
+        CUBICAL,
+        "age = key if dual else np.int32(-key)",
+        "age = np.int32(-key) if dual else key",
+        LEVELS,
+    ),
+    Sabotage(
+        "Fortran order in the reference",
+        PERSISTENCE,
+        "np.maximum(values.astype(np.float64), floor).T",
+        "np.maximum(values.astype(np.float64), floor)",
+        ENGINES,
+    ),
+    Sabotage(
+        "ties broken the wrong way",
+        CUBICAL_3D,
+        "s9 = a2 & a4 & np.int32(mmo[i] <= age), a3 & a4 & np.int32(mpo[i] <= age)",
+        "s9 = a2 & a4 & np.int32(mmo[i] < age), a3 & a4 & np.int32(mpo[i] <= age)",
+        ENGINES,
+    ),
+    Sabotage(
+        "younger component kept",
+        CUBICAL,
+        "if rank[a] < rank[b]:",
+        "if rank[a] > rank[b]:",
+        VOXELS,
+    ),
+    Sabotage(
+        "older chain added to by the younger",
+        CUBICAL_3D,
+        "if other == UNKNOWN or _comes_before(i, other, voxels, words):",
+        "if other == UNKNOWN or _comes_before(other, i, voxels, words):",
+        ENGINES,
+    ),
+    Sabotage(
+        "loops filled by the background lost",
+        CUBICAL_3D,
+        "born = edges.voxel[edges.creates & ~taken]",
+        "born = edges.voxel[:0]",
+        ENGINES,
+    ),
+    Sabotage(
+        "wide values rounded",
+        PERSISTENCE,
+        "and not np.array_equal(narrow, values)",
+        "and False",
+        "test_engine.py::test_nothing_is_rounded_or_reordered",
+    ),
+    Sabotage(
+        "memory of all threads in one",
+        CUBICAL,
+        "class _Workspace(threading.local):",
+        "class _Workspace:",
+        "test_engine.py::test_calls_give_the_same_voxels_each_time_and_in_several_threads",
+    ),
+    Sabotage(
+        "cache in the package",
+        KERNEL,
+        "_CONFIG.CACHE_DIR = str(folder)",
+        '_CONFIG.CACHE_DIR = ""',
+        "test_engine.py::test_machine_code_is_compiled_once_announced_and_kept_in_the_users_cache",
+    ),
+    Sabotage(
+        "cache among strangers",
+        KERNEL,
+        "or state.st_mode & 0o077",
+        "",
+        "test_engine.py::test_a_cache_that_others_can_write_to_is_not_used",
+    ),
     Sabotage(
         "essential bar dropped",
         PERSISTENCE,
-        "    if 0 in dimensions:",
-        "    if not dimensions:",
+        "        bars.append((0, [(peak, NO_VOXEL)]))",
+        "        bars += []",
         "test_persistence.py::test_the_essential_class_is_born_at_the_maximum_and_has_no_death_voxel",
     ),
     Sabotage(
         "connectivities swapped in the filtration",
         PERSISTENCE,
-        'if connectivity == "full":',
-        'if connectivity == "face":',
+        'values.ndim == 2, connectivity == "full"',
+        'values.ndim == 2, connectivity == "face"',
         "test_persistence.py::test_connectivities_differ_where_voxels_touch_at_a_corner",
     ),
     Sabotage(
@@ -78,22 +158,22 @@ SABOTAGES = [
     Sabotage(
         "clamp ignored",
         PERSISTENCE,
-        "np.maximum(values, clamp)",
-        "values",
+        "floor = max(clamp, float(minimum))",
+        "floor = float(minimum)",
         "test_persistence.py::test_the_clamp_gives_the_diagram_of_the_raised_image",
     ),
     Sabotage(
         "NaN turned to 0",
         PERSISTENCE,
         'raise ValueError("image must be finite, got NaN or infinite values")',
-        "values = np.nan_to_num(values)",
+        "return _pairs([])",
         "test_wasserstein_loss.py::test_bad_tensors_are_refused_by_name",
     ),
     Sabotage(
         "offset of the box forgotten",
-        PERSISTENCE,
-        "index + side.start for",
-        "index for",
+        CUBICAL,
+        "x = voxel % nx - margin[2] + box[4]",
+        "x = voxel % nx - margin[2]",
         "test_persistence.py::test_a_flat_background_changes_only_what_touched_the_border",
     ),
     Sabotage(
@@ -127,36 +207,36 @@ SABOTAGES = [
     Sabotage(
         "detach at the gather",
         DIAGRAMS,
-        "birth = values[birth_voxel]",
-        "birth = values[birth_voxel].detach()",
+        "births, deaths = probability.flatten(2)[tuple(where)].chunk(2)",
+        "births, deaths = probability.detach().flatten(2)[tuple(where)].requires_grad_().chunk(2)",
         "test_wasserstein_loss.py::test_the_gradient_is_that_of_the_loss",
     ),
     Sabotage(
         "clamp from above too",
         DIAGRAMS,
-        "birth = values[birth_voxel]",
-        "birth = values[birth_voxel].clamp(max=1 - clamp)",
+        "        birth=births,",
+        "        birth=births.clamp(max=1 - clamp),",
         "test_wasserstein_loss.py::test_overconfident_voxels_keep_their_gradient",
     ),
     Sabotage(
         "plateau taken for a place",
         DIAGRAMS,
-        "np.where(on_plateau, NO_VOXEL, pairs.death)",
-        "pairs.death",
+        "named = dies & (death_value > clamp)",
+        "named = dies",
         "test_wasserstein_loss.py::test_a_death_on_the_plateau_names_no_place",
     ),
     Sabotage(
         "diagonal twice as far",
         WASSERSTEIN,
-        "(b - d) ** 2 / 2)",
-        "(b - d) ** 2)",
+        "diagonal_mass * ((b - d) ** 2 / 2)",
+        "diagonal_mass * ((b - d) ** 2)",
         "test_wasserstein_loss.py::test_the_worked_example_of_a_true_and_a_spurious_bar",
     ),
     Sabotage(
         "missing structures for free",
         WASSERSTEIN,
-        "UNMATCHED_TARGET_BAR * missing",
-        "0 * missing",
+        "UNMATCHED_TARGET_BAR * missing) /",
+        "0 * missing) /",
         "test_wasserstein_loss.py::test_a_missing_structure_costs_one_half_without_gradient",
     ),
     Sabotage(
@@ -169,8 +249,8 @@ SABOTAGES = [
     Sabotage(
         "channels summed",
         WASSERSTEIN,
-        " / max(len(channels), 1)",
-        "",
+        "UNMATCHED_TARGET_BAR * missing) / channels",
+        "UNMATCHED_TARGET_BAR * missing)",
         "test_wasserstein_loss.py::test_samples_and_channels_are_averaged_and_their_order_is_irrelevant",
     ),
     Sabotage(
@@ -211,8 +291,8 @@ SABOTAGES = [
     Sabotage(
         "weight ignored",
         SEAM,
-        "base + self.weight * measure.loss",
-        "base + measure.loss",
+        "base + weight * measure().loss",
+        "base + measure().loss",
         "test_loss_seam.py::test_the_loss_is_base_plus_weight_times_term",
     ),
     Sabotage(
@@ -335,7 +415,12 @@ def run_tests(copy: Path, data: Path, *tests: str) -> subprocess.CompletedProces
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", *[f"tests/{test}" for test in tests]],
         cwd=copy,
-        env=os.environ | {"PYTHONPATH": str(copy), "NNUNET_TOPO_TEST_DATA": str(data)},
+        env=os.environ
+        | {
+            "PYTHONPATH": str(copy),
+            "NNUNET_TOPO_TEST_DATA": str(data),
+            "NUMBA_CACHE_DIR": str(data / "machine_code"),
+        },
         capture_output=True,
         text=True,
         check=False,

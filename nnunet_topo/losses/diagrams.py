@@ -5,13 +5,17 @@ a gradient on a birth or a death reaches its voxel and no other.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
+from torch import distributed as dist
 
 from nnunet_topo.topology import Connectivity, PersistencePairs, persistence_pairs
 from nnunet_topo.topology.persistence import NO_VOXEL
@@ -21,70 +25,246 @@ _MOST_THREADS = 4  # nnU-Net's augmentation workers want cores too
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """The bars of one channel of one sample.
+    """The bars of all channels of all samples, one channel after the other.
 
     Attributes:
+        channel: which channel of which sample each bar is of, `sample * channels + channel`.
         dimension: homology dimension of each bar.
         birth: probability at which the bar begins; carries the gradient of its voxel.
         death: probability at which it ends, likewise; 0 without gradient for the essential class.
-        birth_voxel: flat C-order index.
-        death_voxel: flat C-order index, -1 where the death names no place: for the essential
-            class, and for bars that end on the plateau at the clamp.
+        birth_value: `birth` as numbers, in float64.
+        death_value: `death` as numbers, in float64.
+        in_place: whether the bar is born in the foreground of the target and dies in its
+            background. A death that names no place lies everywhere: that of the essential class,
+            and of bars that end on the plateau at the clamp.
+        target_betti: Betti numbers of each channel of the target.
     """
 
+    channel: Int64[np.ndarray, " bars"]
     dimension: Int64[np.ndarray, " bars"]
     birth: Float[Tensor, " bars"]
     death: Float[Tensor, " bars"]
-    birth_voxel: Int64[np.ndarray, " bars"]
-    death_voxel: Int64[np.ndarray, " bars"]
+    birth_value: Float[np.ndarray, " bars"]
+    death_value: Float[np.ndarray, " bars"]
+    in_place: Bool[np.ndarray, " bars"]
+    target_betti: Int64[np.ndarray, "channels dimensions"]
 
 
-def persistence_bars(
+@dataclass(frozen=True, slots=True)
+class _ChannelBars:
+    """What one thread finds out about one channel; voxels are those of the whole patch."""
+
+    pairs: PersistencePairs
+    birth_value: NDArray[np.float64]
+    death_value: NDArray[np.float64]
+    in_place: NDArray[np.bool_]
+    target_betti: NDArray[np.int64]
+
+
+def begin_bars(
     probability: Float[Tensor, "batch channel *space"],
+    target: Bool[Tensor, "batch channel *space"],
     *,
     connectivity: Connectivity,
-    dimensions: tuple[int, ...] | None,
+    dimensions: tuple[int, ...],
     clamp: float,
-) -> list[list[Bars]]:
-    """Returns the bars of the superlevel sets, `[sample][channel]`.
+) -> Callable[[], Bars]:
+    """Starts to compute the bars of the superlevel sets, and returns what waits for them.
 
-    A channel that never exceeds the clamp has its essential bar (max p, 0) alone. Engine calls run
-    in a few threads; the result does not depend on their number.
+    One job for each channel of each sample runs in a few threads, which need no GIL: meanwhile the
+    caller can compute something else, and so can the device. A channel that never exceeds the
+    clamp costs one reduction, and has its essential bar (max p, 0) alone; of the others only the
+    box of what exceeds it leaves the device. The result does not depend on the number of threads.
 
     Args:
         probability: values in [0, 1], 2D or 3D space.
+        target: foreground.
         connectivity: of the foreground, see `persistence_pairs`.
-        dimensions: homology dimensions, None for all.
+        dimensions: homology dimensions.
         clamp: p is raised to at least this before the filtration.
 
     Raises:
-        ValueError: NaN or infinite values.
+        ValueError: NaN or infinite values; raised by what waits.
     """
-    batch, channel = probability.shape[:2]
-    images = probability.detach().cpu().numpy().reshape(batch * channel, *probability.shape[2:])
-
-    def pairs_of(image: np.ndarray) -> PersistencePairs:
-        floor = min(clamp, float(image.max()))
-        return persistence_pairs(
-            image, connectivity=connectivity, dimensions=dimensions, clamp=floor
+    jobs = [
+        _threads(os.getpid(), thread_count()).submit(
+            _channel_bars, box, mask, connectivity, dimensions, clamp
         )
-
-    with ThreadPoolExecutor(min(len(images), _MOST_THREADS, os.cpu_count() or 1)) as threads:
-        pairs = list(threads.map(pairs_of, images))
-    flat = probability.reshape(batch * channel, -1)
-    bars = [_gather(values, voxels, clamp) for values, voxels in zip(flat, pairs, strict=True)]
-    return [bars[sample * channel : (sample + 1) * channel] for sample in range(batch)]
+        for box, mask in zip(_boxes(probability.detach(), clamp), _host_masks(target), strict=True)
+    ]
+    return lambda: _gather(probability, [job.result() for job in jobs], clamp)
 
 
-def _gather(values: Float[Tensor, " voxels"], pairs: PersistencePairs, clamp: float) -> Bars:
-    """Gathers births and deaths from the clamped values."""
-    birth_voxel = torch.from_numpy(pairs.birth).to(values.device)
-    death_voxel = torch.from_numpy(pairs.death).to(values.device)
-    dies = death_voxel != NO_VOXEL
+def _channel_bars(
+    box: "_Box",
+    mask: NDArray[np.bool_] | None,
+    connectivity: Connectivity,
+    dimensions: tuple[int, ...],
+    clamp: float,
+) -> _ChannelBars:
+    """Computes the bars of one channel and the Betti numbers of its target."""
+    values = box.wait()
+    pairs = persistence_pairs(values, connectivity=connectivity, dimensions=dimensions, clamp=clamp)
+    flat = values.ravel()
+    birth_value = flat[pairs.birth].astype(np.float64)
+    dies = pairs.death != NO_VOXEL
+    death_value = np.where(dies, np.maximum(flat[pairs.death], values.dtype.type(clamp)), 0.0)
+    pairs = box.in_patch(pairs)
+    if mask is None or not mask.any():
+        betti = np.zeros(values.ndim, np.int64)
+        in_place = np.zeros(len(dies), bool)
+    else:
+        of_target = persistence_pairs(mask, connectivity=connectivity)  # bars (1, 0) alone
+        betti = np.bincount(of_target.dimension, minlength=mask.ndim)
+        foreground = mask.ravel()
+        named = dies & (death_value > clamp)
+        in_place = foreground[pairs.birth] & ~(named & foreground[pairs.death])
+    return _ChannelBars(pairs, birth_value, death_value.astype(np.float64), in_place, betti)
+
+
+def _gather(probability: Tensor, channels: list[_ChannelBars], clamp: float) -> Bars:
+    """Gathers births and deaths of all bars at once from the clamped probability."""
+    channel = np.repeat(np.arange(len(channels)), [len(found.in_place) for found in channels])
+    birth = np.concatenate([found.pairs.birth for found in channels])
+    death = np.concatenate([found.pairs.death for found in channels])
+    dies = death != NO_VOXEL
+    sample, of_sample = np.divmod(np.concatenate([channel, channel]), probability.shape[1])
+    voxel = np.concatenate([birth, np.where(dies, death, 0)])
+    where = [torch.from_numpy(index).to(probability.device) for index in (sample, of_sample, voxel)]
+    births, deaths = probability.flatten(2)[tuple(where)].chunk(2)
     # A birth below the clamp is the essential bar of a channel that lies below it altogether.
-    birth = values[birth_voxel]
-    death = torch.where(dies, values[death_voxel.clamp(min=0)].clamp(min=clamp), 0)
-    on_plateau = (dies & (death <= clamp)).cpu().numpy()
+    deaths = torch.where(torch.from_numpy(dies).to(deaths.device), deaths.clamp(min=clamp), 0)
     return Bars(
-        pairs.dimension, birth, death, pairs.birth, np.where(on_plateau, NO_VOXEL, pairs.death)
+        channel=channel,
+        dimension=np.concatenate([found.pairs.dimension for found in channels]),
+        birth=births,
+        death=deaths,
+        birth_value=np.concatenate([found.birth_value for found in channels]),
+        death_value=np.concatenate([found.death_value for found in channels]),
+        in_place=np.concatenate([found.in_place for found in channels]),
+        target_betti=np.stack([found.target_betti for found in channels]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """A part of one channel in main memory, or on its way there.
+
+    Attributes:
+        values: the part.
+        start: its first voxel in the patch.
+        patch: shape of the patch.
+        copied: when the values are there, None if they are.
+    """
+
+    values: Tensor
+    start: tuple[int, ...]
+    patch: tuple[int, ...]
+    copied: "torch.cuda.Event | None" = None
+
+    def wait(self) -> np.ndarray:
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.values.numpy()
+
+    def in_patch(self, pairs: PersistencePairs) -> PersistencePairs:
+        """Returns the pairs with voxels of the whole patch."""
+        shape = tuple(self.values.shape)
+        if shape == self.patch:
+            return pairs
+
+        def translate(voxel: NDArray[np.int64]) -> NDArray[np.int64]:
+            inside = np.unravel_index(np.maximum(voxel, 0), shape)
+            whole = tuple(index + start for index, start in zip(inside, self.start, strict=True))
+            return np.where(voxel == NO_VOXEL, NO_VOXEL, np.ravel_multi_index(whole, self.patch))
+
+        return PersistencePairs(pairs.dimension, translate(pairs.birth), translate(pairs.death))
+
+
+def _boxes(values: Tensor, clamp: float) -> list[_Box]:
+    """Returns what the engine needs of each channel."""
+    if values.device.type != "cpu":
+        return _occupied_boxes(values, clamp)
+    patch = tuple(values.shape[2:])  # views of all: the engine looks for the box itself
+    return [_Box(channel, (0,) * len(patch), patch) for channel in _each_channel(values)]
+
+
+def _occupied_boxes(values: Tensor, clamp: float) -> list[_Box]:
+    """Returns copies of all that is above the clamp in each channel, else of the maximum."""
+    patch = tuple(values.shape[2:])
+    peaks = values.flatten(2).max(dim=2).indices.flatten().cpu().numpy()
+    above = values > clamp
+    axes = range(2, values.ndim)
+    occupied = [
+        above.amax(dim=[other for other in axes if other != axis]).flatten(0, 1).cpu().numpy()
+        for axis in axes
+    ]
+    boxes: list[_Box] = []
+    for i, channel in enumerate(_each_channel(values)):
+        sides = [np.flatnonzero(axis[i]) for axis in occupied]
+        if len(sides[0]) == 0:
+            sides = [np.array([index]) for index in np.unravel_index(peaks[i], patch)]
+        box = tuple(slice(int(side[0]), int(side[-1]) + 1) for side in sides)
+        copy, copied = _copy_to_host(channel[box])
+        boxes.append(_Box(copy, tuple(side.start for side in box), patch, copied))
+    return boxes
+
+
+def _copy_to_host(values: Tensor) -> "tuple[Tensor, torch.cuda.Event | None]":
+    """Returns a copy in main memory, and an event for when it is there.
+
+    On CUDA it runs on a stream of its own, into pinned memory, beside whatever is queued next on
+    the current stream. Other devices wait, and have no event.
+    """
+    if values.device.type != "cuda":
+        return values.cpu(), None
+    stream = _side_stream(values.device)
+    stream.wait_stream(torch.cuda.current_stream(values.device))
+    with torch.cuda.stream(stream):
+        copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        copy.copy_(values, non_blocking=True)
+        values.record_stream(stream)
+        copied = torch.cuda.Event()
+        copied.record(stream)
+    return copy, copied
+
+
+@cache
+def _side_stream(device: torch.device) -> "torch.cuda.Stream":
+    return torch.cuda.Stream(device)
+
+
+def _host_masks(target: Tensor) -> list[NDArray[np.bool_] | None]:
+    """Returns the target of each channel in main memory; None where a device knows it is empty."""
+    if target.device.type == "cpu":
+        return [channel.numpy() for channel in _each_channel(target)]
+    there = target.flatten(2).any(dim=2).flatten().cpu().tolist()
+    channels = _each_channel(target)
+    return [
+        channel.cpu().numpy() if occupied else None
+        for channel, occupied in zip(channels, there, strict=True)
+    ]
+
+
+def _each_channel(values: Tensor) -> list[Tensor]:
+    """Returns views of the channels of all samples: reshaping might copy them all."""
+    return [channel for sample in values for channel in sample]
+
+
+@cache
+def _threads(process: int, count: int) -> ThreadPoolExecutor:
+    """Returns the threads of a process: a forked one has none of its parent's."""
+    return ThreadPoolExecutor(count, thread_name_prefix=f"nnunet-topo-{process}")
+
+
+def thread_count() -> int:
+    """Returns how many threads compute diagrams: one per core of this process, and never over 4.
+
+    The ranks of a DDP training, which nnU-Net runs on one machine, share the cores.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return max(1, min(_MOST_THREADS, cores // ranks))

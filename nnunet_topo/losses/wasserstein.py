@@ -4,7 +4,7 @@ Demir, Massaad, Kiziltan: Topology-Aware Focal Loss for 3D Image Segmentation. C
 section 4 (L_topo).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from nnunet_topo.losses.diagrams import Bars, persistence_bars
-from nnunet_topo.topology import Connectivity, betti_numbers
+from nnunet_topo.losses.diagrams import Bars, begin_bars
+from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.matching import (
     UNMATCHED_TARGET_BAR,
     distance_to_binary,
@@ -22,7 +22,7 @@ from nnunet_topo.topology.matching import (
     match_spatially,
     sinkhorn_plan,
 )
-from nnunet_topo.topology.persistence import NO_VOXEL, check_connectivity, check_dimensions
+from nnunet_topo.topology.persistence import check_connectivity, check_dimensions
 
 Matching = Literal["spatial", "optimal", "sinkhorn"]
 
@@ -113,6 +113,15 @@ class WassersteinLoss(nn.Module):
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> WassersteinMeasure:
         """Returns the loss of `forward` beside the exact distance, from the same diagrams."""
+        return self.begin(probability, target, mask)()
+
+    def begin(
+        self,
+        probability: Float[Tensor, "batch channel *space"],
+        target: Shaped[Tensor, "batch channel *space"],
+        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+    ) -> Callable[[], WassersteinMeasure]:
+        """Starts on what `measure` returns, in other threads, and returns what waits for it."""
         if probability.shape != target.shape or probability.ndim not in (4, 5):
             raise ValueError(
                 "probability and target must have the same shape, [batch, channel] and 2 or 3 axes"
@@ -120,73 +129,55 @@ class WassersteinLoss(nn.Module):
             )
         if probability.dtype != torch.float64:
             probability = probability.float()
-        foreground = target > 0.5
+        foreground = target if target.dtype == torch.bool else target > 0.5
         if mask is not None:
             probability = torch.where(mask, probability, 0)
             foreground = foreground & mask
         dimensions = check_dimensions(self.dimensions, probability.ndim - 2)
-        diagrams = persistence_bars(
+        bars = begin_bars(
             probability,
+            foreground,
             connectivity=self.connectivity,
             dimensions=dimensions,
             clamp=self.clamp,
         )
-        masks = foreground.detach().cpu().numpy()
-        channels = [
-            self._measure_channel(bars, masks[sample, channel], dimensions)
-            for sample, of_sample in enumerate(diagrams)
-            for channel, bars in enumerate(of_sample)
-        ]
-        # The empty sum ties the loss to the graph where no bar does.
-        loss = 0 * probability.sum() + sum(loss for loss, _ in channels) / max(len(channels), 1)
-        return WassersteinMeasure(loss, float(np.mean([distance for _, distance in channels])))
+        return lambda: self._measure(bars(), dimensions)
 
-    def _measure_channel(
-        self, bars: Bars, target: Bool[np.ndarray, "*space"], dimensions: tuple[int, ...]
-    ) -> tuple[Float[Tensor, ""], float]:
-        """Returns loss and exact distance of one channel, summed over the dimensions."""
-        betti = betti_numbers(target, connectivity=self.connectivity)
-        birth_values = bars.birth.detach().cpu().double().numpy()
-        death_values = bars.death.detach().cpu().double().numpy()
-        in_place = _born_in_foreground_dies_in_background(bars, target)
-        loss, distance = bars.birth.new_zeros(()), 0.0
-        for k in dimensions:
-            of_dimension = bars.dimension == k
-            birth, death = birth_values[of_dimension], death_values[of_dimension]
-            index = torch.from_numpy(np.flatnonzero(of_dimension)).to(bars.birth.device)
-            b, d = bars.birth[index], bars.death[index]
-            distance += distance_to_binary(birth, death, betti[k])
-            if self.matching == "sinkhorn":
-                loss = loss + _sinkhorn_cost(b, d, betti[k])
-                continue
-            if self.matching == "spatial":
-                matched = match_spatially(birth, death, betti[k], in_place[of_dimension])
-            else:
-                matched = match_optimally(birth, death, betti[k])
-            missing = betti[k] - int(matched.sum())
-            to_target = torch.from_numpy(matched).to(b.device)
-            cost = torch.where(to_target, (1 - b) ** 2 + d**2, (b - d) ** 2 / 2)
-            loss = loss + cost.sum() + UNMATCHED_TARGET_BAR * missing
-        return loss, distance
+    def _measure(self, bars: Bars, dimensions: tuple[int, ...]) -> WassersteinMeasure:
+        """Returns loss and exact distance, the mean over samples and channels of their sums."""
+        to_target = np.zeros(len(bars.dimension))  # mass of each bar that goes to a target bar
+        to_diagonal = np.zeros(len(bars.dimension))
+        missing, distance = 0, 0.0
+        ends = np.searchsorted(bars.channel, np.arange(len(bars.target_betti) + 1))
+        for betti, start, end in zip(bars.target_betti, ends[:-1], ends[1:], strict=True):
+            for k in dimensions:
+                target_bars = int(betti[k])
+                chosen = start + np.flatnonzero(bars.dimension[start:end] == k)
+                birth, death = bars.birth_value[chosen], bars.death_value[chosen]
+                distance += distance_to_binary(birth, death, target_bars)
+                if self.matching == "sinkhorn":
+                    to_target[chosen] = _sinkhorn_mass(birth, death, target_bars)
+                    continue
+                if self.matching == "spatial":
+                    matched = match_spatially(birth, death, target_bars, bars.in_place[chosen])
+                else:
+                    matched = match_optimally(birth, death, target_bars)
+                to_target[chosen], to_diagonal[chosen] = matched, ~matched
+                missing += target_bars - int(matched.sum())
+        b, d = bars.birth, bars.death
+        target_mass = torch.from_numpy(to_target).to(b)
+        diagonal_mass = torch.from_numpy(to_diagonal).to(b)
+        cost = target_mass * ((1 - b) ** 2 + d**2) + diagonal_mass * ((b - d) ** 2 / 2)
+        channels = max(len(bars.target_betti), 1)
+        loss = (cost.sum() + UNMATCHED_TARGET_BAR * missing) / channels
+        return WassersteinMeasure(loss, distance / channels)
 
 
-def _born_in_foreground_dies_in_background(
-    bars: Bars, target: Bool[np.ndarray, "*space"]
-) -> Bool[np.ndarray, " bars"]:
-    """Marks the bars that may stand for a structure of the target."""
-    foreground = target.ravel()
-    dies_nowhere = bars.death_voxel == NO_VOXEL
-    return foreground[bars.birth_voxel] & (
-        dies_nowhere | ~foreground[np.maximum(bars.death_voxel, 0)]
-    )
-
-
-def _sinkhorn_cost(
-    birth: Float[Tensor, " bars"], death: Float[Tensor, " bars"], target_bars: int
-) -> Float[Tensor, ""]:
-    """Returns sum P_ij C_ij of Algorithm 1 against bars (1, 0), which are all alike."""
+def _sinkhorn_mass(
+    birth: Float[np.ndarray, " bars"], death: Float[np.ndarray, " bars"], target_bars: int
+) -> Float[np.ndarray, " bars"]:
+    """Returns sum_j P_ij of Algorithm 1 against bars (1, 0), which are all alike."""
     if target_bars == 0:
-        return birth.new_zeros(())
-    cost = ((1 - birth) ** 2 + death**2).double()[:, None]
-    plan = sinkhorn_plan(cost.detach().cpu().numpy(), copies=target_bars)
-    return target_bars * (torch.from_numpy(plan).to(cost.device) * cost).sum().to(birth.dtype)
+        return np.zeros(len(birth))
+    cost = ((1 - birth) ** 2 + death**2)[:, None]
+    return target_bars * sinkhorn_plan(cost, copies=target_bars)[:, 0]

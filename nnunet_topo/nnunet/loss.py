@@ -1,5 +1,6 @@
 """nnU-Net's logits and targets -> base loss + weight * topology term."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
 from time import perf_counter
@@ -17,10 +18,10 @@ from nnunet_topo.losses.wasserstein import WassersteinMeasure
 class TopologyTerm(Protocol):
     """A loss on probabilities and one-hot targets that also reports a distance."""
 
-    def measure(
+    def begin(
         self, probability: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> WassersteinMeasure:
-        """Returns the loss with its gradient and the exact distance."""
+    ) -> Callable[[], WassersteinMeasure]:
+        """Starts to compute, and returns what waits for the loss and the exact distance."""
         ...
 
 
@@ -32,7 +33,7 @@ class StepRecord:
         base: base loss.
         term: topology term, without its weight.
         distance: exact Wasserstein distance.
-        milliseconds: forward pass of the term, waiting for the device included.
+        milliseconds: forward pass of the term, less what runs beside the base loss.
     """
 
     base: float = nan
@@ -63,24 +64,40 @@ class TopologyAwareLoss(nn.Module):
 
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
         """Returns the loss; output and target are lists, finest first, under deep supervision."""
-        base = as_tensor(self.base(output, target), output)
         if not torch.is_grad_enabled():
+            return as_tensor(self.base(output, target), output)
+        self.record = StepRecord()
+        # The term's threads work, and its copies run, while the base loss is computed.
+        weight, measure = self.weight, None
+        if weight is not None:
+            measure = self.begin_term(finest(output), finest(target))
+        base = as_tensor(self.base(output, target), output)
+        self.record.base = float(base.detach())
+        if weight is None or measure is None:
             return base
-        self.record = StepRecord(base=float(base.detach()))
-        if self.weight is None:
-            return base
-        measure = self.measure_term(finest(output), finest(target))
-        return base if measure is None else base + self.weight * measure.loss
+        return base + weight * measure().loss
 
     def measure_term(self, logits: Tensor, target: Tensor) -> WassersteinMeasure | None:
         """Returns the term of one batch and records it, None where logits are not finite."""
+        measured = self.begin_term(logits, target)
+        return None if measured is None else measured()
+
+    def begin_term(self, logits: Tensor, target: Tensor) -> Callable[[], WassersteinMeasure] | None:
+        """Starts on the term of one batch, and returns what waits for it and records it."""
         if not torch.isfinite(logits).all():
             return None
         began = perf_counter()
-        measure = self.term.measure(*topology_channels(logits, target, self.label_manager))
-        self.record.term = float(measure.loss.detach())
-        self.record.distance = measure.distance
-        self.record.milliseconds = 1000 * (perf_counter() - began)
+        finish = self.term.begin(*topology_channels(logits, target, self.label_manager))
+        spent = perf_counter() - began
+
+        def measure() -> WassersteinMeasure:
+            began = perf_counter()
+            measure = finish()
+            self.record.term = float(measure.loss.detach())
+            self.record.distance = measure.distance
+            self.record.milliseconds = 1000 * (spent + perf_counter() - began)
+            return measure
+
         return measure
 
 
