@@ -125,9 +125,20 @@ def lookup(*names: str) -> None:
 
 
 def seeded_stock() -> None:
-    """Trains nnU-Net's own nnUNetTrainer_1epoch from a fixed seed, in this process."""
+    """Trains nnU-Net's own nnUNetTrainer_1epoch from a fixed seed, in this process.
+
+    One change makes it repeatable: blurring does not choose its algorithm by timing.
+    """
+    from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
     from nnunetv2.run.run_training import run_training_entry
 
+    apply = GaussianBlurTransform.apply
+
+    def apply_steadily(self, *arguments, **parameters):
+        self.benchmark = False
+        return apply(self, *arguments, **parameters)
+
+    GaussianBlurTransform.apply = apply_steadily
     _seed()
     arguments = ["4", "3d_fullres", "5", "-tr", "nnUNetTrainer_1epoch", "-p", "nnUNetPlansTiny"]
     sys.argv = ["nnUNetv2_train", *arguments, "-device", "cpu"]
