@@ -95,8 +95,8 @@ SABOTAGES = [
     Sabotage(
         "loops filled by the background lost",
         CUBICAL_3D,
-        "born = edges.voxel[edges.creates & ~taken]",
-        "born = edges.voxel[:0]",
+        "born = np.delete(born, on_plateau[:sunk])",
+        "born = born[:0]",
         ENGINES,
     ),
     Sabotage(

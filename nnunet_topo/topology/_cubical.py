@@ -238,22 +238,29 @@ def merge_outsides(
     Returns:
         Whether each face closes a cavity, and the pairs (voxel of the face, maximum).
     """
-    labels = grid.labels.reshape(grid.shape)
-    labels.fill(UNKNOWN)
-    for axis in range(3):
-        if grid.margin[axis]:
-            np.moveaxis(labels, axis, 0)[[0, -1]] = OUTSIDE
-    maxima = np.zeros(sides.size + 1, np.int32)
-    count = trace_to_maxima(
-        sides.ravel(), grid.words, np.uint64(whole), offsets, grid.labels, maxima
-    )
-    rank = ~_age_and_voxel(grid, maxima[:count])
+    maxima = trace_up(grid, sides.ravel(), whole, offsets)
+    rank = ~_age_and_voxel(grid, maxima)
     rank[OUTSIDE] = 0
     youngest_first = order_by_age(saddles, grid.words)[::-1].copy()
     ended = merge(youngest_first, sides, rank)
     closes = ended != UNKNOWN
     pairs = Pairs(1 if grid.shape[0] == 1 else 2, saddles[closes], maxima[ended[closes]])
     return closes, lasting(grid, pairs)
+
+
+def trace_up(grid: Grid, starts: Voxels, whole: int, offsets: NDArray[np.int64]) -> Voxels:
+    """Replaces each voxel by the number of the maximum of age above it, and returns the maxima.
+
+    Number OUTSIDE is the border, which has no voxel of its own.
+    """
+    labels = grid.labels.reshape(grid.shape)
+    labels.fill(UNKNOWN)
+    for axis in range(3):
+        if grid.margin[axis]:
+            np.moveaxis(labels, axis, 0)[[0, -1]] = OUTSIDE
+    maxima = np.zeros(starts.size + 1, np.int32)
+    count = trace_to_maxima(starts, grid.words, np.uint64(whole), offsets, grid.labels, maxima)
+    return maxima[:count]
 
 
 def lasting(grid: Grid, pairs: Pairs) -> Pairs:

@@ -28,6 +28,7 @@ from nnunet_topo.topology._cubical import (
     AGE_SHIFT,
     LINK_BITS,
     LOWEST_BIT,
+    OUTSIDE,
     UNKNOWN,
     VOXEL_BITS,
     Grid,
@@ -36,6 +37,7 @@ from nnunet_topo.topology._cubical import (
     lasting,
     merge_components,
     merge_outsides,
+    trace_up,
 )
 from nnunet_topo.topology._kernel import inlined, kernel
 
@@ -327,10 +329,12 @@ def _loops(
 ) -> Pairs:
     """Dimension 1: pairs the edges that create loops with the squares that destroy them.
 
-    The plateau at the minimum of p ends the search early, for a flat background is large and holds
-    nothing. With face connectivity it comes last and fills whatever is still open: squares there
-    need no reduction, and a voxel of the plateau stands for each. With full connectivity it comes
-    first: a chain that has sunk to it was created there, where its youngest voxel is.
+    Two plateaus end the search early, for they are large where p is flat or saturated. The youngest
+    voxels fill whatever is still open: squares there need no reduction, and each open edge is
+    paired with the maximum of age above it if that lies there, with any voxel of that age if not.
+    With full connectivity the oldest voxels, at the minimum of p, are a plateau too: a chain that
+    has sunk to it was created there, where its youngest voxel is. As many edges of the plateau are
+    not open.
 
     Args:
         grid: with its words.
@@ -339,14 +343,13 @@ def _loops(
         offsets: to the neighbour of each bit of a lower link.
     """
     flow, _ = _flow_tables()
-    if not grid.dual:
-        before_plateau = grid.ages[squares.voxel] < grid.youngest
-        squares = CriticalSquares(squares.voxel[before_plateau], squares.square[before_plateau])
+    before_last = grid.ages[squares.voxel] < grid.youngest
+    voxels = squares.voxel[before_last]
     plateau = np.uint64(grid.oldest + 2**31 + 1 if grid.dual else 0) << AGE_SHIFT
     mark_first_edges(edges.voxel, grid.labels)
-    created, taken = reduce_boundaries(
-        squares.voxel,
-        squares.square,
+    created, taken, sunk = reduce_boundaries(
+        voxels,
+        squares.square[before_last],
         grid.words,
         flow,
         offsets,
@@ -355,16 +358,14 @@ def _loops(
         edges.creates,
         plateau,
     )
-    pairs = lasting(grid, Pairs(1, created, squares.voxel))
-    if grid.dual:
-        return pairs
     born = edges.voxel[edges.creates & ~taken]
-    last = lasting(grid, Pairs(1, born, np.full(born.size, grid.youngest_voxel, np.int32)))
-    return Pairs(
-        1,
-        np.concatenate([pairs.created, last.created]),
-        np.concatenate([pairs.destroyed, last.destroyed]),
-    )
+    on_plateau = np.flatnonzero(grid.ages[born] == grid.oldest)
+    born = np.delete(born, on_plateau[:sunk])
+    above = born.copy()
+    filled = trace_up(grid, above, WHOLE, offsets)[above]
+    filled[(above == OUTSIDE) | (grid.ages[filled] != grid.youngest)] = grid.youngest_voxel
+    created, destroyed = np.concatenate([created, born]), np.concatenate([voxels, filled])
+    return lasting(grid, Pairs(1, created, destroyed))
 
 
 @kernel
@@ -390,7 +391,8 @@ def reduce_boundaries(
     goes on with the sum of both chains.
 
     Returns:
-        The voxels, and whether each critical edge has created a loop that some square destroys.
+        The voxels; whether each critical edge has created one of the loops; and how many loops are
+        due to edges of the plateau, which are not told apart.
     """
     count = voxels.size
     created = np.empty(count, np.int32)
@@ -398,7 +400,7 @@ def reduce_boundaries(
     # Chains below the edge that each square owns: entries of a voxel and, in 8 bits, its axes.
     bounds = np.empty((count, 2), np.int64)
     pool = np.empty(8 * count + 64, np.uint64)
-    used = 0
+    used = sunk = 0
     heap = np.empty(4 * ROOM, np.uint64)
     for first in range(count):
         i = first
@@ -415,6 +417,7 @@ def reduce_boundaries(
                 continue
             created[i] = voxel
             if edge == ON_PLATEAU:
+                sunk += 1
                 break
             other = owner[edge]
             if other == UNKNOWN or _comes_before(i, other, voxels, words):
@@ -435,7 +438,7 @@ def reduce_boundaries(
             if needed > heap.size:
                 heap = _enlarged(heap, 2 * needed)
             size = _add_chain(pool, bounds[added], words, heap, size)
-    return created, owner != UNKNOWN
+    return created, owner != UNKNOWN, sunk
 
 
 @inlined

@@ -53,9 +53,9 @@ def persistence_pairs(
     """Returns the bars of the superlevel sets of an image, over F2, with their critical voxels.
 
     Bars of length 0 are left out. Where values are equal, which voxel of a plateau is named is
-    not defined, but it is the same in each run; its value is defined. A bar that dies at the
-    minimum of the image may name any voxel of that value. Index selection carries no gradient:
-    gather the values yourself.
+    not defined, but it is the same in each run; its value is defined. A loop that is born at the
+    maximum of a volume, or dies at its minimum, may name any voxel of that value. Index selection
+    carries no gradient: gather the values yourself.
 
     "numba" takes 16 bytes per voxel of padded image, kept by each thread for its next call, and
     about 30 per critical cell; the GIL is free meanwhile, and calls in several threads are safe.
