@@ -1,0 +1,59 @@
+"""nnU-Net's whole training step, for every trainer, on a preprocessed data set."""
+
+from collections.abc import Iterator
+
+import torch
+
+from benchmarks.timing import Comparison, compare
+
+PAIRS = {  # trainer -> what it is compared with: the same base loss without a term
+    "nnUNetTrainerTAFL": "nnUNetTrainerFocal",
+    "nnUNetTrainerTAFLSinkhorn": "nnUNetTrainerFocal",
+    "nnUNetTrainerWasserstein": "nnUNetTrainer",
+}
+
+
+def steps(
+    dataset: str, configuration: str, plans: str, device: str, warm_up: int, runs: int
+) -> Iterator[Comparison]:
+    """Yields each trainer against its control, both on the same batches, after some iterations.
+
+    The term's weight is measured during the warm-up, which has its own cost.
+
+    Args:
+        dataset: name or number, preprocessed.
+        configuration: of the plans.
+        plans: their name.
+        device: "cpu" or "cuda".
+        warm_up: iterations before timing, more than 20, so that the weight has been measured.
+        runs: iterations to time.
+    """
+    for ours, control in PAIRS.items():
+        sides = {}
+        for name in (f"{ours}_2epochs_from0", control):
+            step = _trainer(name, dataset, configuration, plans, device)
+            for _ in range(warm_up):
+                step()
+            sides[name] = step
+        task = f"{dataset} {configuration} {plans} {device}"
+        yield compare(task, sides, dict.fromkeys(sides, runs))
+
+
+def _trainer(name: str, dataset: str, configuration: str, plans: str, device: str):
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    trainer = get_trainer_from_args(
+        dataset, configuration, "all", name, plans, False, device=torch.device(device)
+    )
+    trainer.initialize()
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    batches = [next(trainer.dataloader_train) for _ in range(4)]
+    turn = iter(range(10**9))
+
+    def step() -> None:
+        trainer.train_step(batches[next(turn) % len(batches)])
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
