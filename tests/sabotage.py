@@ -121,6 +121,13 @@ SABOTAGES = [
         "test_engine.py::test_machine_code_is_compiled_once_announced_and_kept_in_the_users_cache",
     ),
     Sabotage(
+        "a full disk ends the training",
+        KERNEL,
+        "with suppress(OSError):",
+        "with suppress(KeyError):",
+        "test_engine.py::test_a_full_disk_costs_the_cache_alone",
+    ),
+    Sabotage(
         "cache among strangers",
         KERNEL,
         "or state.st_mode & 0o077",

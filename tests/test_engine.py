@@ -312,6 +312,20 @@ def test_without_a_place_for_the_cache_it_still_computes(tmp_path):
     assert folders[0].stat().st_mode & 0o077 == 0
 
 
+def test_a_full_disk_costs_the_cache_alone(tmp_path):
+    full = """
+import errno
+from numba.core import caching
+def save(*_):
+    raise OSError(errno.EDQUOT, "Disk quota exceeded")
+caching.IndexDataCacheFile.save = save
+"""
+    process = start_python(full + COMPUTE, NUMBA_CACHE_DIR=str(tmp_path))
+    printed, errors = process.communicate(timeout=300)
+    assert printed == "1\n", errors
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs file modes")
 def test_a_cache_that_others_can_write_to_is_not_used(tmp_path):
     folder = tmp_path / f"nnunet-topo-{os.getuid()}"

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numba
 import platformdirs
 
 _ANNOUNCED_AFTER_S = 1.0
+_MOST_KERNELS = 50
 _CONFIG: Any = importlib.import_module("numba.core.config")  # its names are made at run time
 
 
@@ -84,6 +85,18 @@ def _private_temporary_folder() -> Path:
     if folder.is_symlink() or state.st_uid != os.getuid() or state.st_mode & 0o077:
         raise PermissionError(f"{folder} is not private")
     return folder
+
+
+def despite_a_full_disk(call: Callable[[], object]) -> None:
+    """Calls kernels until all are compiled, though their machine code may not be kept.
+
+    Numba compiles a kernel, then fails to write it; the next call finds it in memory.
+    """
+    for _ in range(_MOST_KERNELS):
+        with suppress(OSError):
+            call()
+            return
+    call()
 
 
 @contextmanager

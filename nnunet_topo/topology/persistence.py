@@ -174,11 +174,12 @@ def _compile_once(ndim: int, connectivity: Connectivity) -> None:
 
 @cache
 def _compile(ndim: int, connectivity: Connectivity) -> None:
-    from nnunet_topo.topology._kernel import compilation_announced
+    from nnunet_topo.topology._kernel import compilation_announced, despite_a_full_disk
 
     image = np.arange(3**ndim, dtype=np.float32).reshape((3,) * ndim) % 5
+    dimensions = tuple(range(ndim))
     with compilation_announced(f"the persistence engine for {ndim}D"):
-        _cubical_pairs(image, 0.0, connectivity, tuple(range(ndim)))
+        despite_a_full_disk(lambda: _cubical_pairs(image, 0.0, connectivity, dimensions))
 
 
 def _ordered_integers(values: NDArray[Any], floor: float) -> tuple[NDArray[np.int32], int]:
