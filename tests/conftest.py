@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from jaxtyping import install_import_hook
 
 from . import small_plans
@@ -16,7 +16,8 @@ from . import small_plans
 install_import_hook("nnunet_topo.losses", "beartype.beartype")
 
 settings.register_profile("shared-machine", deadline=None)
-settings.load_profile("shared-machine")
+settings.register_profile("first-failure", deadline=None, phases=[Phase.explicit, Phase.generate])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "shared-machine"))
 
 # Each spawned worker of nnU-Net imports torch: one is enough for tiny cases.
 FEW_WORKERS = {

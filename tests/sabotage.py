@@ -46,7 +46,7 @@ SETTINGS = "nnunet_topo/nnunet/settings.py"
 TRAINER = "nnunet_topo/nnunet/trainer.py"
 CHECKPOINTS = "nnunet_topo/nnunet/checkpoints.py"
 LEVELS = "test_persistence.py::test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
-ENGINES = "test_engine.py::test_diagrams_are_those_of_other_engines"
+ENGINES = "test_engine.py::test_larger_images_agree_with_gudhi"
 VOXELS = "test_engine.py::test_voxels_are_those_of_gudhi_where_values_are_distinct"
 
 SABOTAGES = [
@@ -72,10 +72,10 @@ SABOTAGES = [
         ENGINES,
     ),
     Sabotage(
-        "ties broken the wrong way",
+        "saddles of one component missed",
         CUBICAL_3D,
-        "s9 = a2 & a4 & np.int32(mmo[i] <= age), a3 & a4 & np.int32(mpo[i] <= age)",
-        "s9 = a2 & a4 & np.int32(mmo[i] < age), a3 & a4 & np.int32(mpo[i] <= age)",
+        "if components != 1 or euler[i] != 1:",
+        "if components != 1:",
         ENGINES,
     ),
     Sabotage(
@@ -111,7 +111,7 @@ SABOTAGES = [
         CUBICAL,
         "class _Workspace(threading.local):",
         "class _Workspace:",
-        "test_engine.py::test_calls_give_the_same_voxels_each_time_and_in_several_threads",
+        "test_engine.py::test_the_memory_of_a_thread_goes_with_it",
     ),
     Sabotage(
         "cache in the package",
@@ -427,10 +427,12 @@ def run_tests(copy: Path, data: Path, *tests: str) -> subprocess.CompletedProces
             "PYTHONPATH": str(copy),
             "NNUNET_TOPO_TEST_DATA": str(data),
             "NUMBA_CACHE_DIR": str(data / "machine_code"),
+            "HYPOTHESIS_PROFILE": "first-failure",  # nobody reads the smallest example
         },
         capture_output=True,
         text=True,
         check=False,
+        timeout=1200,  # a sabotage that never ends is a bad one
     )
 
 

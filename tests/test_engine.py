@@ -165,12 +165,13 @@ def test_each_image_has_one_essential_class_born_at_its_maximum(shape, seed):
     "image",
     [
         np.where(ring((23, 25, 27), 8.0, 2.0), 0.9, 0.0) + np.indices((23, 25, 27)).sum(0) * 1e-4,
+        np.where(ring((23, 25, 27), 8.0, 2.0), 0.9, 0.0),
         np.where(shell((23, 25, 27), 8), 1.0, 0.0),
         np.indices((40, 41)).sum(0) % 2,
         np.indices((16, 17, 18)).sum(0) % 2,
         np.random.default_rng(0).random((40, 41, 42)) > 0.995,
     ],
-    ids=["noisy ring", "shell", "checkerboard", "3D checkerboard", "far islands"],
+    ids=["noisy ring", "flat ring", "shell", "checkerboard", "3D checkerboard", "far islands"],
 )
 def test_larger_images_agree_with_gudhi(image, connectivity):
     image = image.astype(np.float32)
@@ -221,7 +222,7 @@ def test_a_loop_that_has_sunk_to_the_background_dies_beside_it():
 
 def test_calls_give_the_same_voxels_each_time_and_in_several_threads():
     rng = np.random.default_rng(0)
-    images = [rng.integers(0, 5, (n, n + 1, n + 2)) / 4 for n in range(8, 20)]
+    images = [rng.integers(0, 5, (n, n + 1, n + 2)) / 4 for n in range(24, 36)]
     expected = [voxels(persistence_pairs(image)) for image in images]
     with ThreadPoolExecutor(4) as threads:
         for _ in range(5):
