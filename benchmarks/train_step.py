@@ -1,5 +1,7 @@
 """nnU-Net's whole training step, for every trainer, on a preprocessed data set."""
 
+import contextlib
+import io
 from collections.abc import Iterator
 
 import torch
@@ -42,13 +44,17 @@ def steps(
 def _trainer(name: str, dataset: str, configuration: str, plans: str, device: str):
     from nnunetv2.run.run_training import get_trainer_from_args
 
-    trainer = get_trainer_from_args(
-        dataset, configuration, "all", name, plans, False, device=torch.device(device)
-    )
-    trainer.initialize()
-    trainer.on_train_start()
-    trainer.on_train_epoch_start()
+    with contextlib.redirect_stdout(io.StringIO()):
+        trainer = get_trainer_from_args(
+            dataset, configuration, "all", name, plans, False, device=torch.device(device)
+        )
+        trainer.initialize()
+        trainer.on_train_start()
+        trainer.on_train_epoch_start()
     batches = [next(trainer.dataloader_train) for _ in range(4)]
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        if hasattr(loader, "_finish"):  # its workers would compete for the cores
+            loader._finish()
     turn = iter(range(10**9))
 
     def step() -> None:
