@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,10 +39,12 @@ def main() -> None:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "benchmarks": {name: run(name, arguments) for name in arguments.benchmarks},
+        "benchmarks": {},
     }
-    if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    for name in arguments.benchmarks:
+        results["benchmarks"][name] = run(name, arguments)
+        if arguments.output:  # after each one: they are long
+            arguments.output.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def run(name: str, arguments: argparse.Namespace) -> list[dict] | dict[str, float]:
@@ -52,7 +55,10 @@ def run(name: str, arguments: argparse.Namespace) -> list[dict] | dict[str, floa
     if name == "memory":
         from benchmarks.engine import peak_memory_mb
 
-        peaks = {c: peak_memory_mb(volume, c) for c in ("face", "full")}
+        peaks = {}
+        for connectivity in ("face", "full"):
+            with ThreadPoolExecutor(1) as thread:  # a thread has memory of its own
+                peaks[connectivity] = thread.submit(peak_memory_mb, volume, connectivity).result()
         print(f"peak extra memory at {side}^3, MB: {peaks}")
         return peaks
     return _table(_comparisons(name, volume, arguments))
