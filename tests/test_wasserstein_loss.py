@@ -39,6 +39,15 @@ def diagram(probability, k, clamp=0.0):
     return persistence_pairs(probability, clamp=clamp).diagram(np.maximum(probability, clamp), k)
 
 
+def random_pair(seed, distance):
+    """Returns a probability, a mask, and the distance of their diagrams over all dimensions."""
+    rng = np.random.default_rng(seed)
+    probability, mask = rng.random((4, 5, 6)), rng.random((4, 5, 6)) < 0.4
+    betti = betti_numbers(mask)
+    summed = sum(distance(diagram(probability, k), [(1, 0)] * betti[k]) for k in range(3))
+    return probability, mask, summed
+
+
 def test_the_worked_example_of_a_true_and_a_spurious_bar():
     # Components (1, 0) and (.8, .5) against one: .3 ** 2 / 2.
     probability = batch(np.array([[1.0, 0.5, 0.8], [0.0, 0.0, 0.0]]))
@@ -62,12 +71,7 @@ def test_a_missing_structure_costs_one_half_without_gradient():
 
 @given(seeds)
 def test_the_optimal_matching_is_the_exact_distance_summed_over_dimensions(seed):
-    rng = np.random.default_rng(seed)
-    probability, mask = rng.random((4, 5, 6)), rng.random((4, 5, 6)) < 0.4
-    betti = betti_numbers(mask)
-    expected = sum(
-        wasserstein_distance(diagram(probability, k), [(1, 0)] * betti[k]) for k in range(3)
-    )
+    probability, mask, expected = random_pair(seed, wasserstein_distance)
     measure = WassersteinLoss(matching="optimal").measure(batch(probability), batch(mask))
     assert measure.loss.item() == pytest.approx(expected)
     assert measure.distance == pytest.approx(expected)
@@ -75,12 +79,7 @@ def test_the_optimal_matching_is_the_exact_distance_summed_over_dimensions(seed)
 
 @given(seeds)
 def test_the_sinkhorn_matching_is_algorithm_1_summed_over_dimensions(seed):
-    rng = np.random.default_rng(seed)
-    probability, mask = rng.random((4, 5, 6)), rng.random((4, 5, 6)) < 0.4
-    betti = betti_numbers(mask)
-    expected = sum(
-        persistence_distance(diagram(probability, k), [(1, 0)] * betti[k]) for k in range(3)
-    )
+    probability, mask, expected = random_pair(seed, persistence_distance)
     loss = WassersteinLoss(matching="sinkhorn")(batch(probability), batch(mask))
     assert loss.item() == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
