@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook
 
 from . import small_plans
 
-install_import_hook("nnunet_topo.losses", "beartype.beartype")
+install_import_hook(["nnunet_topo.losses", "nnunet_topo.metrics"], "beartype.beartype")
 
 settings.register_profile("shared-machine", deadline=None)
 settings.register_profile("first-failure", deadline=None, phases=[Phase.explicit, Phase.generate])

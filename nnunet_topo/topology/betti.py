@@ -26,10 +26,9 @@ def betti_numbers(mask: ArrayLike, *, connectivity: Connectivity = "full") -> tu
         ValueError: wrong number of dimensions, unknown connectivity.
     """
     foreground = _foreground(mask, connectivity)
-    components = _count_components(foreground, connectivity)
+    components = label_components(foreground, connectivity)[1]
     background = ~np.pad(foreground, 1)
-    dual: Connectivity = "face" if connectivity == "full" else "full"
-    enclosed = _count_components(background, dual) - 1  # less the outside
+    enclosed = label_components(background, dual(connectivity))[1] - 1  # less the outside
     if foreground.ndim == 2:
         return components, enclosed
     euler = euler_characteristic(foreground, connectivity=connectivity)
@@ -71,10 +70,19 @@ def _foreground(mask: ArrayLike, connectivity: Connectivity) -> NDArray[np.bool_
     return foreground
 
 
-def _count_components(foreground: NDArray[np.bool_], connectivity: Connectivity) -> int:
-    reach = foreground.ndim if connectivity == "full" else 1
-    structure = ndimage.generate_binary_structure(foreground.ndim, reach)
-    return int(ndimage.label(foreground, structure)[1])
+def label_components(
+    mask: NDArray[np.bool_], connectivity: Connectivity
+) -> tuple[NDArray[np.int32], int]:
+    """Returns the components of a mask as labels from 1, 0 elsewhere, and their number."""
+    reach = mask.ndim if connectivity == "full" else 1
+    structure = ndimage.generate_binary_structure(mask.ndim, reach)
+    labels = np.zeros(mask.shape, np.int32)
+    return labels, int(ndimage.label(mask, structure, output=labels))  # pyright: ignore[reportArgumentType] # the number alone, where labels have a place
+
+
+def dual(connectivity: Connectivity) -> Connectivity:
+    """Returns the connectivity of the background."""
+    return "face" if connectivity == "full" else "full"
 
 
 def _neighbours(cells: NDArray[np.bool_], axis: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
