@@ -29,7 +29,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "trainers", help="print the folder of the trainers, for nnUNet_extTrainer"
     )
     trainers.add_argument("--list", action="store_true", help="print trainers and settings instead")
-    return _list_trainers() if parser.parse_args(arguments).list else _print_folder()
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="nnUNetv2_evaluate_folder with topology metrics, merged into its summary.json",
+    )
+    evaluate.add_argument("gt_folder", type=Path, help="folder with reference segmentations")
+    evaluate.add_argument("pred_folder", type=Path, help="folder with predicted segmentations")
+    evaluate.add_argument("-djfile", type=Path, required=True, help="dataset.json file")
+    evaluate.add_argument("-pfile", type=Path, required=True, help="plans.json file")
+    evaluate.add_argument("-o", type=Path, help="summary file; default PRED_FOLDER/summary.json")
+    evaluate.add_argument("-np", type=int, help="processes; default $nnUNet_def_n_proc")
+    evaluate.add_argument(
+        "--chill", action="store_true", help="a reference without prediction is no trouble"
+    )
+    evaluate.add_argument(
+        "--connectivity",
+        choices=("full", "face"),
+        default="full",
+        help="of the foreground: full, 26 in volumes and 8 in images (default), or face, 6 and 4",
+    )
+    evaluate.add_argument(
+        "--nsd-tolerance",
+        type=float,
+        default=1.0,
+        metavar="MM",
+        help="distance up to which surfaces count as equal, default 1 mm",
+    )
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "evaluate":
+        return _evaluate(chosen)
+    return _list_trainers() if chosen.list else _print_folder()
 
 
 def _train(arguments: list[str]) -> int:
@@ -39,6 +68,35 @@ def _train(arguments: list[str]) -> int:
     sys.argv = ["nnUNetv2_train", *arguments]
     run_training_entry()
     return 0
+
+
+def _evaluate(chosen: argparse.Namespace) -> int:
+    """Returns 0, 1 where something could not be evaluated, 2 where nothing was."""
+    from nnunetv2.configuration import default_num_processes
+
+    from nnunet_topo.nnunet import evaluation
+
+    processes = default_num_processes if chosen.np is None else chosen.np
+    try:
+        done = evaluation.evaluate_folder(
+            chosen.gt_folder,
+            chosen.pred_folder,
+            chosen.djfile,
+            chosen.pfile,
+            output=chosen.o,
+            processes=processes,
+            chill=chosen.chill,
+            settings=evaluation.Settings(chosen.connectivity, chosen.nsd_tolerance),
+        )
+    except (OSError, ValueError) as error:
+        print(f"nnunet-topo evaluate: {error}", file=sys.stderr)
+        return 2
+    if done.cases:
+        print("\n".join(evaluation.describe(done.summary)))
+    print(f"{done.cases} cases evaluated, {done.computed} of them now")
+    if done.troubles:
+        print(f"{len(done.troubles)} troubles:", *done.troubles, sep="\n  ", file=sys.stderr)
+    return (1 if done.cases else 2) if done.troubles else 0
 
 
 def _print_folder() -> int:

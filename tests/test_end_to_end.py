@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
+
+from nnunet_topo.topology import betti_numbers
 
 from .conftest import run
 
@@ -70,6 +73,25 @@ def test_nnunets_validation_and_evaluation_are_its_own(trained):
     assert len(summary["metric_per_case"]) == len(list(folder.glob("validation/*.nii.gz")))
 
 
+def test_topology_metrics_stand_in_nnunets_summary(trained, nnunet_folders):
+    folder, _, printed = trained
+    content = load_json(str(folder / "validation/summary.json"))
+    assert content["nnunet_topo"]["connectivity"] == "full"
+    assert content["nnunet_topo"]["troubles"] == []
+    assert "topology metrics: label 1: Betti error" in printed
+    preprocessed = Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings"
+    for entry in content["metric_per_case"]:
+        name = Path(entry["prediction_file"]).name
+        segmentations = [
+            sitk.GetArrayFromImage(sitk.ReadImage(file))
+            for file in (folder / "validation" / name, preprocessed / "gt_segmentations" / name)
+        ]
+        for label, metrics in entry["metrics"].items():
+            betti = [betti_numbers(s == int(label)) for s in segmentations]
+            errors = [abs(p - r) for p, r in zip(*betti, strict=True)]
+            assert [metrics[f"topo_betti_error_{k}"] for k in range(3)] == errors
+
+
 def test_nnunet_predicts_with_the_model(trained, nnunet_folders, tmp_path):
     images = Path(nnunet_folders["nnUNet_raw"]) / "Dataset901_TinyRings/imagesTr"
     (tmp_path / "in").mkdir()
@@ -95,8 +117,13 @@ def test_a_typing_error_after_c_does_not_start_a_new_training(trained, nnunet_fo
 
 def test_2d_trains_too(tiny_dataset, nnunet_folders):
     name = "nnUNetTrainerTAFL_1epochs_2iters_from0"
-    run("nnUNetv2_train", *("901", "2d", "0", "-p", "nnUNetPlansTiny"), *TRAIN[5:7], "-tr", name)
+    run(
+        *("nnUNetv2_train", "901", "2d", "0", "-p", "nnUNetPlansTiny", *TRAIN[5:7], "-tr", name),
+        env={"NNUNET_TOPO_NO_METRICS": "1"},
+    )
     folder = fold_folder(nnunet_folders["nnUNet_results"], name, "2d")
     logging = torch.load(folder / "checkpoint_final.pth", weights_only=False)["logging"]
     assert logging["topology_term"][0] > 0
-    assert (folder / "validation/summary.json").is_file()
+    summary = load_json(str(folder / "validation/summary.json"))
+    assert "nnunet_topo" not in summary
+    assert not any(key.startswith("topo_") for key in summary["foreground_mean"])

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from nnunetv2.configuration import default_num_processes
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.helpers import dummy_context
@@ -361,6 +362,38 @@ class TopologyTrainerMixin(nnUNetTrainer):
         if self.current_epoch < self._schedule.start:
             return f"topology: the term starts in epoch {self._schedule.start}"
         return "topology: the term was not computed in this epoch"
+
+    # -- validation --------------------------------------------------------------------------
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validates as nnU-Net does, then merges topology metrics into its summary.json.
+
+        On the first rank alone, without collectives: the others have left. Whatever fails is
+        logged, and nnU-Net's summary stays.
+        """
+        super().perform_actual_validation(save_probabilities)
+        if self.local_rank or os.environ.get("NNUNET_TOPO_NO_METRICS"):
+            return
+        from nnunet_topo.nnunet import evaluation
+
+        folder = Path(self.output_folder) / "validation"
+        try:
+            done = evaluation.evaluate(
+                Path(self.preprocessed_dataset_folder_base) / "gt_segmentations",
+                folder,
+                folder / "summary.json",
+                self.plans_manager.image_reader_writer_class(),
+                self.dataset_json["file_ending"],
+                self.label_manager,
+                processes=default_num_processes,
+                chill=True,
+                settings=evaluation.Settings(connectivity=self.settings.connectivity),
+            )
+        except Exception as error:
+            self.print_to_log_file(f"topology metrics: none, {type(error).__name__}: {error}")
+            return
+        for line in (*done.troubles, *evaluation.describe(done.summary)):
+            self.print_to_log_file(f"topology metrics: {line}")
 
     # -- checkpoints -------------------------------------------------------------------------
 
