@@ -37,6 +37,12 @@ CUBICAL_3D = "nnunet_topo/topology/_cubical3d.py"
 KERNEL = "nnunet_topo/topology/_kernel.py"
 BETTI = "nnunet_topo/topology/betti.py"
 MATCHING = "nnunet_topo/topology/matching.py"
+BETTI_MATCHING = "nnunet_topo/topology/betti_matching.py"
+MASKS = "nnunet_topo/metrics/masks.py"
+SURFACE = "nnunet_topo/metrics/surface.py"
+PARTITION = "nnunet_topo/metrics/partition.py"
+SKELETON = "nnunet_topo/metrics/skeleton.py"
+EVALUATION = "nnunet_topo/nnunet/evaluation.py"
 DIAGRAMS = "nnunet_topo/losses/diagrams.py"
 WASSERSTEIN = "nnunet_topo/losses/wasserstein.py"
 FOCAL = "nnunet_topo/losses/focal.py"
@@ -413,6 +419,153 @@ SABOTAGES = [
         "        if siblings:\n",
         "        if not siblings:\n",
         "test_trainers.py::test_continuing_without_a_checkpoint_beside_other_settings_is_refused",
+    ),
+    Sabotage(
+        "places on the diagonals of a square counted as independent",
+        BETTI_MATCHING,
+        "return remaining - _rank_mod_2(sums.tolist())",
+        "return remaining",
+        "test_betti_matching.py::test_what_touches_on_the_diagonals_of_a_square_is_one_place_less",
+    ),
+    Sabotage(
+        "contacts between cubes of one mask and of the other ignored",
+        BETTI_MATCHING,
+        "free = np.flatnonzero(corners & (of_corner == 0))",
+        "free = np.flatnonzero(corners & (of_corner == 0))[:0]",
+        "test_betti_matching.py::test_matches_are_those_of_linear_algebra_over_f2",
+    ),
+    Sabotage(
+        "connectivity of the background swapped in the matching",
+        BETTI_MATCHING,
+        "outside = dual(connectivity)",
+        "outside = connectivity",
+        "test_betti_matching.py::test_matches_are_those_of_linear_algebra_over_f2",
+    ),
+    Sabotage(
+        "components matched wherever they are",
+        BETTI_MATCHING,
+        "holds.all(axis=0)",
+        "holds.any(axis=0)",
+        "test_betti_matching.py::test_equal_numbers_in_other_places_do_not_match",
+    ),
+    Sabotage(
+        "loops of the reference alone counted as matched",
+        BETTI_MATCHING,
+        "in_common = sum(apart) - together",
+        "in_common = apart[1]",
+        "test_betti_matching.py::test_it_is_symmetric_and_flips_change_nothing",
+    ),
+    Sabotage(
+        "mask ignored in the metrics",
+        MASKS,
+        "p, r = p & counted, r & counted",
+        "p, r = p.copy(), r.copy()",
+        "test_metrics.py::test_ignored_voxels_are_background_in_both_and_not_counted",
+    ),
+    Sabotage(
+        "NaN turned to 0 in the metrics",
+        MASKS,
+        "return part / whole if whole else nan",
+        "return part / whole if whole else 0.0",
+        "test_metrics.py::test_what_is_undefined_is_nan_and_nothing_else",
+    ),
+    Sabotage(
+        "slices along the last axis",
+        MASKS,
+        "list(zip(p, r, strict=True))\n    errors",
+        "list(zip(p.T, r.T, strict=True))\n    errors",
+        "test_metrics.py::test_component_error_of_slices_by_hand",
+    ),
+    Sabotage(
+        "spacing ignored in distances",
+        SURFACE,
+        "_surface(mask) * spacing_mm for",
+        "_surface(mask) * np.ones(mask.ndim) for",
+        "test_metrics.py::test_distances_follow_the_spacing_of_each_axis",
+    ),
+    Sabotage(
+        "better instead of worse direction of the Hausdorff distance",
+        SURFACE,
+        "hd95 = max(",
+        "hd95 = min(",
+        "test_metrics.py::test_surfaces_agree_with_an_exhaustive_search",
+    ),
+    Sabotage(
+        "background left out of the partition",
+        PARTITION,
+        "voxels - number.sum())",
+        "0)",
+        "test_metrics.py::test_partitions_agree_with_scikit_image_and_scikit_learn",
+    ),
+    Sabotage(
+        "skeleton compared with its own mask",
+        SKELETON,
+        "np.mean(r[skeletons[0]]), np.mean(p[skeletons[1]])",
+        "np.mean(p[skeletons[0]]), np.mean(p[skeletons[1]])",
+        "test_metrics.py::test_cldice_of_lines_by_hand",
+    ),
+    Sabotage(
+        "nnU-Net's metrics dropped from the summary",
+        EVALUATION,
+        "metrics[key] = _of_nnunet(metrics[key]) | result.metrics.get(key, {})",
+        "metrics[key] = result.metrics.get(key, {})",
+        "test_evaluation.py::test_nnunets_summary_keeps_all_its_values_and_gains_ours",
+    ),
+    Sabotage(
+        "undefined cases averaged as 0",
+        EVALUATION,
+        "known = [value for value in values if not isnan(value)]",
+        "known = [0.0 if isnan(value) else value for value in values]",
+        "test_evaluation.py::test_means_leave_out_what_is_undefined_and_count_it",
+    ),
+    Sabotage(
+        "ignore label ignored in the evaluation",
+        EVALUATION,
+        "counted = None if case.ignore_label is None else arrays[0] != case.ignore_label",
+        "counted = None",
+        "test_evaluation.py::test_regions_and_the_ignore_label",
+    ),
+    Sabotage(
+        "truncated NIfTI files accepted",
+        EVALUATION,
+        'if file.name.endswith((".nii", ".nii.gz")):',
+        'if file.name.endswith("no NIfTI"):',
+        "test_evaluation.py::test_a_case_that_fails_in_nnunets_summary_is_undefined_and_counted",
+    ),
+    Sabotage(
+        "any JSON file taken for a summary",
+        EVALUATION,
+        "        if not right:\n",
+        "        if right and not right:\n",
+        "test_evaluation.py::test_wrong_files_are_refused_and_left_as_they_are",
+    ),
+    Sabotage(
+        "image taken for a volume",
+        EVALUATION,
+        "space = 0 if reference.shape[1] > 1 else 1",
+        "space = 0",
+        "test_evaluation.py::test_images_are_two_dimensional_and_measured_in_pixels",
+    ),
+    Sabotage(
+        "connectivity ignored in the evaluation",
+        EVALUATION,
+        "connectivity=case.settings.connectivity",
+        'connectivity="full"',
+        "test_evaluation.py::test_the_connectivity_asked_for_is_used_and_recorded",
+    ),
+    Sabotage(
+        "changed files not noticed",
+        EVALUATION,
+        "digest.update(hashlib.blake2b(file.read_bytes()).digest())",
+        "digest.update(file.name.encode())",
+        "test_evaluation.py::test_only_what_has_changed_is_computed_again",
+    ),
+    Sabotage(
+        "metrics computed although switched off",
+        TRAINER,
+        'if self.local_rank or os.environ.get("NNUNET_TOPO_NO_METRICS"):',
+        "if self.local_rank:",
+        "test_end_to_end.py::test_2d_trains_too",
     ),
 ]
 

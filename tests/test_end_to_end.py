@@ -127,3 +127,62 @@ def test_2d_trains_too(tiny_dataset, nnunet_folders):
     summary = load_json(str(folder / "validation/summary.json"))
     assert "nnunet_topo" not in summary
     assert not any(key.startswith("topo_") for key in summary["foreground_mean"])
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_the_first_writes_the_metrics(tiny_dataset, nnunet_folders):
+    name = "nnUNetTrainerTAFL_2epochs_4iters_from1"
+    script = str(Path(__file__).parent / "two_processes.py")
+    run("python", script, "901", "3d_fullres", "0", "nnUNetPlansTiny", name)
+    folder = fold_folder(nnunet_folders["nnUNet_results"], name)
+    content = load_json(str(folder / "validation/summary.json"))
+    assert content["nnunet_topo"]["troubles"] == []
+    assert len(content["metric_per_case"]) == len(list(folder.glob("validation/*.nii.gz"))) > 0
+    assert all(np.isfinite(m["topo_betti_matching_error"]) for m in content["mean"].values())
+    logging = torch.load(folder / "checkpoint_final.pth", weights_only=False)["logging"]
+    assert logging["topology_term"][1] > 0
+    logs = [log.read_text() for log in folder.glob("training_log*")]
+    assert sum(log.count("topology metrics: label 1") for log in logs) == 1
+
+
+@pytest.mark.slow
+def test_nnunets_commands_read_our_summaries_and_we_theirs(tiny_dataset, nnunet_folders):
+    name, folds = "nnUNetTrainerTAFL_1epochs_4iters_from0", ("0", "1")
+    model = ("901", "-p", "nnUNetPlansTiny", "-tr", name)
+    for configuration in ("2d", "3d_fullres"):
+        for fold in folds:
+            options = ("-p", "nnUNetPlansTiny", "-device", "cpu", "-tr", name, "--npz")
+            run("nnUNetv2_train", "901", configuration, fold, *options)
+    results = Path(nnunet_folders["nnUNet_results"]) / "Dataset901_TinyRings"
+    labels = Path(nnunet_folders["nnUNet_raw"]) / "Dataset901_TinyRings/labelsTr"
+    trained = results / f"{name}__nnUNetPlansTiny__3d_fullres"
+    crossval, gathered = trained / "crossval_results_folds_0_1", trained / "gathered"
+    dataset_json, plans = str(trained / "dataset.json"), str(trained / "plans.json")
+    find = ("nnUNetv2_find_best_configuration", *model, "-c", "2d", "3d_fullres", "-f", *folds)
+    accumulate = ("nnUNetv2_accumulate_crossval_results", *model, "-c", "3d_fullres", "-f", *folds)
+    postprocess = (
+        *("nnUNetv2_determine_postprocessing", "-i", str(crossval), "-ref", str(labels)),
+        *("-plans_json", plans, "-dataset_json", dataset_json, "-np", "1"),
+    )
+    run(*find, "-np", "1")
+    run(*postprocess)
+    ensembles = sorted((results / "ensembles").iterdir())
+    assert len(ensembles) == 1
+    for folder in (crossval, crossval / "postprocessed", *ensembles):
+        theirs = load_summary_json(str(folder / "summary.json"))
+        run(
+            *("nnunet-topo", "evaluate", str(labels), str(folder)),
+            *("-djfile", dataset_json, "-pfile", plans, "-np", "1", "--chill"),
+        )
+        ours = load_summary_json(str(folder / "summary.json"))
+        assert ours["nnunet_topo"]["troubles"] == []
+        for label, metrics in theirs["mean"].items():
+            for key, value in metrics.items():
+                np.testing.assert_equal(ours["mean"][label][key], value)
+        assert np.isfinite(ours["foreground_mean"]["topo_betti_matching_error"])
+    # With our keys in them nnU-Net reads them again: to choose a model and the postprocessing.
+    run(*find, "-np", "1", "--no_overwrite")
+    run(*postprocess)
+    run(*accumulate, "-o", str(gathered))
+    again = load_summary_json(str(gathered / "summary.json"))
+    assert len(again["metric_per_case"]) == len(ours["metric_per_case"])

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from math import isnan, nan
@@ -258,9 +259,9 @@ def spoil(study, kind):
 
 
 SPOILED = {
-    "truncated": "case_1.nii.gz: not evaluated, ValueError: the prediction .* cannot be read",
-    "no image": "case_1.nii.gz: not evaluated, ValueError: the prediction .* cannot be read",
-    "unreadable reference": "case_1.nii.gz: not evaluated, ValueError: the reference .* cannot be",
+    "truncated": "case_1.nii.gz: not evaluated, the prediction .* cannot be read",
+    "no image": "case_1.nii.gz: not evaluated, the prediction .* cannot be read",
+    "unreadable reference": "case_1.nii.gz: not evaluated, the reference .* cannot be",
     "shape": r"the reference has shape \(22, 26, 30\), the prediction \(22, 25, 30\)",
     "spacing": "the reference has spacing 2 x 0.7 x 1.3, the prediction 1 x 1 x 1",
     "labels": "the prediction holds 7, 9, no label of dataset.json",
@@ -274,10 +275,7 @@ SPOILED = {
 def test_what_is_wrong_with_one_case_is_told_and_the_others_are_evaluated(study, kind, capsys):
     spoil(study, kind)
     assert study.command() == 1
-    import re
-
-    printed = capsys.readouterr()
-    assert re.search(SPOILED[kind], printed.err)
+    assert re.search(SPOILED[kind], capsys.readouterr().err)
     evaluated = kind in ("spacing", "labels", "fractions", "extra")
     content = study.read()
     assert len(content["metric_per_case"]) == CASES - (not evaluated)
@@ -301,6 +299,18 @@ def test_a_case_that_fails_in_nnunets_summary_is_undefined_and_counted(study):
     study.put("case_1", prediction=pair(1)[1])
     assert study.evaluate().troubles == []
     assert study.read()["metric_per_case"][1]["metrics"]["1"]["topo_betti_error"] == 1
+
+
+def test_the_connectivity_asked_for_is_used_and_recorded(study, capsys):
+    touching = np.zeros((22, 26, 30), np.uint8)
+    touching[3, 4, 5] = touching[4, 5, 6] = 1
+    study.put("case_0", prediction=touching)
+    for connectivity, components in (("full", 1), ("face", 2)):
+        assert study.command("--connectivity", connectivity) == 0
+        assert f"{connectivity} connectivity" in capsys.readouterr().out
+        content = study.read()
+        assert content["nnunet_topo"]["connectivity"] == connectivity
+        assert content["metric_per_case"][0]["metrics"]["1"]["topo_betti_pred_0"] == components
 
 
 def test_missing_predictions_are_no_trouble_with_chill(study):

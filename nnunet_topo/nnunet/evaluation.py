@@ -194,6 +194,7 @@ def evaluate(
                 summary.put(done[name], reference_folder, prediction_folder)
             elif not summary.digest(name) or summary.digest(name) != _digest(case):
                 changed.append(case)
+        computed = 0
         for result in tqdm(
             _results(changed, processes),
             total=len(changed),
@@ -201,11 +202,12 @@ def evaluate(
             unit="case",
             disable=None,  # without a terminal
         ):
+            computed += bool(result.metrics)
             journal.append(result)
             summary.put(result, reference_folder, prediction_folder)
         summary.write(settings, sorted(troubles))
         journal.remove()
-    return Evaluation(output, len(summary.evaluated), len(changed), summary.troubles)
+    return Evaluation(output, len(summary.evaluated), computed, summary.troubles)
 
 
 def _labels(label_manager: LabelManager) -> tuple[Label, ...]:
@@ -289,7 +291,8 @@ def _evaluate_case(case: _Case) -> _Result:
     try:
         return _compare(case)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        reason = kind + " ".join(str(error).split())[:300]
         return _Result(case.name, troubles=[f"{case.name}: not evaluated, {reason}"])
 
 
@@ -297,7 +300,9 @@ def _digest(case: _Case) -> str:
     """Returns a digest of both files and of what else the metrics depend on; "" if unreadable."""
     digest = hashlib.blake2b(digest_size=16)
     labels = sorted(map(label_or_region_to_key, case.labels))
-    digest.update(repr((nnunet_topo.__version__, case.settings, labels)).encode())
+    reader = type(case.reader).__name__
+    besides = (nnunet_topo.__version__, case.settings, labels, case.ignore_label, reader)
+    digest.update(repr(besides).encode())
     try:
         for file in (case.reference, case.prediction):
             digest.update(hashlib.blake2b(file.read_bytes()).digest())
@@ -307,6 +312,7 @@ def _digest(case: _Case) -> str:
 
 
 def _compare(case: _Case) -> _Result:
+    digest = _digest(case)
     troubles = []
     segmentations, spacings = [], []
     for role, file in (("reference", case.reference), ("prediction", case.prediction)):
@@ -320,7 +326,7 @@ def _compare(case: _Case) -> _Result:
             raise ValueError(f"the {role} {file} cannot be read: {reason}") from None
         segmentations.append(segmentation)
         spacings.append(np.asarray(properties["spacing"], dtype=float))
-        unknown = np.setdiff1d(np.unique(segmentation), _allowed(case))
+        unknown = _unknown_values(segmentation, case)
         if len(unknown):
             values = ", ".join(f"{value:g}" for value in unknown[:5])
             troubles.append(
@@ -358,7 +364,7 @@ def _compare(case: _Case) -> _Result:
         }
     return _Result(
         case.name,
-        _digest(case),
+        digest,
         metrics=metrics,
         of_nnunet=of_nnunet,
         voxel_mm3=float(np.prod(spacing)),
@@ -366,9 +372,14 @@ def _compare(case: _Case) -> _Result:
     )
 
 
-def _allowed(case: _Case) -> list[int]:
+def _unknown_values(segmentation: np.ndarray, case: _Case) -> np.ndarray:
+    """Returns the values that are no label."""
     ignored = [] if case.ignore_label is None else [case.ignore_label]
-    return [*case.known_labels, *ignored]
+    known = [*case.known_labels, *ignored]
+    # To count is far quicker than to sort the values of a volume.
+    if sum(np.count_nonzero(segmentation == label) for label in known) == segmentation.size:
+        return np.empty(0)
+    return np.setdiff1d(np.unique(segmentation), known)
 
 
 def _numbers(values: np.ndarray) -> str:
@@ -466,7 +477,8 @@ class _Summary:
     def _check(self) -> None:
         try:
             keys = self.content["mean"].keys()
-            right = all(map(key_to_label_or_region, keys)) and all(
+            list(map(key_to_label_or_region, keys))
+            right = all(
                 _name(entry["prediction_file"]) and keys <= entry["metrics"].keys()
                 for entry in self.content["metric_per_case"]
             )

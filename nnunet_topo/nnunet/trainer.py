@@ -401,7 +401,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
         """Writes nnU-Net's checkpoint in one step, under the name of the stock trainer."""
         written = Path(f"{filename}.part")
         super().save_checkpoint(str(written))
-        if not written.is_file():  # checkpointing is disabled, or another rank writes
+        if self.local_rank or not written.is_file():  # the first rank writes, if any does
             return
         origin = checkpoints.Origin(
             trainer=type(self).__name__,
