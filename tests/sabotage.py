@@ -567,6 +567,27 @@ SABOTAGES = [
         "if self.local_rank:",
         "test_end_to_end.py::test_2d_trains_too",
     ),
+    Sabotage(
+        "finetune begins from random weights",
+        TRAINER,
+        "checkpoints.load_weights(source, self._bare_network())",
+        "source.stat()",
+        "test_finetune.py::test_finetune_begins_from_all_weights_of_the_stock_training",
+    ),
+    Sabotage(
+        "finetune begins anew when a training is continued",
+        TRAINER,
+        "if self.settings.finetune and not self._continued:",
+        "if self.settings.finetune:",
+        "test_finetune.py::test_a_finetuned_training_goes_on_from_its_own_checkpoint",
+    ),
+    Sabotage(
+        "finetune takes the stock training of any fold",
+        CHECKPOINTS,
+        "data_set, fold = fold_folder.parent.parent, fold_folder.name",
+        'data_set, fold = fold_folder.parent.parent, "fold_1"',
+        "test_finetune.py::test_finetune_without_a_finished_stock_training_of_the_fold_is_refused",
+    ),
 ]
 
 

@@ -1,15 +1,20 @@
 """Checkpoints that stock nnU-Net predicts with, and that only the right trainer resumes from."""
 
+import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import nnunet_topo
 
 OWN_KEY = "nnunet_topo"
-_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+FINETUNE_FROM = "NNUNET_TOPO_FINETUNE_FROM"
+_FINAL = "checkpoint_final.pth"
+_CHECKPOINTS = (_FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +26,14 @@ class Origin:
         settings: what the name sets.
         schedule: state of the topology term's weight, empty without a term.
         version: of nnunet_topo.
+        finetuned_from: checkpoint that the training began from, "" if from nothing.
     """
 
     trainer: str
     settings: dict[str, Any]
     schedule: dict[str, float]
     version: str = nnunet_topo.__version__
+    finetuned_from: str = ""
 
 
 def portable_trainer_name(trainer: type) -> str:
@@ -101,3 +108,67 @@ def sibling_trainings(fold_folder: Path, stem: str) -> list[str]:
         if related and name != trainer and has_checkpoint(folder / fold_folder.name):
             siblings.append(name)
     return siblings
+
+
+def find_stock_training(fold_folder: Path) -> Path:
+    """Returns the final checkpoint of the stock training that a trainer is to be tuned from.
+
+    Of the same plans, configuration and fold: in another fold, cases of this one's validation were
+    trained on. nnU-Net's own nnUNetTrainer counts first, then the only one of nnU-Net's variants of
+    another length (nnUNetTrainer_250epochs) and of nnUNetTrainerStock under any settings. The
+    environment variable NNUNET_TOPO_FINETUNE_FROM names one, as -tr does.
+
+    Args:
+        fold_folder: `.../<trainer>__<plans>__<configuration>/fold_<n>`, of the trainer.
+
+    Raises:
+        RuntimeError: there is none, or several without a choice.
+    """
+    rest = fold_folder.parent.name.partition("__")[2]
+    data_set, fold = fold_folder.parent.parent, fold_folder.name
+    chosen = os.environ.get(FINETUNE_FROM)
+    finished = {
+        folder.name.partition("__")[0]: folder / fold / _FINAL
+        for folder in sorted(data_set.glob(f"nnUNetTrainer*__{rest}"))
+        if (folder / fold / _FINAL).is_file()
+    }
+    stock = [name for name in finished if chosen in (None, name) and (chosen or _is_stock(name))]
+    if "nnUNetTrainer" in stock:
+        stock = ["nnUNetTrainer"]
+    if len(stock) == 1:
+        return finished[stock[0]]
+    if stock:
+        raise RuntimeError(
+            f"finetune: {fold} of {rest} was trained as {', '.join(stock)}: name the one to begin "
+            f"from, export {FINETUNE_FROM}={stock[0]}"
+        )
+    missing = data_set / f"{chosen or 'nnUNetTrainer'}__{rest}" / fold / _FINAL
+    raise RuntimeError(
+        f"finetune: no finished training to begin from: {missing} is missing; plans, configuration "
+        f"and fold must be the same. Finished there: {', '.join(finished) or 'none'}; "
+        f"{FINETUNE_FROM} names one that is not stock"
+    )
+
+
+def _is_stock(name: str) -> bool:
+    """Returns whether a trainer is nnU-Net's own, of any length, from random weights."""
+    of_nnunet = re.fullmatch(r"nnUNetTrainer(_\d+epochs?)?", name)
+    ours = re.fullmatch(r"nnUNetTrainerStock(_.*)?", name)
+    return bool(of_nnunet or (ours and "_finetune" not in name))
+
+
+def load_weights(checkpoint: Path, network: nn.Module) -> None:
+    """Loads all weights of a checkpoint, segmentation heads included.
+
+    Raises:
+        RuntimeError: the network is another one.
+    """
+    content = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    try:
+        network.load_state_dict(content["network_weights"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RuntimeError(
+            f"finetune: {checkpoint} holds another network than the plans describe; were they "
+            f"changed since it was trained? {reason}"
+        ) from None

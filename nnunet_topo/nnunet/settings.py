@@ -45,6 +45,9 @@ class Settings:
         "clamp<x>", "probabilities below it are raised to it, 0.01", of_term=True
     )
     face: bool = _suffix("face", "6- / 4-connected foreground instead of 26 / 8", of_term=True)
+    finetune: bool = _suffix(
+        "finetune", "begin from the finished stock training of this fold, learning rate 0.001"
+    )
     lr: float | None = _suffix("lr<x>", "initial learning rate")
     adam: bool = _suffix("adam", "Adam instead of SGD")
     cosine: bool = _suffix("cosine", "cosine annealing instead of the polynomial schedule")

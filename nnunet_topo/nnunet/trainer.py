@@ -34,6 +34,7 @@ from nnunet_topo.nnunet.settings import Settings, parse_settings
 
 _DEFAULT_CLAMP = 0.01
 _RAMP = 0.1  # of all epochs
+_FINETUNE_LR = 1e-3
 
 
 class TopologyTrainerMixin(nnUNetTrainer):
@@ -65,6 +66,8 @@ class TopologyTrainerMixin(nnUNetTrainer):
         if chosen.iters is not None:
             self.num_iterations_per_epoch = chosen.iters
             self.num_val_iterations_per_epoch = max(1, chosen.iters // 5)
+        if chosen.finetune:
+            self.initial_lr = _FINETUNE_LR
         if chosen.lr is not None:
             self.initial_lr = chosen.lr
         if chosen.wd is not None:
@@ -75,6 +78,8 @@ class TopologyTrainerMixin(nnUNetTrainer):
         self._topology: TopologyAwareLoss | None = None
         self._schedule: WeightSchedule | None = None
         self._iteration = 0
+        self._finetuned_from = ""
+        self._continued = False
 
     def build_base_loss(self, stock: nn.Module) -> nn.Module:
         """Returns the base loss of one scale, given nnU-Net's own."""
@@ -104,7 +109,9 @@ class TopologyTrainerMixin(nnUNetTrainer):
         }
         if self._topology is None:
             return
-        start = self.num_epochs // 2 if chosen.start is None else chosen.start
+        # A finished model has had its supervised epochs: the term starts, and ramps up, at once.
+        start = 0 if chosen.finetune else self.num_epochs // 2
+        start = start if chosen.start is None else chosen.start
         ramp = round(_RAMP * self.num_epochs * self.num_iterations_per_epoch)
         self._schedule = WeightSchedule(
             nominal=self.topology_weight if chosen.weight is None else chosen.weight,
@@ -194,8 +201,6 @@ class TopologyTrainerMixin(nnUNetTrainer):
                 "the environment variable nnUNet_results is not set: it must name the folder for "
                 "trained models, e.g. export nnUNet_results=/data/nnUNet_results"
             )
-        if not plans.get("continue_training", False):
-            return
         name = type(self).__name__
         folder = (
             Path(results)
@@ -205,6 +210,10 @@ class TopologyTrainerMixin(nnUNetTrainer):
         )
         if checkpoints.has_checkpoint(folder):
             return
+        if self.settings.finetune:
+            checkpoints.find_stock_training(folder)
+        if not plans.get("continue_training", False):
+            return
         siblings = checkpoints.sibling_trainings(folder, self.stem or name)
         if siblings:
             raise RuntimeError(
@@ -212,6 +221,22 @@ class TopologyTrainerMixin(nnUNetTrainer):
                 f"same fold was trained as {', '.join(siblings)}: settings are part of the name, "
                 "continue with -tr and that name. For a new training leave out --c"
             )
+
+    def on_train_start(self) -> None:
+        """Begins as nnU-Net does, from the weights of the stock training if they are asked for."""
+        if self.settings.finetune and not self._continued:
+            if not self.was_initialized:
+                self.initialize()
+            source = checkpoints.find_stock_training(Path(self.output_folder))
+            checkpoints.load_weights(source, self._bare_network())
+            self._finetuned_from = self.topology_settings["finetuned_from"] = str(source)
+            self.print_to_log_file(f"finetune: all weights are those of {source}")
+        super().on_train_start()
+
+    def _bare_network(self) -> nn.Module:
+        """Returns the network without the wrappers of DDP and torch.compile."""
+        network = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)
 
     # -- one iteration -----------------------------------------------------------------------
 
@@ -282,8 +307,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
         An architecture without nnU-Net's decoder gives no parameters: norms are then taken at the
         logits.
         """
-        network = self.network.module if self.is_ddp else self.network
-        network = getattr(network, "_orig_mod", network)
+        network = self._bare_network()
         layers = getattr(getattr(network, "decoder", None), "seg_layers", None)
         inputs: list[Tensor] = []
         hooks = []
@@ -407,6 +431,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
             trainer=type(self).__name__,
             settings=self.settings.given(),
             schedule={} if self._schedule is None else self._schedule.state(),
+            finetuned_from=self._finetuned_from,
         )
         name = checkpoints.portable_trainer_name(type(self))
         checkpoints.rewrite(written, Path(filename), name, origin)
@@ -421,6 +446,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
             Path(str(filename_or_checkpoint)), type(self).__name__, self.settings.given()
         )
         super().load_checkpoint(filename_or_checkpoint)
+        self._continued, self._finetuned_from = True, origin.finetuned_from
         if self._schedule is not None:
             self._schedule.restore(origin.schedule)
 
