@@ -91,6 +91,9 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"nnunet-topo evaluate: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
     if done.cases:
         print("\n".join(evaluation.describe(done.summary)))
     print(f"{done.cases} cases evaluated, {done.computed} of them now")

@@ -217,8 +217,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(study, monkeypatch):
 
     before = study.evaluate_as_nnunet()
     monkeypatch.setattr(evaluation, "_evaluate_case", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        study.evaluate()
+    assert study.command() == 130
     assert study.read() == before
     journal = study.pred / "summary.json.topo-part"
     with journal.open("a") as file:
@@ -330,7 +329,13 @@ def test_labels_stored_as_float_are_labels(study):
         ("djfile", "{", "is no JSON file"),
         ("djfile", "[]", "must hold a JSON object, got list"),
         ("djfile", "{}", "is no dataset.json of nnU-Net"),
+        ("djfile", '{"labels": {"a": 1}, "file_ending": ".png"}', "nnU-Net does not take"),
         ("pfile", "{}", "is no plans file of nnU-Net"),
+        (
+            "pfile",
+            '{"image_reader_writer": "SomeIO"}',
+            "Unable to find reader writer class",
+        ),
         ("summary", '{"a": 1}', "is no summary of nnU-Net, and is left as it is"),
         ("summary", '{"metric_per_case": [1], "mean": {"1": {}}}', "is no summary of nnU-Net"),
     ],

@@ -130,13 +130,18 @@ def evaluate_folder(
     if "image_reader_writer" not in plan:
         raise ValueError(f"{plans} is no plans file of nnU-Net: no image_reader_writer")
     manager = PlansManager(plan)
+    try:
+        reader = manager.image_reader_writer_class()
+        label_manager = manager.get_label_manager(description)
+    except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"nnU-Net does not take {dataset_json} and {plans}: {error}") from None
     return evaluate(
         reference_folder,
         prediction_folder,
         output or prediction_folder / "summary.json",
-        manager.image_reader_writer_class(),
+        reader,
         description["file_ending"],
-        manager.get_label_manager(description),
+        label_manager,
         processes=processes,
         chill=chill,
         settings=settings,
