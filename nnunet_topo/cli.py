@@ -55,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="MM",
         help="distance up to which surfaces count as equal, default 1 mm",
     )
+    commands.add_parser("doctor", help="say what is wrong with the installation, and the cure")
     chosen = parser.parse_args(arguments)
+    if chosen.command == "doctor":
+        return _doctor()
     if chosen.command == "evaluate":
         return _evaluate(chosen)
     return _list_trainers() if chosen.list else _print_folder()
@@ -100,6 +103,20 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     if done.troubles:
         print(f"{len(done.troubles)} troubles:", *done.troubles, sep="\n  ", file=sys.stderr)
     return (1 if done.cases else 2) if done.troubles else 0
+
+
+def _doctor() -> int:
+    """Returns 1 where something is wrong."""
+    from nnunet_topo.doctor import examine
+
+    wrong = 0
+    for finding in examine():
+        wrong += finding.state == "WRONG"
+        print(f"{finding.state:<7}{finding.what}", flush=True)
+        if finding.cure:
+            print(f"       -> {finding.cure}")
+    print(f"\n{wrong} things to mend" if wrong else "\nnothing is wrong")
+    return int(wrong > 0)
 
 
 def _print_folder() -> int:

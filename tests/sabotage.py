@@ -51,6 +51,7 @@ SCHEDULE = "nnunet_topo/nnunet/schedule.py"
 SETTINGS = "nnunet_topo/nnunet/settings.py"
 TRAINER = "nnunet_topo/nnunet/trainer.py"
 CHECKPOINTS = "nnunet_topo/nnunet/checkpoints.py"
+DOCTOR = "nnunet_topo/doctor.py"
 LEVELS = "test_persistence.py::test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 ENGINES = "test_engine.py::test_larger_images_agree_with_gudhi"
 VOXELS = "test_engine.py::test_voxels_are_those_of_gudhi_where_values_are_distinct"
@@ -587,6 +588,20 @@ SABOTAGES = [
         "data_set, fold = fold_folder.parent.parent, fold_folder.name",
         'data_set, fold = fold_folder.parent.parent, "fold_1"',
         "test_finetune.py::test_finetune_without_a_finished_stock_training_of_the_fold_is_refused",
+    ),
+    Sabotage(
+        "the doctor takes any version",
+        DOCTOR,
+        "if wanted.specifier.contains(version, prereleases=True):",
+        "if wanted.name:",
+        "test_doctor.py::test_what_is_broken_is_found_and_its_cure_named",
+    ),
+    Sabotage(
+        "the doctor takes any class of the right name",
+        DOCTOR,
+        "if issubclass(found, TopologyTrainerMixin):",
+        "if issubclass(found, object):",
+        "test_doctor.py::test_what_is_broken_is_found_and_its_cure_named",
     ),
 ]
 
