@@ -2,7 +2,7 @@
 
 Usage: python tests/sabotage.py [PART OF A NAME ...]
 
-Works on a copy in a temporary folder. Each sabotage replaces one piece of text that stands exactly
+Works on copies in a temporary folder, two at once. Each sabotage replaces one piece of text that stands exactly
 once in its file; the named test must pass before and fail after. Exit status 1 if one survives.
 """
 
@@ -11,12 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("nnunet_topo", "trainers", "tests", "pyproject.toml")
 COPIED_FOR_TESTS = ("nnunet_topo_register.pth", "nnunet_topo_register.start")
+AT_ONCE = 2  # each in a copy of its own
 TEST_FAILED = 1  # pytest's exit status; 2 and above are errors of the run itself
 
 
@@ -625,34 +628,54 @@ def run_tests(copy: Path, data: Path, *tests: str) -> subprocess.CompletedProces
     )
 
 
+def copy_project(copy: Path) -> Path:
+    """Returns a folder with what the tests need."""
+    copy.mkdir()
+    for name in (*COPIED, *COPIED_FOR_TESTS):
+        copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copied(ROOT / name, copy / name)
+    return copy
+
+
+def is_noticed(sabotage: Sabotage, copy: Path, data: Path) -> bool:
+    """Returns whether the named test fails in a sabotaged copy, which is mended afterwards."""
+    file = copy / sabotage.file
+    sound = file.read_text()
+    assert sound.count(sabotage.old) == 1, f"{sabotage.name}: found not exactly once"
+    file.write_text(sound.replace(sabotage.old, sabotage.new))
+    try:
+        return run_tests(copy, data, sabotage.test).returncode == TEST_FAILED
+    finally:
+        file.write_text(sound)
+
+
 def main(wanted: list[str]) -> int:
     """Runs the sabotages whose names contain one of the words, all if there are none."""
     chosen = [s for s in SABOTAGES if not wanted or any(word in s.name for word in wanted)]
     survived = []
     with tempfile.TemporaryDirectory() as folder:
-        copy, data = Path(folder) / "copy", Path(folder) / "data"
+        data = Path(folder) / "data"
         data.mkdir()
-        for name in COPIED:
-            copied = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy.mkdir(exist_ok=True)
-            copied(ROOT / name, copy / name)
-        for name in COPIED_FOR_TESTS:
-            shutil.copy(ROOT / name, copy / name)
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for worker in range(AT_ONCE):
+            copies.put(copy_project(Path(folder) / f"copy_{worker}"))
+        copy = copies.get()
         clean = run_tests(copy, data, *sorted({s.test for s in chosen}))
+        copies.put(copy)
         if clean.returncode != 0:
             print("the tests fail before anything is sabotaged:\n" + clean.stdout)
             return 1
-        for sabotage in chosen:
-            file = copy / sabotage.file
-            sound = file.read_text()
-            assert sound.count(sabotage.old) == 1, f"{sabotage.name}: found not exactly once"
-            file.write_text(sound.replace(sabotage.old, sabotage.new))
-            status = run_tests(copy, data, sabotage.test).returncode
-            file.write_text(sound)
-            noticed = status == TEST_FAILED
+
+        def run(sabotage: Sabotage) -> None:
+            copy = copies.get()
+            noticed = is_noticed(sabotage, copy, data)
+            copies.put(copy)
             print(f"{'noticed ' if noticed else 'SURVIVED'}  {sabotage.name}", flush=True)
             if not noticed:
                 survived.append(sabotage.name)
+
+        with ThreadPoolExecutor(AT_ONCE) as workers:
+            list(workers.map(run, chosen))
     print(f"{len(chosen) - len(survived)} of {len(chosen)} sabotages noticed")
     return 1 if survived else 0
 

@@ -43,7 +43,7 @@ section_2() {
 
 section_3() {
     say "3. who reads summary.json: nnU-Net's commands on trainings of two folds, two configurations, and under DDP"
-    tests -m slow tests/test_end_to_end.py -v
+    tests -m slow tests/test_end_to_end.py -vv
     for version in 2.5.1 2.6.2 2.7.0 2.8.1; do
         say "3. a summary written by nnU-Net $version"
         "$work/plugin/bin/pip" install -q --no-deps --target "$work/nnunet_$version" "nnunetv2==$version"
@@ -74,7 +74,7 @@ section_5() {
 
 section_6() {
     say "6. what can be wrong with files"
-    tests tests/test_evaluation.py -v
+    tests tests/test_evaluation.py -vv
     in_env python "$here/metrics.py" troubles "$data/Dataset004_Hippocampus" "$work/troubles"
     status=0
     in_env nnunet-topo evaluate "$work/troubles/gt" "$work/troubles/pred" -djfile "$work/troubles/dataset.json" \
