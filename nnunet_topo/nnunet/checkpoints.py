@@ -1,6 +1,6 @@
 """Checkpoints that stock nnU-Net predicts with, and that only the right trainer resumes from."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ class Origin:
         trainer: full name, settings included.
         settings: what the name sets.
         schedule: state of the topology term's weight, empty without a term.
+        prior: Betti numbers that the labels agree on, empty for a trainer that asks for none.
         version: of nnunet_topo.
     """
 
     trainer: str
     settings: dict[str, Any]
     schedule: dict[str, float]
+    prior: dict[str, Any] = field(default_factory=dict)
     version: str = nnunet_topo.__version__
 
 
