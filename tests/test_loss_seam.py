@@ -126,6 +126,21 @@ class _Zero(nn.Module):
         return 0 * output.sum() + 0 * target.sum()
 
 
+def test_tiles_lie_at_random_places_that_a_seed_repeats_and_no_other_random_number_changes():
+    terms = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        loss = TopologyAwareLoss(_Zero(), WassersteinLoss(tile_size=3), LABELS)
+        loss.weight = 1.0
+        state = torch.get_rng_state()
+        for _ in range(4):
+            loss(logits(3).requires_grad_(), label_map(2))
+            terms.append(loss.record.term)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert terms[:4] == terms[4:]
+    assert len(set(terms)) > 1
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_logits_that_are_not_finite_leave_out_the_term(value):
     x = logits(3)

@@ -104,5 +104,4 @@ def _planes(values: Float[Tensor, "batch channel *space"]) -> list[Tensor]:
 
 
 def _pool(plane: Tensor, size: int) -> Tensor:
-    kernel = [min(size, side) for side in plane.shape[2:]]
-    return functional.max_pool2d(plane, kernel, ceil_mode=True)
+    return functional.max_pool2d(plane, size, ceil_mode=True)  # the plane may be smaller

@@ -103,6 +103,8 @@ class TopologyAwareLoss(nn.Module):
     The base loss sees what nnU-Net gives it, deep supervision included; the term sees the finest
     scale alone, in float32. Without gradient, as in validation, the base loss is all. Logits that
     are not finite leave out the term: the loss of such a step is the base loss's, NaN if it is.
+    What the term draws at random, such as the place of its tiles, depends on PyTorch's seed at
+    the time this is built, and leaves all other random numbers as they are.
 
     Args:
         base: nnU-Net's loss, or one that takes the same.
@@ -129,6 +131,7 @@ class TopologyAwareLoss(nn.Module):
         self.label_manager = label_manager
         self.weight: float | None = None
         self.record = StepRecord()
+        self._seeds = torch.Generator().manual_seed(torch.initial_seed())
 
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
         """Returns the loss; output and target are lists, finest first, under deep supervision."""
@@ -156,7 +159,11 @@ class TopologyAwareLoss(nn.Module):
             return None
         began = perf_counter()
         channels = topology_channels(logits, target, self.label_manager, self.unions)
-        finish = begin(self.term, *channels)
+        # Whatever a term draws, augmentation in this process goes on as in the control.
+        with torch.random.fork_rng(devices=[]):
+            seed = int(torch.randint(2**31, (), generator=self._seeds))
+            torch.default_generator.manual_seed(seed)
+            finish = begin(self.term, *channels)
         spent = perf_counter() - began
 
         def measure() -> Measure:
