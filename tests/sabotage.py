@@ -392,6 +392,13 @@ SABOTAGES = [
         "test_loss_seam.py::test_several_terms_are_summed_with_their_factors_whatever_they_are",
     ),
     Sabotage(
+        "tiles at the same place in each step",
+        SEAM,
+        "torch.default_generator.manual_seed(seed)",
+        "torch.default_generator.manual_seed(0)",
+        "test_loss_seam.py::test_tiles_lie_at_random_places_that_a_seed_repeats_and_no_other_random_number_changes",
+    ),
+    Sabotage(
         "rotation in spite of nospatial",
         TRAINER,
         "transform.p_rotation = transform.p_scaling = 0",

@@ -168,7 +168,7 @@ def ratios(records: str, picture: str) -> None:
           "ramp, mean and largest | clipped after the ramp | by the term alone |")  # fmt: skip
     print("|---|---|---|---|---|---|")
     for axis, dataset in zip(np.ravel(figure.subplots(1, len(DATASETS))), DATASETS, strict=True):
-        for stem in CONTROLS:
+        for stem in _trained(records, dataset):
             record = _record(records, dataset, stem)
             printed = record["settings"]["weight"]
             steps = record["steps"]
@@ -192,7 +192,12 @@ def ratios(records: str, picture: str) -> None:
         axis.set(yscale="log", xlabel="iteration", title=dataset[11:],
                  ylabel="gradient norm, topology : base")  # fmt: skip
         axis.grid(alpha=0.3)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    handles = {
+        label: handle
+        for axis in figure.axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4)
     figure.savefig(picture)
 
 
@@ -203,7 +208,8 @@ def dice(records: str) -> None:
     print("|---|---|---|---|---|---|---|")
     worse, rising = [], []
     for dataset in DATASETS:
-        for stem, control in CONTROLS.items():
+        for stem in _trained(records, dataset):
+            control = CONTROLS[stem]
             record, other = _record(records, dataset, stem), _record(records, dataset, control)
             term = record["logged"]["topology_term"]
             ms = np.median([s["ms"] for s in record["steps"] if np.isfinite(_number(s["ms"]))])
@@ -216,8 +222,11 @@ def dice(records: str) -> None:
                 rising.append((dataset, stem))
     print(f"Dice below its control by more than {ALLOWED_LOSS}: {worse or 'none'}")
     print(f"term not falling: {rising or 'none'}")
+    missing = [(d, stem) for d in DATASETS for stem in CONTROLS if stem not in _trained(records, d)]
+    print(f"not trained yet: {missing or 'none'}")
     assert not worse
     assert not rising
+    assert not missing
 
 
 def damage() -> None:
@@ -247,6 +256,15 @@ def _trainer(dataset: str, stem: str):
     identifier, configuration, *_ = DATASETS[dataset]
     name, device = f"nnUNetTrainer{stem}{SETTINGS}", torch.device("cpu")
     return get_trainer_from_args(identifier, configuration, 0, name, PLANS, False, device=device)
+
+
+def _trained(records: str, dataset: str) -> list[str]:
+    """Returns the trainers that have a record beside that of their control."""
+
+    def is_there(stem: str) -> bool:
+        return (Path(records) / f"{dataset}_{stem}.json").is_file()
+
+    return [stem for stem, control in CONTROLS.items() if is_there(stem) and is_there(control)]
 
 
 def _record(records: str, dataset: str, stem: str) -> dict:
