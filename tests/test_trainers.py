@@ -12,8 +12,10 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
 import nnunet_topo.nnunet.trainer
+from nnunet_topo._register import trainers_folder
 from nnunet_topo.nnunet import checkpoints
 from nnunet_topo.nnunet.progress import LOGGED
+from nnunet_topo.nnunet.trainer import trainer_with_settings
 
 from .test_registration import TRAINERS
 
@@ -212,6 +214,13 @@ def test_terms_start_at_half_of_the_epochs_with_their_weight(make_trainer, stem,
     assert (trainer._schedule.start, trainer._schedule.nominal) == (150, weight)
     assert not trainer._schedule.is_due(149, 0)
     assert trainer._schedule.is_due(150, 0)
+
+
+@pytest.mark.parametrize("setting", ["clamp0.1", "face"])
+def test_settings_of_a_filtration_are_refused_where_there_is_none(setting):
+    with pytest.raises(ValueError, match="mean nothing to the term of nnUNetTrainerProjectedPool"):
+        trainer_with_settings(f"nnUNetTrainerProjectedPooling_{setting}", Path(trainers_folder()))
+    trainer_with_settings(f"nnUNetTrainerBettiPrior_{setting}", Path(trainers_folder()))
 
 
 def test_projected_pooling_on_dice_has_the_base_loss_of_dice(started):

@@ -10,6 +10,7 @@ class nnUNetTrainerProjectedPooling(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + projected pooling."""
 
     topology_weight = 1.0
+    has_filtration = False
 
     def build_topology_term(self):
         """Returns the difference of pooled projections."""

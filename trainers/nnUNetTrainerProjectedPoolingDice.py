@@ -13,6 +13,7 @@ class nnUNetTrainerProjectedPoolingDice(TopologyTrainerMixin, nnUNetTrainer):
     """Soft Dice + projected pooling, which starts at half of the epochs."""
 
     topology_weight = 1.0
+    has_filtration = False
 
     def build_base_loss(self, stock: Any) -> nn.Module:
         """Returns nnU-Net's loss without its cross-entropy."""

@@ -53,6 +53,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
     settings: ClassVar[Settings] = Settings()
     stem: ClassVar[str] = ""  # name without settings, "" where there are none
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
+    has_filtration: ClassVar[bool] = True  # whether clamp<x> and face mean anything to the term
     topology_unions: ClassVar[Sequence[Union]] = ()  # see `topology_channels`
 
     def __init__(
@@ -469,6 +470,8 @@ def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]
         suffixes = name.removeprefix(file.stem)
         has_term = base.build_topology_term is not TopologyTrainerMixin.build_topology_term
         settings = parse_settings(file.stem, suffixes, has_term=has_term)
+        if not base.has_filtration and (settings.clamp is not None or settings.face):
+            raise ValueError(f"{name}: clamp<x> and face mean nothing to the term of {file.stem}")
         body = {"settings": settings, "stem": file.stem, "__doc__": base.__doc__}
         return type(name, (base,), body | {"__module__": base.__module__})
     raise AttributeError(name)
