@@ -126,7 +126,7 @@ def _print_folder() -> int:
 
 def _list_trainers() -> int:
     for name, description in _described_trainers():
-        print(f"{name:<28}{description}")
+        print(f"{name:<36}{description}")
     from nnunet_topo.nnunet.settings import describe_suffixes
 
     print("\nSettings, joined to the name with _ in this order, as in nnUNetTrainerTAFL_50epochs:")

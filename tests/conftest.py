@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import Phase, settings
@@ -54,6 +55,14 @@ def tiny_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
     labels[(z - 15) ** 2 + (y - 14) ** 2 + (x - 23) ** 2 < 16] = 2
     image = 2.0 * (labels == 1) + 3.5 * (labels == 2) + rng.normal(0, 0.4, labels.shape)
     return image.astype(np.float32), labels
+
+
+@pytest.fixture
+def unchecked():
+    """Switches off the tests' own shape checks, as a user has it."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,10 @@ SKELETON = "nnunet_topo/metrics/skeleton.py"
 EVALUATION = "nnunet_topo/nnunet/evaluation.py"
 DIAGRAMS = "nnunet_topo/losses/diagrams.py"
 WASSERSTEIN = "nnunet_topo/losses/wasserstein.py"
+TILES = "nnunet_topo/losses/tiles.py"
+MEASURE = "nnunet_topo/losses/measure.py"
+POOLING = "nnunet_topo/losses/projected_pooling.py"
+PRIOR = "nnunet_topo/losses/betti_prior.py"
 FOCAL = "nnunet_topo/losses/focal.py"
 SEAM = "nnunet_topo/nnunet/loss.py"
 SCHEDULE = "nnunet_topo/nnunet/schedule.py"
@@ -55,6 +59,7 @@ SETTINGS = "nnunet_topo/nnunet/settings.py"
 TRAINER = "nnunet_topo/nnunet/trainer.py"
 CHECKPOINTS = "nnunet_topo/nnunet/checkpoints.py"
 DOCTOR = "nnunet_topo/doctor.py"
+LABELS = "nnunet_topo/nnunet/training_labels.py"
 LEVELS = "test_persistence.py::test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 ENGINES = "test_engine.py::test_larger_images_agree_with_gudhi"
 VOXELS = "test_engine.py::test_voxels_are_those_of_gudhi_where_values_are_distinct"
@@ -252,8 +257,8 @@ SABOTAGES = [
     Sabotage(
         "missing structures for free",
         WASSERSTEIN,
-        "UNMATCHED_TARGET_BAR * missing) /",
-        "0 * missing) /",
+        "UNMATCHED_TARGET_BAR * missing, float",
+        "0 * missing, float",
         "test_wasserstein_loss.py::test_a_missing_structure_costs_one_half_without_gradient",
     ),
     Sabotage(
@@ -266,16 +271,156 @@ SABOTAGES = [
     Sabotage(
         "channels summed",
         WASSERSTEIN,
-        "UNMATCHED_TARGET_BAR * missing) / channels",
-        "UNMATCHED_TARGET_BAR * missing)",
+        "np.full(channels, 1 / max(channels, 1))",
+        "np.full(channels, 1.0)",
         "test_wasserstein_loss.py::test_samples_and_channels_are_averaged_and_their_order_is_irrelevant",
     ),
     Sabotage(
         "ignore mask ignored by the term",
-        WASSERSTEIN,
+        MEASURE,
         "probability = torch.where(mask, probability, 0)",
         "probability = probability + 0",
         "test_wasserstein_loss.py::test_ignored_voxels_are_background_without_gradient",
+    ),
+    Sabotage(
+        "tiles at a fixed place",
+        TILES,
+        "before, side = int(torch.randint(size, ())), size",
+        "before, side = 0, size",
+        "test_wasserstein_loss.py::test_tiles_hold_every_voxel_once_and_are_cut_at_a_random_place",
+    ),
+    Sabotage(
+        "tails of tiles lost",
+        TILES,
+        "-(length + before) % side]",
+        "-((length + before) % side)]",
+        "test_wasserstein_loss.py::test_tiles_hold_every_voxel_once_and_are_cut_at_a_random_place",
+    ),
+    Sabotage(
+        "tiles summed",
+        WASSERSTEIN,
+        "share[channel] / np.bincount(channel, minlength=channels)[channel]",
+        "share[channel]",
+        "test_wasserstein_loss.py::test_tiles_are_averaged_and_those_without_foreground_skipped",
+    ),
+    Sabotage(
+        "empty tiles averaged in",
+        TILES,
+        "occupied.nonzero()",
+        "(occupied | True).nonzero()",
+        "test_wasserstein_loss.py::test_tiles_are_averaged_and_those_without_foreground_skipped",
+    ),
+    Sabotage(
+        "pooling loses tails",
+        POOLING,
+        "ceil_mode=True",
+        "ceil_mode=False",
+        "test_projected_pooling_loss.py::test_the_loss_is_that_of_loops_over_planes_kernels_and_cells",
+    ),
+    Sabotage(
+        "a plane forgotten",
+        POOLING,
+        "for axis in (2, 3, 4)]",
+        "for axis in (2, 3)]",
+        "test_projected_pooling_loss.py::test_the_loss_is_that_of_loops_over_planes_kernels_and_cells",
+    ),
+    Sabotage(
+        "blind to position",
+        POOLING,
+        "if self.reduce_before_difference:",
+        "if True:",
+        "test_projected_pooling_loss.py::test_only_the_form_of_the_published_code_is_blind_to_position",
+    ),
+    Sabotage(
+        "shortest bars kept",
+        PRIOR,
+        "np.argsort(-length_value[found]",
+        "np.argsort(length_value[found]",
+        "test_betti_prior_loss.py::test_the_loss_is_eq_3_summed_over_dimensions",
+    ),
+    Sabotage(
+        "missing bars for free",
+        PRIOR,
+        "missing += weight * max(0, int(low[k]) - len(found))",
+        "missing += 0 * weight",
+        "test_betti_prior_loss.py::test_the_worked_example",
+    ),
+    Sabotage(
+        "forms swapped",
+        PRIOR,
+        'if self.form == "quadratic" else',
+        'if self.form != "quadratic" else',
+        "test_betti_prior_loss.py::test_the_worked_example",
+    ),
+    Sabotage(
+        "no free bars between low and high",
+        PRIOR,
+        "int(min(high[k], len(found)))",
+        "int(low[k])",
+        "test_betti_prior_loss.py::test_the_worked_example",
+    ),
+    Sabotage(
+        "absent organs hallucinated",
+        PRIOR,
+        "whole = object_.flatten(2).any(dim=2)",
+        "whole = torch.ones_like(object_.flatten(2)[..., 0])",
+        "test_betti_prior_loss.py::test_without_labels_a_prior_holds_for_predictions_off_the_border_alone",
+    ),
+    Sabotage(
+        "the prior stronger than the label",
+        PRIOR,
+        "(holds and _agrees(own, ranges))",
+        "holds",
+        "test_betti_prior_loss.py::test_where_a_label_contradicts_the_prior_the_label_counts",
+    ),
+    Sabotage(
+        "objects cut by the border taken for whole",
+        PRIOR,
+        "whole &= ~object_.select(axis, side)",
+        "whole &= whole | ~object_.select(axis, side)",
+        "test_betti_prior_loss.py::test_a_range_holds_for_whole_objects_and_the_target_where_they_are_cut",
+    ),
+    Sabotage(
+        "objects at ignored voxels compared",
+        PRIOR,
+        "return (object_ & near).flatten(2).any(dim=2)",
+        "return (object_ & near & False).flatten(2).any(dim=2)",
+        "test_betti_prior_loss.py::test_an_object_that_touches_ignored_voxels_is_skipped_and_others_are_not",
+    ),
+    Sabotage(
+        "unions of classes by the maximum",
+        SEAM,
+        "parts.amax(dim=1) if label_manager.has_regions",
+        "parts.amax(dim=1) if True",
+        "test_loss_seam.py::test_a_union_of_classes_is_the_sum_and_of_regions_the_maximum",
+    ),
+    Sabotage(
+        "factors of several terms forgotten",
+        SEAM,
+        "[factor * measure.loss for factor, measure in pairs]",
+        "[measure.loss for factor, measure in pairs]",
+        "test_loss_seam.py::test_several_terms_are_summed_with_their_factors_whatever_they_are",
+    ),
+    Sabotage(
+        "tiles at the same place in each step",
+        SEAM,
+        "torch.default_generator.manual_seed(seed)",
+        "torch.default_generator.manual_seed(0)",
+        "test_loss_seam.py::test_tiles_lie_at_random_places_that_a_seed_repeats_and_no_other_random_number_changes",
+    ),
+    Sabotage(
+        "rotation in spite of nospatial",
+        TRAINER,
+        "transform.p_rotation = transform.p_scaling = 0",
+        "transform.p_scaling = 0",
+        "test_trainers.py::test_nospatial_leaves_rotation_and_scaling_out_and_mirroring_in",
+    ),
+    Sabotage(
+        "any majority a prior",
+        LABELS,
+        "number >= AGREEMENT * count.total()",
+        "number >= 0 * count.total()",
+        "test_training_labels.py::test_95_percent_of_the_labels_must_agree",
     ),
     Sabotage(
         "gamma ignored",
@@ -294,8 +439,8 @@ SABOTAGES = [
     Sabotage(
         "background included",
         SEAM,
-        "dim=1)[:, 1:], one_hot",
-        "dim=1)[:, :-1], one_hot",
+        "dim=1)[:, 1:]",
+        "dim=1)[:, :-1]",
         "test_loss_seam.py::test_softmax_gives_a_channel_per_foreground_label_and_none_for_the_background",
     ),
     Sabotage(

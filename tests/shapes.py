@@ -1,6 +1,7 @@
 """Known shapes; all sides differ."""
 
 import numpy as np
+import torch
 
 
 def ball(shape, centre, radius) -> np.ndarray:
@@ -35,3 +36,15 @@ def corner_neighbours(ndim: int) -> np.ndarray:
     mask = np.zeros((4, 5, 6)[-ndim:], dtype=bool)
     mask[(1,) * ndim] = mask[(2,) * ndim] = True
     return mask
+
+
+def batch(*images) -> torch.Tensor:
+    """Returns images as one sample of several channels."""
+    return torch.stack([torch.as_tensor(np.ascontiguousarray(i)) for i in images])[None]
+
+
+def noisy(mask, seed, noise=1.0) -> np.ndarray:
+    """Returns probabilities of distinct values near a mask."""
+    rng = np.random.default_rng(seed)
+    logits = 2.0 * (2 * mask - 1) + noise * rng.standard_normal(mask.shape)
+    return 1 / (1 + np.exp(-logits))

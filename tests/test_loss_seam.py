@@ -6,7 +6,7 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
 
-from nnunet_topo.losses import WassersteinLoss
+from nnunet_topo.losses import BettiPriorLoss, ProjectedPoolingLoss, WassersteinLoss
 from nnunet_topo.nnunet.loss import FocalBaseLoss, TopologyAwareLoss, as_tensor, topology_channels
 
 LABELS = LabelManager({"background": 0, "a": 1, "b": 2}, None)
@@ -126,6 +126,21 @@ class _Zero(nn.Module):
         return 0 * output.sum() + 0 * target.sum()
 
 
+def test_tiles_lie_at_random_places_that_a_seed_repeats_and_no_other_random_number_changes():
+    terms = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        loss = TopologyAwareLoss(_Zero(), WassersteinLoss(tile_size=3), LABELS)
+        loss.weight = 1.0
+        state = torch.get_rng_state()
+        for _ in range(4):
+            loss(logits(3).requires_grad_(), label_map(2))
+            terms.append(loss.record.term)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert terms[:4] == terms[4:]
+    assert len(set(terms)) > 1
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_logits_that_are_not_finite_leave_out_the_term(value):
     x = logits(3)
@@ -148,3 +163,114 @@ def test_a_base_loss_that_is_the_number_0_becomes_a_tensor_with_a_graph():
     scales = [logits(3).requires_grad_(), logits(3).requires_grad_()]
     as_tensor(0, scales).backward()
     assert all(scale.grad is not None and not scale.grad.any() for scale in scales)
+
+
+def test_a_union_of_classes_is_the_sum_and_of_regions_the_maximum():
+    target = label_map(2)
+    probability, one_hot, _ = topology_channels(logits(3), target, LABELS, [(0, 1)])
+    assert torch.equal(probability[:, :2], torch.softmax(logits(3), 1)[:, 1:])
+    assert torch.allclose(probability[:, 2], 1 - torch.softmax(logits(3), 1)[:, 0], atol=1e-6)
+    assert probability.max() <= 1
+    assert torch.equal(one_hot[:, 2], target[:, 0] > 0)
+    probability, one_hot, mask = topology_channels(
+        logits(2), region_target(ignore=True), REGIONS_IGNORE, [(1, 0), (1,)]
+    )
+    assert torch.equal(probability[:, 2], torch.sigmoid(logits(2)).amax(1))
+    assert torch.equal(probability[:, 3], torch.sigmoid(logits(2))[:, 1])
+    assert torch.equal(one_hot[:, 2], (label_map(3) == 1)[:, 0] | (label_map(3) == 2)[:, 0])
+    assert mask is not None
+    assert mask.shape == (2, 1, 5, 6, 7)
+
+
+@pytest.mark.parametrize("union", [(0, 2), (), (-1,)])
+def test_a_union_of_channels_that_do_not_exist_is_refused(union):
+    with pytest.raises(ValueError, match=r"channels from 0 to 1, got"):
+        topology_channels(logits(3), label_map(2), LABELS, [union])
+
+
+def test_a_joint_prior_of_a_union_reaches_the_logits_of_its_classes():
+    x = logits(3).requires_grad_()
+    loss = TopologyAwareLoss(_Zero(), BettiPriorLoss({2: (1, 0, 0)}), LABELS, unions=[(0, 1)])
+    loss.weight = 1.0
+    loss(x, label_map(2)).backward()
+    assert x.grad is not None
+    assert loss.record.term > 0
+    assert all(x.grad[:, channel].any() for channel in range(3))
+
+
+def test_several_terms_are_summed_with_their_factors_whatever_they_are():
+    x, target = logits(3), label_map(2)
+    channels = topology_channels(x, target, LABELS)
+    bars, pooled = WassersteinLoss(clamp=0.01), ProjectedPoolingLoss()
+
+    def volume(probability, target, mask):
+        assert mask is None
+        return (probability.mean() - target.float().mean()).abs()
+
+    expected = 0.5 * bars(*channels) + 2 * pooled(*channels) + 3 * volume(*channels)
+    loss = TopologyAwareLoss(_Zero(), [(0.5, bars), (2, pooled), (3, volume)], LABELS)
+    loss.weight = 0.1
+    total = loss(x.requires_grad_(), target)
+    total.backward()
+    assert total.item() == pytest.approx(0.1 * expected.item())
+    assert loss.record.term == pytest.approx(expected.item())
+    assert loss.record.distance == pytest.approx(bars.measure(*channels).distance)
+    assert x.grad is not None
+    assert x.grad.all()
+    assert "ProjectedPoolingLoss" in str(loss.term)
+
+
+def test_a_term_without_an_exact_distance_logs_none():
+    loss = TopologyAwareLoss(_Zero(), ProjectedPoolingLoss(), LABELS)
+    loss.weight = 1.0
+    loss(logits(3).requires_grad_(), label_map(2))
+    assert loss.record.term > 0
+    assert loss.record.distance != loss.record.distance  # NaN
+
+
+@pytest.mark.parametrize(
+    "term",
+    TERMS := [
+        WassersteinLoss(tile_size=4, clamp=0.01),
+        ProjectedPoolingLoss(),
+        BettiPriorLoss({0: "target"}),
+    ],
+)
+def test_every_term_takes_one_class_a_missing_class_and_leaves_the_target_alone(term):
+    one = LabelManager({"background": 0, "a": 1}, None)
+    gap = (2 * (label_map(1) > 0)).to(torch.int16)  # label 1 of 2 never occurs
+    for manager, channels, target in ((one, 2, label_map(1)), (LABELS, 3, gap)):
+        x, before = logits(channels).requires_grad_(), target.clone()
+        loss = TopologyAwareLoss(_Zero(), term, manager)
+        loss.weight = 1.0
+        loss(x, target).backward()
+        assert loss.record.term > 0
+        assert x.grad is not None
+        assert torch.isfinite(x.grad).all()
+        assert torch.equal(target, before)
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("manager", [IGNORE, REGIONS_IGNORE])
+def test_every_term_is_a_differentiable_zero_where_all_is_ignored(term, manager):
+    x = logits(2 if manager.has_regions else 3).requires_grad_()
+    target = torch.full_like(label_map(3), 3)
+    if manager.has_regions:
+        target = torch.cat([target == 1, target == 2, target == 3], dim=1)
+    loss = TopologyAwareLoss(_Zero(), term, manager)
+    loss.weight = 1.0
+    total = loss(x, target)
+    total.backward()
+    assert total.item() == 0
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_half_precision_logits_give_the_loss_of_their_rounding(term):
+    half = logits(3, dtype=torch.float16)
+    values = []
+    for x in (half, half.float()):
+        torch.manual_seed(0)
+        values.append(term(*topology_channels(x, label_map(2), LABELS)).item())
+    assert values[0] == values[1]

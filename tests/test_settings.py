@@ -46,6 +46,7 @@ numbers = st.floats(0, 0.99) | st.integers(0, 10**6).map(float)
         face=st.booleans(),
         lr=st.none() | numbers,
         adam=st.booleans(),
+        nospatial=st.booleans(),
         seed=st.none() | st.integers(0, 10**6),
     )
 )
@@ -64,6 +65,8 @@ def test_every_setting_is_read_back_from_its_own_spelling(settings):
         ("_050epochs", "_50epochs"),
         ("_adam_lr0.1", "_lr0.1_adam"),
         ("_seed1_50epochs", "_50epochs_seed1"),
+        ("_seed1_nospatial", "_nospatial_seed1"),
+        ("_nospatial_nomirror", "_nomirror_nospatial"),
     ],
 )
 def test_another_spelling_is_refused_with_the_right_name(suffixes, right):

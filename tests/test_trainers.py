@@ -7,12 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
+import nnunet_topo.nnunet.trainer
+from nnunet_topo._register import trainers_folder
 from nnunet_topo.nnunet import checkpoints
 from nnunet_topo.nnunet.progress import LOGGED
+from nnunet_topo.nnunet.trainer import trainer_with_settings
 
 from .test_registration import TRAINERS
+
+WITHOUT_TERM = ("Stock", "Focal", "CrossEntropy", "Dice")
 
 
 def batches(trainer, number=2):
@@ -46,11 +53,7 @@ def started(make_trainer):
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
 @pytest.mark.parametrize("name", TRAINERS)
 def test_every_trainer_steps_with_a_finite_loss_and_moves_the_weights(started, name, configuration):
-    has_term = name in (
-        "nnUNetTrainerTAFL",
-        "nnUNetTrainerTAFLSinkhorn",
-        "nnUNetTrainerWasserstein",
-    )
+    has_term = name.removeprefix("nnUNetTrainer") not in WITHOUT_TERM
     trainer = started(f"{name}_2epochs_2iters" + "_from0" * has_term, configuration)
     before = weights(trainer)
     result = [trainer.train_step(batch) for batch in batches(trainer)]
@@ -72,7 +75,7 @@ def test_weight_0_trains_like_the_focal_loss_to_the_last_bit(started):
 
 def test_with_a_weight_the_first_step_already_differs(started):
     pair = [
-        started(f"nnUNetTrainer{name}_2epochs_3iters{term}_seed7")
+        started(f"nnUNetTrainer{name}_2epochs_3iters{term}_nospatial_seed7")
         for name, term in (("TAFL", "_weight0.001_from0"), ("Focal", ""))
     ]
     losses = [t.train_step(batches(t, 1)[0])["loss"].item() for t in pair]
@@ -135,6 +138,97 @@ def test_nomirror_switches_mirroring_off_in_training_and_inference(make_trainer)
     *_, axes = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
     assert axes is None
     assert trainer.inference_allowed_mirroring_axes is None
+
+
+def spatial_transform(trainer):
+    trainer.get_dataloaders()
+    rotation, in_slices, size, axes = (
+        trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    )
+    patch = trainer.configuration_manager.patch_size
+    transforms = trainer.get_training_transforms(patch, rotation, None, axes, in_slices)
+    (spatial,) = [t for t in transforms.transforms if isinstance(t, SpatialTransform)]
+    mirrors = any(isinstance(t, MirrorTransform) for t in transforms.transforms)
+    return spatial.p_rotation, spatial.p_scaling, list(size) == list(patch), mirrors
+
+
+def test_nospatial_leaves_rotation_and_scaling_out_and_mirroring_in(started):
+    assert spatial_transform(started("nnUNetTrainerStock_2epochs")) == (0.2, 0.2, False, True)
+    changed = started("nnUNetTrainerStock_2epochs_nospatial")
+    assert spatial_transform(changed) == (0, 0, True, True)
+
+
+def test_where_augmentation_breaks_topology_topology_trainers_leave_it_out_and_say_so(
+    started, monkeypatch
+):
+    monkeypatch.setattr(nnunet_topo.nnunet.trainer, "TOLERATED_DAMAGE", -1.0)
+    trainer = started("nnUNetTrainerTAFL_2epochs_3iters")
+    assert spatial_transform(trainer) == (0, 0, True, True)
+    log = Path(trainer.log_file).read_text()
+    assert (
+        "above -100%, so both are left out: compare with a control of the suffix nospatial" in log
+    )
+    off = started("nnUNetTrainerTAFL_2epochs_3iters_weight0")
+    assert spatial_transform(off) == (0.2, 0.2, False, True)
+
+
+def test_where_augmentation_breaks_nothing_it_stays(started):
+    trainer = started("nnUNetTrainerTAFL_2epochs_3iters")
+    assert spatial_transform(trainer) == (0.2, 0.2, False, True)
+    assert "up to 5%, so both are used" in Path(trainer.log_file).read_text()
+
+
+def test_the_prior_is_what_the_labels_agree_on(started, tmp_path):
+    trainer = started("nnUNetTrainerBettiPrior_2epochs_3iters_from0_nospatial")
+    # Rings, blobs, and a class that never occurs.
+    assert trainer.prior == {"0": [1, 1, 0], "1": [1, 0, 0], "2": "target"}
+    assert "[(1, 1, 0), (1, 0, 0), 'target']" in Path(trainer.log_file).read_text()
+    assert trainer.loss.term.in_patches
+    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    assert checkpoints.read_origin(tmp_path / "checkpoint.pth").prior == trainer.prior
+
+
+def test_the_prior_of_the_2d_configuration_is_that_of_slices(started):
+    trainer = started("nnUNetTrainerBettiPrior_2epochs_3iters_from0_nospatial", "2d")
+    assert trainer.prior == {"0": [1, 1], "1": [1, 0], "2": "target"}
+
+
+def test_tiles_are_those_of_the_paper_in_2d_and_smaller_in_3d(make_trainer):
+    for configuration, size in (("2d", 65), ("3d_fullres", 33)):
+        trainer = make_trainer("nnUNetTrainerTopoLoss", configuration)
+        assert trainer.build_topology_term().tile_size == size
+
+
+@pytest.mark.parametrize(
+    ("stem", "weight"),
+    [
+        ("TopoLoss", 0.01),
+        ("ProjectedPooling", 1),
+        ("ProjectedPoolingDice", 1),
+        ("BettiPrior", 0.01),
+    ],
+)
+def test_terms_start_at_half_of_the_epochs_with_their_weight(make_trainer, stem, weight):
+    trainer = make_trainer(f"nnUNetTrainer{stem}_300epochs")
+    trainer.initialize()
+    assert (trainer._schedule.start, trainer._schedule.nominal) == (150, weight)
+    assert not trainer._schedule.is_due(149, 0)
+    assert trainer._schedule.is_due(150, 0)
+
+
+@pytest.mark.parametrize("setting", ["clamp0.1", "face"])
+def test_settings_of_a_filtration_are_refused_where_there_is_none(setting):
+    with pytest.raises(ValueError, match="mean nothing to the term of nnUNetTrainerProjectedPool"):
+        trainer_with_settings(f"nnUNetTrainerProjectedPooling_{setting}", Path(trainers_folder()))
+    trainer_with_settings(f"nnUNetTrainerBettiPrior_{setting}", Path(trainers_folder()))
+
+
+def test_projected_pooling_on_dice_has_the_base_loss_of_dice(started):
+    losses = []
+    for stem in ("ProjectedPoolingDice", "Dice"):
+        trainer = started(f"nnUNetTrainer{stem}_4epochs_3iters_nospatial_seed7")
+        losses.append(trainer.train_step(batches(trainer, 1)[0])["loss"].item())
+    assert losses[0] == losses[1]
 
 
 def test_without_settings_nothing_of_nnunet_is_changed(make_trainer):
@@ -227,7 +321,7 @@ def trained(tmp_path_factory):
 def finished(make_trainer, trained):
     """Returns a training of two epochs whose term starts in the second."""
     if "trainer" not in trained:
-        trainer = make_trainer("nnUNetTrainerTAFL_2epochs_4iters_from1_seed5")
+        trainer = make_trainer("nnUNetTrainerTAFL_2epochs_4iters_from1_nospatial_seed5")
         trainer.run_training()
         trained["trainer"] = trainer
     return trained["trainer"]
@@ -250,7 +344,7 @@ def test_each_figure_is_logged_on_its_own(finished):
 
 
 def test_the_train_loss_of_the_plot_is_the_base_loss(make_trainer, finished):
-    focal = make_trainer("nnUNetTrainerFocal_2epochs_4iters_seed5")
+    focal = make_trainer("nnUNetTrainerFocal_2epochs_4iters_nospatial_seed5")
     focal.run_training()
     theirs, ours = (t.logger.get_checkpoint() for t in (focal, finished))
     assert theirs["train_losses"][0] == ours["train_losses"][0]
@@ -277,8 +371,8 @@ def test_a_checkpoint_bears_nnunets_trainer_and_our_key_of_plain_types(finished)
     checkpoint = torch.load(file, weights_only=False)
     assert checkpoint["trainer_name"] == "nnUNetTrainer"
     own = checkpoint["nnunet_topo"]
-    assert own["trainer"] == "nnUNetTrainerTAFL_2epochs_4iters_from1_seed5"
-    assert own["settings"] == {"epochs": 2, "iters": 4, "start": 1, "seed": 5}
+    assert own["trainer"] == "nnUNetTrainerTAFL_2epochs_4iters_from1_nospatial_seed5"
+    assert own["settings"] == {"epochs": 2, "iters": 4, "start": 1, "nospatial": True, "seed": 5}
     assert own["schedule"]["measured"] == 4
     assert json.loads(json.dumps(own)) == own
     assert not list(file.parent.glob("*.part"))

@@ -6,33 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_topo.losses import WassersteinLoss
+from nnunet_topo.losses.tiles import cut_into_tiles
 from nnunet_topo.topology import betti_numbers, persistence_pairs, wasserstein_distance
 from nnunet_topo.topology.matching import persistence_distance
 
-from .shapes import ring, shell, two_blobs
+from .shapes import batch, noisy, ring, shell, two_blobs
 
 MATCHINGS = ["spatial", "optimal", "sinkhorn"]
 seeds = st.integers(0, 2**32 - 1)
-
-
-@pytest.fixture
-def unchecked():
-    """Switches off the tests' own shape checks, as a user has it."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
-def batch(*images):
-    """Returns images as one sample of several channels."""
-    return torch.stack([torch.as_tensor(np.ascontiguousarray(i)) for i in images])[None]
-
-
-def noisy(mask, seed, noise=1.0):
-    """Returns probabilities of distinct values near a mask."""
-    rng = np.random.default_rng(seed)
-    logits = 2.0 * (2 * mask - 1) + noise * rng.standard_normal(mask.shape)
-    return 1 / (1 + np.exp(-logits))
 
 
 def diagram(probability, k, clamp=0.0):
@@ -258,6 +239,7 @@ def test_thousands_of_bars_give_a_finite_loss():
         ({"matching": "nearest"}, "'optimal', 'sinkhorn'.*got 'nearest'"),
         ({"connectivity": "26"}, "'full' or 'face', got '26'"),
         ({"clamp": 1.0}, r"clamp must lie in \[0, 1\), got 1.0"),
+        ({"tile_size": 0}, "tile_size must be at least 1, got 0"),
         ({"dimensions": [3]}, "dimensions must lie in 0..2"),
     ],
 )
@@ -283,3 +265,85 @@ def test_bad_tensors_are_refused_by_name():
 def test_the_shape_annotations_are_checked_in_tests():
     with pytest.raises(jaxtyping.TypeCheckError):
         WassersteinLoss()(torch.rand(1, 1, 4, 5), torch.zeros(1, 1, 4, 6))
+
+
+def test_tiles_hold_every_voxel_once_and_are_cut_at_a_random_place():
+    p = torch.rand(2, 3, 11, 13, 17).double().requires_grad_()
+    t = torch.rand(2, 3, 11, 13, 17) < 0.3
+    firsts = set()
+    for seed in range(4):
+        torch.manual_seed(seed)
+        tiles, masks, channel = cut_into_tiles(p + 1, t, 5)  # + 1: all are occupied
+        torch.manual_seed(seed)
+        again, *_ = cut_into_tiles(p + 1, t, 5)
+        assert torch.equal(tiles, again)
+        assert tiles.shape[1:] == (1, 5, 5, 5)
+        assert masks.sum() == t.sum()
+        assert tiles.sum().item() == pytest.approx((p + 1).sum().item())
+        of_channel = [tiles[channel == i].sum().item() for i in range(6)]
+        assert of_channel == pytest.approx((p + 1).flatten(2).sum(2).flatten().tolist())
+        firsts.add(tiles.shape[0])
+        (gradient,) = torch.autograd.grad(tiles.sum(), p)
+        assert (gradient == 1).all()
+    assert len(firsts) > 1
+
+
+def test_a_patch_no_larger_than_a_tile_is_one_tile():
+    mask = ring((11, 13), 4.0)
+    p, t = batch(noisy(mask, 0)), batch(mask)
+    whole, tiled = WassersteinLoss().measure(p, t), WassersteinLoss(tile_size=13).measure(p, t)
+    assert tiled.loss.item() == pytest.approx(whole.loss.item())
+    assert tiled.distance == pytest.approx(whole.distance)
+
+
+def test_tiles_are_averaged_and_those_without_foreground_skipped():
+    # The grid lies anew each time: the first cut is between the blobs, through one or beyond both.
+    mask = two_blobs((9, 14))
+    probability = np.where(mask, 0.9, 0.2)
+    alone = [
+        WassersteinLoss()(batch(probability[:, part]), batch(mask[:, part])).item()
+        for part in (slice(0, 7), slice(7, 14))
+    ]
+    wide = np.pad(probability, ((0, 0), (0, 70)), constant_values=0.2)
+    values = set()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        loss = WassersteinLoss(tile_size=14)(
+            batch(wide), batch(np.pad(mask, ((0, 0), (0, 70))))
+        ).item()
+        values.add(round(loss, 6))
+    assert round(float(np.mean(alone)), 6) in values  # cut between the blobs
+    assert round(WassersteinLoss()(batch(probability), batch(mask)).item(), 6) in values
+
+
+def test_without_foreground_in_any_tile_the_loss_is_a_differentiable_zero():
+    p = torch.full((1, 2, 9, 11), 0.4).requires_grad_()
+    measure = WassersteinLoss(tile_size=5).measure(p, torch.zeros_like(p))
+    measure.loss.backward()
+    assert (measure.loss.item(), measure.distance) == (0, 0)
+    assert p.grad is not None
+    assert not p.grad.any()
+
+
+@pytest.mark.parametrize("shape", [(9, 13), (6, 7, 9)])
+def test_the_gradient_on_tiles_is_dattas(shape):
+    rng = np.random.default_rng(1)
+    p = batch(rng.permutation(np.linspace(0.05, 0.95, np.prod(shape))).reshape(shape))
+    target = batch(rng.random(shape) < 0.4)
+
+    def loss(p):
+        torch.manual_seed(3)
+        return WassersteinLoss(matching="optimal", tile_size=5)(p, target)
+
+    assert torch.autograd.gradcheck(loss, p.requires_grad_())
+
+
+def test_by_dattas_formula_a_bar_moves_towards_its_match():
+    # dL/df(c_b) = 2 (birth - birth of the match), dL/df(c_d) likewise: the bar (.9, .3) of a target
+    # component goes to (1, 0), the spurious (.8, .5) to (.65, .65) on the diagonal.
+    p = batch(np.array([[1.0, 0.3, 0.9, 0.5, 0.8]])).requires_grad_()
+    target = batch(np.array([[1, 0, 1, 0, 0]]))
+    WassersteinLoss(matching="optimal", dimensions=[0], tile_size=65)(p, target).backward()
+    assert p.grad is not None
+    expected = [0, 2 * 0.3, 2 * (0.9 - 1), 2 * (0.5 - 0.65), 2 * (0.8 - 0.65)]
+    assert p.grad.flatten().tolist() == pytest.approx(expected)

@@ -1,6 +1,8 @@
 """Losses on PyTorch tensors; none knows nnU-Net, epochs or label maps."""
 
+from nnunet_topo.losses.betti_prior import BettiPriorLoss
 from nnunet_topo.losses.focal import FocalLoss
+from nnunet_topo.losses.projected_pooling import ProjectedPoolingLoss
 from nnunet_topo.losses.wasserstein import WassersteinLoss
 
-__all__ = ["FocalLoss", "WassersteinLoss"]
+__all__ = ["BettiPriorLoss", "FocalLoss", "ProjectedPoolingLoss", "WassersteinLoss"]

@@ -1,11 +1,11 @@
 """Wasserstein distance between the diagrams of a prediction and its target, as a loss.
 
 Demir, Massaad, Kiziltan: Topology-Aware Focal Loss for 3D Image Segmentation. CVPR Workshops 2023,
-section 4 (L_topo).
+section 4 (L_topo). On tiles: Hu, Li, Samaras, Chen: Topology-Preserving Deep Image Segmentation.
+NeurIPS 2019, as in Datta: Preservation of Topology using Deep Image Segmentation. 2024.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from nnunet_topo.losses.diagrams import Bars, begin_bars
+from nnunet_topo.losses.measure import Measure, prepare
+from nnunet_topo.losses.tiles import cut_into_tiles
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.matching import (
     UNMATCHED_TARGET_BAR,
@@ -25,20 +27,6 @@ from nnunet_topo.topology.matching import (
 from nnunet_topo.topology.persistence import check_connectivity, check_dimensions
 
 Matching = Literal["spatial", "optimal", "sinkhorn"]
-
-
-@dataclass(frozen=True, slots=True)
-class WassersteinMeasure:
-    """A loss and what it is compared by.
-
-    Attributes:
-        loss: the loss with its gradient, under the chosen matching.
-        distance: the exact distance under the optimal matching, sum of squares over bars and
-            dimensions, mean over samples and channels.
-    """
-
-    loss: Float[Tensor, ""]
-    distance: float
 
 
 class WassersteinLoss(nn.Module):
@@ -58,9 +46,14 @@ class WassersteinLoss(nn.Module):
         connectivity: of the foreground, in prediction and target; see `persistence_pairs`.
         clamp: p is raised to at least this before the filtration: no bar moves by more, and what
             is below gets no gradient.
+        tile_size: compares within square or cubic tiles of this side, which localises the matches:
+            the grid lies anew in each call, at a place drawn from PyTorch's random numbers. An axis
+            that is no longer than a tile stays whole. Tiles whose target is empty and whose p
+            nowhere exceeds 0.5 are skipped; None for no tiles.
 
     Raises:
-        ValueError: unknown names, clamp outside [0, 1); shapes of a call that do not fit, NaN.
+        ValueError: unknown names, clamp outside [0, 1), tile_size below 1; shapes of a call that
+            do not fit, NaN.
     """
 
     def __init__(
@@ -70,6 +63,7 @@ class WassersteinLoss(nn.Module):
         dimensions: Sequence[int] | None = None,
         connectivity: Connectivity = "full",
         clamp: float = 0.0,
+        tile_size: int | None = None,
     ) -> None:
         super().__init__()
         if matching not in get_args(Matching):
@@ -77,16 +71,20 @@ class WassersteinLoss(nn.Module):
         check_connectivity(connectivity)
         if not 0 <= clamp < 1:
             raise ValueError(f"clamp must lie in [0, 1), got {clamp}")
+        if tile_size is not None and tile_size < 1:
+            raise ValueError(f"tile_size must be at least 1, got {tile_size}")
         self.matching = matching
         self.dimensions = None if dimensions is None else check_dimensions(dimensions, 3)
         self.connectivity: Connectivity = connectivity
         self.clamp = clamp
+        self.tile_size = tile_size
 
     def extra_repr(self) -> str:
         """Returns the settings, for printing a trainer's loss."""
         return (
             f"matching={self.matching!r}, dimensions={self.dimensions}, "
-            f"connectivity={self.connectivity!r}, clamp={self.clamp}"
+            f"connectivity={self.connectivity!r}, clamp={self.clamp}, "
+            f"tile_size={self.tile_size}"
         )
 
     def forward(
@@ -95,7 +93,7 @@ class WassersteinLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Returns the sum over bars and dimensions, mean over samples and channels.
+        """Returns the sum over bars and dimensions, mean over tiles, samples and channels.
 
         Gradients pass to the critical voxels of the probability.
 
@@ -111,7 +109,7 @@ class WassersteinLoss(nn.Module):
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
-    ) -> WassersteinMeasure:
+    ) -> Measure:
         """Returns the loss of `forward` beside the exact distance, from the same diagrams."""
         return self.begin(probability, target, mask)()
 
@@ -120,19 +118,20 @@ class WassersteinLoss(nn.Module):
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
-    ) -> Callable[[], WassersteinMeasure]:
+    ) -> Callable[[], Measure]:
         """Starts on what `measure` returns, in other threads, and returns what waits for it."""
-        if probability.shape != target.shape or probability.ndim not in (4, 5):
-            raise ValueError(
-                "probability and target must have the same shape, [batch, channel] and 2 or 3 axes"
-                f" of space, got {tuple(probability.shape)} and {tuple(target.shape)}"
+        probability, foreground = prepare(probability, target, mask)
+        assert foreground is not None
+        channels = probability.shape[0] * probability.shape[1]
+        share = np.full(channels, 1 / max(channels, 1))
+        if self.tile_size is not None:
+            probability, foreground, channel = cut_into_tiles(
+                probability, foreground, self.tile_size
             )
-        if probability.dtype != torch.float64:
-            probability = probability.float()
-        foreground = target if target.dtype == torch.bool else target > 0.5
-        if mask is not None:
-            probability = torch.where(mask, probability, 0)
-            foreground = foreground & mask
+            if not len(channel):
+                nothing = 0 * probability.sum()
+                return lambda: Measure(nothing, 0.0)
+            share = share[channel] / np.bincount(channel, minlength=channels)[channel]
         dimensions = check_dimensions(self.dimensions, probability.ndim - 2)
         bars = begin_bars(
             probability,
@@ -141,36 +140,39 @@ class WassersteinLoss(nn.Module):
             dimensions=dimensions,
             clamp=self.clamp,
         )
-        return lambda: self._measure(bars(), dimensions)
+        return lambda: self._measure(bars(), dimensions, share)
 
-    def _measure(self, bars: Bars, dimensions: tuple[int, ...]) -> WassersteinMeasure:
-        """Returns loss and exact distance, the mean over samples and channels of their sums."""
+    def _measure(
+        self, bars: Bars, dimensions: tuple[int, ...], share: Float[np.ndarray, " channels"]
+    ) -> Measure:
+        """Returns loss and exact distance, the sums of each channel weighted by its share."""
         to_target = np.zeros(len(bars.dimension))  # mass of each bar that goes to a target bar
         to_diagonal = np.zeros(len(bars.dimension))
-        missing, distance = 0, 0.0
-        ends = np.searchsorted(bars.channel, np.arange(len(bars.target_betti) + 1))
-        for betti, start, end in zip(bars.target_betti, ends[:-1], ends[1:], strict=True):
+        missing, distance = 0.0, 0.0
+        ends = np.searchsorted(bars.channel, np.arange(len(share) + 1))
+        for weight, betti, start, end in zip(
+            share, bars.target_betti, ends[:-1], ends[1:], strict=True
+        ):
             for k in dimensions:
                 target_bars = int(betti[k])
                 chosen = start + np.flatnonzero(bars.dimension[start:end] == k)
                 birth, death = bars.birth_value[chosen], bars.death_value[chosen]
-                distance += distance_to_binary(birth, death, target_bars)
+                distance += weight * distance_to_binary(birth, death, target_bars)
                 if self.matching == "sinkhorn":
-                    to_target[chosen] = _sinkhorn_mass(birth, death, target_bars)
+                    to_target[chosen] = weight * _sinkhorn_mass(birth, death, target_bars)
                     continue
                 if self.matching == "spatial":
                     matched = match_spatially(birth, death, target_bars, bars.in_place[chosen])
                 else:
                     matched = match_optimally(birth, death, target_bars)
-                to_target[chosen], to_diagonal[chosen] = matched, ~matched
-                missing += target_bars - int(matched.sum())
+                to_target[chosen], to_diagonal[chosen] = weight * matched, weight * ~matched
+                missing += weight * (target_bars - int(matched.sum()))
         b, d = bars.birth, bars.death
         target_mass = torch.from_numpy(to_target).to(b)
         diagonal_mass = torch.from_numpy(to_diagonal).to(b)
+        # Squared distances to (1, 0) and to the nearest point of the diagonal.
         cost = target_mass * ((1 - b) ** 2 + d**2) + diagonal_mass * ((b - d) ** 2 / 2)
-        channels = max(len(bars.target_betti), 1)
-        loss = (cost.sum() + UNMATCHED_TARGET_BAR * missing) / channels
-        return WassersteinMeasure(loss, distance / channels)
+        return Measure(cost.sum() + UNMATCHED_TARGET_BAR * missing, float(distance))
 
 
 def _sinkhorn_mass(

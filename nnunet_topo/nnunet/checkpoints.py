@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Origin:
         trainer: full name, settings included.
         settings: what the name sets.
         schedule: state of the topology term's weight, empty without a term.
+        prior: Betti numbers that the labels agree on, empty for a trainer that asks for none.
         version: of nnunet_topo.
         finetuned_from: checkpoint that the training began from, "" if from nothing.
     """
@@ -32,6 +33,7 @@ class Origin:
     trainer: str
     settings: dict[str, Any]
     schedule: dict[str, float]
+    prior: dict[str, Any] = field(default_factory=dict)
     version: str = nnunet_topo.__version__
     finetuned_from: str = ""
 

@@ -1,10 +1,10 @@
-"""nnU-Net's logits and targets -> base loss + weight * topology term."""
+"""nnU-Net's logits and targets -> base loss + weight * topology terms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 from time import perf_counter
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -12,17 +12,72 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
 from nnunet_topo.losses import FocalLoss
-from nnunet_topo.losses.wasserstein import WassersteinMeasure
+from nnunet_topo.losses.measure import Measure
+
+Union = tuple[int, ...]
+"""Channels of which one more is made, counted from 0 as foreground classes or regions are."""
 
 
 class TopologyTerm(Protocol):
-    """A loss on probabilities and one-hot targets that also reports a distance."""
+    """A loss on probabilities, one-hot targets and a mask, as those of `nnunet_topo.losses`."""
+
+    def __call__(self, probability: Tensor, target: Tensor, mask: Tensor | None, /) -> Tensor:
+        """Returns the loss."""
+        ...
+
+
+@runtime_checkable
+class ParallelTerm(Protocol):
+    """A topology term that can work in other threads while the base loss is computed."""
 
     def begin(
         self, probability: Tensor, target: Tensor, mask: Tensor | None = None
-    ) -> Callable[[], WassersteinMeasure]:
-        """Starts to compute, and returns what waits for the loss and the exact distance."""
+    ) -> Callable[[], Measure]:
+        """Starts to compute, and returns what waits for the loss."""
         ...
+
+
+class SummedTerms(nn.Module):
+    """Returns the sum of several topology terms, each times its factor."""
+
+    def __init__(self, terms: Sequence[tuple[float, TopologyTerm]]) -> None:
+        super().__init__()
+        self.factors = [factor for factor, _ in terms]
+        self.terms = [term for _, term in terms]
+
+    def extra_repr(self) -> str:
+        """Returns factors and terms, for printing a trainer's loss."""
+        pairs = zip(self.factors, self.terms, strict=True)
+        return " + ".join(f"{factor} * {term}" for factor, term in pairs)
+
+    def forward(self, probability: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Returns the loss."""
+        return self.begin(probability, target, mask)().loss
+
+    def begin(
+        self, probability: Tensor, target: Tensor, mask: Tensor | None = None
+    ) -> Callable[[], Measure]:
+        """Starts all terms; the exact distance is the sum of those that are known."""
+        waiting = [begin(term, probability, target, mask) for term in self.terms]
+
+        def wait() -> Measure:
+            measures = [finish() for finish in waiting]
+            pairs = zip(self.factors, measures, strict=True)
+            loss = torch.stack([factor * measure.loss for factor, measure in pairs]).sum()
+            known = [m.distance for m in measures if not isnan(m.distance)]
+            return Measure(loss, sum(known) if known else nan)
+
+        return wait
+
+
+def begin(
+    term: TopologyTerm, probability: Tensor, target: Tensor, mask: Tensor | None
+) -> Callable[[], Measure]:
+    """Starts on a topology term, and returns what waits for it; a plain function is called."""
+    if isinstance(term, ParallelTerm):
+        return term.begin(probability, target, mask)
+    loss = term(probability, target, mask)
+    return lambda: Measure(loss)
 
 
 @dataclass(slots=True)
@@ -48,19 +103,35 @@ class TopologyAwareLoss(nn.Module):
     The base loss sees what nnU-Net gives it, deep supervision included; the term sees the finest
     scale alone, in float32. Without gradient, as in validation, the base loss is all. Logits that
     are not finite leave out the term: the loss of such a step is the base loss's, NaN if it is.
+    What the term draws at random, such as the place of its tiles, depends on PyTorch's seed at
+    the time this is built, and leaves all other random numbers as they are.
+
+    Args:
+        base: nnU-Net's loss, or one that takes the same.
+        term: one topology term, or several with their factors, which are summed.
+        label_manager: nnU-Net's.
+        unions: see `topology_channels`.
 
     Attributes:
         weight: in force in the next call; None leaves out the term.
         record: what the last call with gradient computed.
     """
 
-    def __init__(self, base: nn.Module, term: TopologyTerm, label_manager: LabelManager) -> None:
+    def __init__(
+        self,
+        base: nn.Module,
+        term: TopologyTerm | Sequence[tuple[float, TopologyTerm]],
+        label_manager: LabelManager,
+        unions: Sequence[Union] = (),
+    ) -> None:
         super().__init__()
         self.base = base
-        self.term = term
+        self.term = SummedTerms(term) if isinstance(term, Sequence) else term
+        self.unions = tuple(unions)
         self.label_manager = label_manager
         self.weight: float | None = None
         self.record = StepRecord()
+        self._seeds = torch.Generator().manual_seed(torch.initial_seed())
 
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
         """Returns the loss; output and target are lists, finest first, under deep supervision."""
@@ -77,20 +148,25 @@ class TopologyAwareLoss(nn.Module):
             return base
         return base + weight * measure().loss
 
-    def measure_term(self, logits: Tensor, target: Tensor) -> WassersteinMeasure | None:
+    def measure_term(self, logits: Tensor, target: Tensor) -> Measure | None:
         """Returns the term of one batch and records it, None where logits are not finite."""
         measured = self.begin_term(logits, target)
         return None if measured is None else measured()
 
-    def begin_term(self, logits: Tensor, target: Tensor) -> Callable[[], WassersteinMeasure] | None:
+    def begin_term(self, logits: Tensor, target: Tensor) -> Callable[[], Measure] | None:
         """Starts on the term of one batch, and returns what waits for it and records it."""
         if not torch.isfinite(logits).all():
             return None
         began = perf_counter()
-        finish = self.term.begin(*topology_channels(logits, target, self.label_manager))
+        channels = topology_channels(logits, target, self.label_manager, self.unions)
+        # Whatever a term draws, augmentation in this process goes on as in the control.
+        with torch.random.fork_rng(devices=[]):
+            seed = int(torch.randint(2**31, (), generator=self._seeds))
+            torch.default_generator.manual_seed(seed)
+            finish = begin(self.term, *channels)
         spent = perf_counter() - began
 
-        def measure() -> WassersteinMeasure:
+        def measure() -> Measure:
             began = perf_counter()
             measure = finish()
             self.record.term = float(measure.loss.detach())
@@ -102,20 +178,45 @@ class TopologyAwareLoss(nn.Module):
 
 
 def topology_channels(
-    logits: Tensor, target: Tensor, label_manager: LabelManager
+    logits: Tensor, target: Tensor, label_manager: LabelManager, unions: Sequence[Union] = ()
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Returns probability, one-hot target and mask of what takes part in topology terms.
 
     Softmax: a channel for each foreground label, none for the background. Regions: a channel each.
-    Tensors are `[batch, channel, *space]`, probabilities float32 even of half-precision logits;
-    the mask is False where the ignore label stands, None without such a label.
+    Then a channel for each union: of classes, which exclude one another, the sum of their
+    probabilities; of regions, which may overlap, the maximum. Tensors are `[batch, channel,
+    *space]`, probabilities float32 even of half-precision logits; the mask is False where the
+    ignore label stands, None without such a label.
+
+    Args:
+        logits: nnU-Net's output.
+        target: nnU-Net's target, which is not changed.
+        label_manager: nnU-Net's.
+        unions: the channels that make up each union.
+
+    Raises:
+        ValueError: a union of channels that do not exist.
     """
     target, mask = split_ignored(target, label_manager)
     if label_manager.has_regions:
-        return torch.sigmoid(logits.float()), target, mask
-    labels = torch.tensor(label_manager.foreground_labels, device=target.device)
-    one_hot = target == labels.view(1, -1, *(1,) * (target.ndim - 2))
-    return torch.softmax(logits.float(), dim=1)[:, 1:], one_hot, mask
+        probability, one_hot = torch.sigmoid(logits.float()), target.bool()
+    else:
+        labels = torch.tensor(label_manager.foreground_labels, device=target.device)
+        one_hot = target == labels.view(1, -1, *(1,) * (target.ndim - 2))
+        probability = torch.softmax(logits.float(), dim=1)[:, 1:]
+    if not unions:
+        return probability, one_hot, mask
+    probabilities, targets = [probability], [one_hot]
+    for union in map(list, unions):
+        if not union or min(union) < 0 or max(union) >= one_hot.shape[1]:
+            raise ValueError(
+                f"a union must name channels from 0 to {one_hot.shape[1] - 1}, got {tuple(union)}"
+            )
+        parts = probability[:, union]
+        joint = parts.amax(dim=1) if label_manager.has_regions else parts.sum(dim=1).clamp(max=1)
+        probabilities.append(joint[:, None])
+        targets.append(one_hot[:, union].any(dim=1, keepdim=True))
+    return torch.cat(probabilities, dim=1), torch.cat(targets, dim=1), mask
 
 
 def split_ignored(target: Tensor, label_manager: LabelManager) -> tuple[Tensor, Tensor | None]:

@@ -54,6 +54,7 @@ class Settings:
     wd: float | None = _suffix("wd<x>", "weight decay")
     nods: bool = _suffix("nods", "no deep supervision")
     nomirror: bool = _suffix("nomirror", "no mirroring, in training and in inference")
+    nospatial: bool = _suffix("nospatial", "no rotation and scaling in training")
     seed: int | None = _suffix("seed<n>", "random seed, exact only with nnUNet_n_proc_DA=0")
 
     @property

@@ -4,7 +4,7 @@ import functools
 import importlib.util
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import nan
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -25,12 +26,18 @@ from nnunet_topo.nnunet import checkpoints
 from nnunet_topo.nnunet.loss import (
     TopologyAwareLoss,
     TopologyTerm,
+    Union,
     replace_single_scale,
     single_scale,
 )
 from nnunet_topo.nnunet.progress import LOGGED, plot_topology
 from nnunet_topo.nnunet.schedule import MEASURED_ITERATIONS, WeightSchedule
 from nnunet_topo.nnunet.settings import Settings, parse_settings
+from nnunet_topo.nnunet.training_labels import (
+    TOLERATED_DAMAGE,
+    TrainingLabels,
+    damage_by_augmentation,
+)
 
 _DEFAULT_CLAMP = 0.01
 _RAMP = 0.1  # of all epochs
@@ -48,6 +55,8 @@ class TopologyTrainerMixin(nnUNetTrainer):
     settings: ClassVar[Settings] = Settings()
     stem: ClassVar[str] = ""  # name without settings, "" where there are none
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
+    has_filtration: ClassVar[bool] = True  # whether clamp<x> and face mean anything to the term
+    topology_unions: ClassVar[Sequence[Union]] = ()  # see `topology_channels`
 
     def __init__(
         self,
@@ -75,8 +84,10 @@ class TopologyTrainerMixin(nnUNetTrainer):
         if chosen.nods:
             self.enable_deep_supervision = False
         self.topology_settings: dict[str, Any] = {}
+        self.prior: dict[str, Any] = {}  # plain types, for the checkpoint
         self._topology: TopologyAwareLoss | None = None
         self._schedule: WeightSchedule | None = None
+        self._spatial = True  # whether patches are rotated and scaled
         self._iteration = 0
         self._finetuned_from = ""
         self._continued = False
@@ -85,8 +96,8 @@ class TopologyTrainerMixin(nnUNetTrainer):
         """Returns the base loss of one scale, given nnU-Net's own."""
         return stock
 
-    def build_topology_term(self) -> TopologyTerm | None:
-        """Returns the topology term, None for a trainer without one."""
+    def build_topology_term(self) -> TopologyTerm | Sequence[tuple[float, TopologyTerm]] | None:
+        """Returns the topology term, or several with their factors; None for a trainer without."""
         return None
 
     # -- set-up ------------------------------------------------------------------------------
@@ -145,7 +156,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
         term = self.build_topology_term()
         if term is None:
             return loss
-        self._topology = TopologyAwareLoss(loss, term, self.label_manager)
+        self._topology = TopologyAwareLoss(loss, term, self.label_manager, self.topology_unions)
         return self._topology
 
     def configure_optimizers(self):
@@ -161,22 +172,62 @@ class TopologyTrainerMixin(nnUNetTrainer):
         return optimizer, lr_scheduler
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
-        """Returns nnU-Net's augmentation settings, without mirroring if the settings say so."""
-        rotation, dummy_2d, patch_size, mirror_axes = (
+        """Returns nnU-Net's augmentation settings, less what settings and topology forbid."""
+        rotation, in_slices, patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
         if self.settings.nomirror:
             mirror_axes = self.inference_allowed_mirroring_axes = None
-        return rotation, dummy_2d, patch_size, mirror_axes
+        self._spatial = not (self.settings.nospatial or self._is_damaged(rotation, in_slices))
+        if not self._spatial:
+            patch_size = list(self.configuration_manager.patch_size)  # no margin to rotate into
+        return rotation, in_slices, patch_size, mirror_axes
+
+    def _is_damaged(self, rotation: tuple[float, float], in_slices: bool) -> bool:
+        """Returns whether rotation and scaling change the topology of a class too often."""
+        if self._schedule is None or self._schedule.nominal == 0:
+            return False
+        damage = damage_by_augmentation(self.training_labels(), tuple(rotation), in_slices)
+        shares = ", ".join(f"{share:.1%}" for share in damage)
+        is_damaged = any(share > TOLERATED_DAMAGE for share in damage)
+        self.print_to_log_file(
+            "topology: rotation and scaling change the Betti numbers of the classes in "
+            f"{shares} of what they are applied to; "
+            + (
+                f"above {TOLERATED_DAMAGE:.0%}, so both are left out: compare with a control of "
+                "the suffix nospatial"
+                if is_damaged
+                else f"up to {TOLERATED_DAMAGE:.0%}, so both are used"
+            )
+        )
+        return is_damaged
+
+    def training_labels(self) -> TrainingLabels:
+        """Returns the preprocessed labels of the training cases."""
+        cases, _ = self.do_split()
+        manager = self.label_manager
+        classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+        return TrainingLabels(
+            dataset_class=self.dataset_class,
+            folder=self.preprocessed_dataset_folder,
+            cases=tuple(cases),
+            classes=tuple(
+                tuple(c) if isinstance(c, Iterable) else (c,)
+                for c in classes  # pyright: ignore[reportOptionalIterable] # has_regions says so
+            ),
+            space=len(self.configuration_manager.patch_size),
+            connectivity=self.settings.connectivity,
+        )
 
     def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
-        """Returns nnU-Net's augmentation, free of what a seed cannot repeat."""
+        """Returns nnU-Net's augmentation, free of what settings, topology and seed forbid."""
         transforms = super().get_training_transforms(*args, **kwargs)
-        if self.settings.seed is not None:
-            for transform in transforms.transforms:
-                blur = getattr(transform, "transform", transform)
-                if isinstance(blur, GaussianBlurTransform):
-                    blur.benchmark = False  # else its algorithm depends on timings
+        for transform in transforms.transforms:
+            if isinstance(transform, SpatialTransform) and not self._spatial:
+                transform.p_rotation = transform.p_scaling = 0
+            blur = getattr(transform, "transform", transform)
+            if isinstance(blur, GaussianBlurTransform) and self.settings.seed is not None:
+                blur.benchmark = False  # else its algorithm depends on timings
         return transforms
 
     def get_dataloaders(self):
@@ -269,7 +320,24 @@ class TopologyTrainerMixin(nnUNetTrainer):
         }
 
     def _measure_gradients(self, batch: dict) -> None:
-        """Records the gradient norms of base loss and term at the network's last layer.
+        """Lets the schedule know the gradient norms of base loss and term."""
+        assert self._schedule is not None
+        norms = self.gradient_norms(batch)
+        if self.is_ddp:
+            both = torch.tensor(norms, dtype=torch.float64, device=self.device)
+            dist.all_reduce(both)
+            norms = both.tolist()
+        self._schedule.record(*norms)
+        if self._schedule.measured == MEASURED_ITERATIONS:
+            lowered = self._schedule.nominal / max(1.0, self._schedule.ratio)
+            self.print_to_log_file(
+                f"topology: gradient norm {self._schedule.ratio:.3g} times that of the base loss "
+                f"over {MEASURED_ITERATIONS} iterations; weight {self._schedule.nominal:.3g} -> "
+                f"{lowered:.3g}"
+            )
+
+    def gradient_norms(self, batch: dict) -> tuple[float, float]:
+        """Returns those of the base loss and of the term at full weight, at the last layer.
 
         The last layer runs once more on its own, in float32: nothing of the network's graph is
         kept, half precision rounds no gradient to zero, and a compiled network stays untouched.
@@ -283,23 +351,12 @@ class TopologyTrainerMixin(nnUNetTrainer):
         several = isinstance(batch["target"], list)
         base = self._topology.base(scales if several else leaf, target if several else target[0])
         term = self._topology.measure_term(leaf, target[0])
-        norms = [0.0, 0.0]
+        of_base = of_term = 0.0
         if isinstance(base, Tensor):
-            norms[0] = _gradient_norm(base, leaf, logits, layer)
+            of_base = _gradient_norm(base, leaf, logits, layer)
         if term is not None:
-            norms[1] = _gradient_norm(self._schedule.full_weight * term.loss, leaf, logits, layer)
-        if self.is_ddp:
-            both = torch.tensor(norms, dtype=torch.float64, device=self.device)
-            dist.all_reduce(both)
-            norms = both.tolist()
-        self._schedule.record(*norms)
-        if self._schedule.measured == MEASURED_ITERATIONS:
-            lowered = self._schedule.nominal / max(1.0, self._schedule.ratio)
-            self.print_to_log_file(
-                f"topology: gradient norm {self._schedule.ratio:.3g} times that of the base loss "
-                f"over {MEASURED_ITERATIONS} iterations; weight {self._schedule.nominal:.3g} -> "
-                f"{lowered:.3g}"
-            )
+            of_term = _gradient_norm(self._schedule.full_weight * term.loss, leaf, logits, layer)
+        return of_base, of_term
 
     def _last_layer(self, data: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Returns parameters of the last layer, its logits with their graph, the other scales.
@@ -374,12 +431,13 @@ class TopologyTrainerMixin(nnUNetTrainer):
 
     def _topology_line(self) -> str:
         figures = {key: self.logger.get_value(key, step=-1) for key in LOGGED}
-        if np.isfinite(figures["topology_term"]):  # pyright: ignore[reportArgumentType, reportCallIssue] # the logger's types are None
-            return (
-                "topology: term {topology_term:.4f}, optimal Wasserstein distance "
-                "{topology_distance:.4f}, weight {topology_weight:.4g}, {topology_ms:.1f} ms per "
-                "iteration".format(**figures)
-            )
+        known = {key: value for key, value in figures.items() if np.isfinite(value)}  # pyright: ignore[reportArgumentType, reportCallIssue] # the logger's types are None
+        if "topology_term" in known:
+            line = "topology: term {topology_term:.4f}, "
+            if "topology_distance" in known:
+                line += "optimal Wasserstein distance {topology_distance:.4f}, "
+            line += "weight {topology_weight:.4g}, {topology_ms:.1f} ms per iteration"
+            return line.format(**known)
         assert self._schedule is not None
         if self._schedule.nominal == 0:
             return "topology: the term is off, weight 0"
@@ -432,6 +490,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
             settings=self.settings.given(),
             schedule={} if self._schedule is None else self._schedule.state(),
             finetuned_from=self._finetuned_from,
+            prior=self.prior,
         )
         name = checkpoints.portable_trainer_name(type(self))
         checkpoints.rewrite(written, Path(filename), name, origin)
@@ -470,6 +529,8 @@ def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]
         suffixes = name.removeprefix(file.stem)
         has_term = base.build_topology_term is not TopologyTrainerMixin.build_topology_term
         settings = parse_settings(file.stem, suffixes, has_term=has_term)
+        if not base.has_filtration and (settings.clamp is not None or settings.face):
+            raise ValueError(f"{name}: clamp<x> and face mean nothing to the term of {file.stem}")
         body = {"settings": settings, "stem": file.stem, "__doc__": base.__doc__}
         return type(name, (base,), body | {"__module__": base.__module__})
     raise AttributeError(name)

@@ -1,0 +1,239 @@
+"""Prior knowledge of Betti numbers as a loss, which needs no labels.
+
+Clough, Byrne, Oksuz, Zimmer, Schnabel, King: A Topological Loss Function for Deep-Learning based
+Image Segmentation using Persistent Homology. IEEE Transactions on Pattern Analysis and Machine
+Intelligence 2020.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nnunet_topo.losses.diagrams import Bars, begin_bars
+from nnunet_topo.losses.measure import Measure, prepare
+from nnunet_topo.topology import Connectivity
+from nnunet_topo.topology.persistence import check_connectivity, check_dimensions
+
+Form = Literal["quadratic", "published"]
+BettiRange = int | Sequence[float | int] | None  # beartype takes no int for a float
+Prior = Sequence[BettiRange] | Literal["target"]
+
+
+class BettiPriorLoss(nn.Module):
+    """Returns how far the bars of a prediction are from given Betti numbers.
+
+    The longest bars of dimension k, as many as its Betti number beta*_k says, are drawn to length
+    1, all others to length 0 (eq. 3). A bar that is missing costs 1 and has no gradient.
+
+    Args:
+        priors: for each channel with a prior the Betti numbers (beta0, beta1[, beta2]). A number
+            may be a range (low, high), both included and high perhaps infinite: the bars between
+            low and high are free. None leaves a dimension free. "target" takes the numbers of the
+            target, which must then be given. All zero is a prior too: nothing shall be there.
+        form: "quadratic" draws a bar to length 1 by (1 - length)^2, "published" by 1 - length^2.
+        dimension_weights: factor of each dimension, default 1.
+        connectivity: of the foreground; see `persistence_pairs`.
+        clamp: p is raised to at least this before the filtration: no bar moves by more, and what
+            is below gets no gradient.
+        in_patches: samples may be parts of images, so a prior only holds for objects that are seen
+            to be whole. With a target: where the object of the target lies off the border of the
+            patch and agrees with the prior; elsewhere the target's own Betti numbers serve. Without
+            one: where the prediction at 0.5 is not empty and lies off the border; elsewhere the
+            entry is skipped. An object that touches ignored voxels is skipped in any case.
+
+    Raises:
+        ValueError: unknown names, a prior that is none, clamp outside [0, 1); shapes of a call
+            that do not fit, a target that is needed and missing, NaN.
+    """
+
+    def __init__(
+        self,
+        priors: Mapping[int, Prior],
+        *,
+        form: Form = "quadratic",
+        dimension_weights: Sequence[float | int] | None = None,
+        connectivity: Connectivity = "full",
+        clamp: float = 0.0,
+        in_patches: bool = False,
+    ) -> None:
+        super().__init__()
+        if form not in get_args(Form):
+            raise ValueError(f"form must be one of {get_args(Form)}, got {form!r}")
+        check_connectivity(connectivity)
+        if not 0 <= clamp < 1:
+            raise ValueError(f"clamp must lie in [0, 1), got {clamp}")
+        if dimension_weights is not None and not all(w >= 0 for w in dimension_weights):
+            raise ValueError(f"dimension_weights must be at least 0, got {dimension_weights}")
+        self.priors = dict(priors)
+        self._ranges = [_ranges(channel, prior) for channel, prior in self.priors.items()]
+        self.form = form
+        self.dimension_weights = None if dimension_weights is None else tuple(dimension_weights)
+        self.connectivity: Connectivity = connectivity
+        self.clamp = clamp
+        self.in_patches = in_patches
+
+    def extra_repr(self) -> str:
+        """Returns the settings, for printing a trainer's loss."""
+        return (
+            f"priors={self.priors}, form={self.form!r}, dimension_weights="
+            f"{self.dimension_weights}, connectivity={self.connectivity!r}, clamp={self.clamp}, "
+            f"in_patches={self.in_patches}"
+        )
+
+    def forward(
+        self,
+        probability: Float[Tensor, "batch channel *space"],
+        target: Shaped[Tensor, "batch channel *space"] | None = None,
+        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Returns the sum over bars and dimensions (eq. 4), mean over samples and priors.
+
+        Gradients pass to the critical voxels of the probability. A sample whose voxels are all
+        ignored costs nothing.
+
+        Args:
+            probability: foreground probabilities in [0, 1], 2D or 3D space.
+            target: one-hot, 0 / 1 or boolean; None for unlabelled data.
+            mask: False where voxels are ignored: background, without gradient.
+        """
+        return self.begin(probability, target, mask)().loss
+
+    def begin(
+        self,
+        probability: Float[Tensor, "batch channel *space"],
+        target: Shaped[Tensor, "batch channel *space"] | None = None,
+        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+    ) -> Callable[[], Measure]:
+        """Starts on the loss of `forward`, in other threads, and returns what waits for it."""
+        probability, foreground = prepare(probability, target, mask)
+        self._check_call(probability, foreground)
+        if not self.priors:
+            nothing = 0 * probability.sum()
+            return lambda: Measure(nothing)
+        channels = list(self.priors)
+        probability = probability[:, channels]
+        object_ = probability > 0.5 if foreground is None else foreground[:, channels]
+        bars = begin_bars(
+            probability,
+            torch.zeros_like(object_) if foreground is None else object_,
+            connectivity=self.connectivity,
+            dimensions=check_dimensions(None, probability.ndim - 2),
+            clamp=self.clamp,
+        )
+        ignored = np.zeros(len(object_), bool)
+        if mask is not None:
+            ignored = ~mask.flatten(1).any(dim=1).cpu().numpy()
+        seen = _whole(object_).cpu().numpy(), _skipped(object_, mask).cpu().numpy(), ignored
+        labelled = foreground is not None
+        return lambda: Measure(self._loss(bars(), *seen, labelled))
+
+    def _check_call(self, probability: Tensor, foreground: Tensor | None) -> None:
+        space = probability.ndim - 2
+        for channel, prior in self.priors.items():
+            if not 0 <= channel < probability.shape[1]:
+                raise ValueError(
+                    f"a prior is given for channel {channel}, but there are {probability.shape[1]}"
+                )
+            if prior == "target" and foreground is None:
+                raise ValueError(f"the prior of channel {channel} is the target, got no target")
+            if prior != "target" and len(prior) != space:
+                raise ValueError(
+                    f"the prior of channel {channel} must hold {space} Betti numbers for {space}D "
+                    f"space, got {tuple(prior)}"
+                )
+        weights = self.dimension_weights
+        if weights is not None and len(weights) != space:
+            raise ValueError(f"dimension_weights must hold {space} numbers, got {weights}")
+
+    def _loss(
+        self,
+        bars: Bars,
+        whole: NDArray[np.bool_],
+        skipped: NDArray[np.bool_],
+        ignored: NDArray[np.bool_],
+        labelled: bool,
+    ) -> Tensor:
+        """Returns the mean over samples and priors of eq. 4.
+
+        Args:
+            bars: of all samples and priors.
+            whole: where an object is seen to be whole, `[sample, prior]`.
+            skipped: where it touches ignored voxels, likewise.
+            ignored: samples without any voxel that counts.
+            labelled: whether there is a target.
+        """
+        to_one = np.zeros(len(bars.dimension))  # weight of each bar in the first sum of eq. 3
+        to_zero = np.zeros(len(bars.dimension))  # and in the second
+        missing = 0.0
+        length_value = bars.birth_value - bars.death_value
+        ends = np.searchsorted(bars.channel, np.arange(whole.size + 1))
+        for i, (sample, entry) in enumerate(np.ndindex(whole.shape)):
+            own, ranges = bars.target_betti[i], self._ranges[entry]
+            if ignored[sample]:
+                continue
+            if ranges is not None and self.in_patches:
+                holds = whole[sample, entry]
+                if skipped[sample, entry] or not (labelled or holds):
+                    continue
+                if labelled and not (holds and _agrees(own, ranges)):
+                    ranges = None
+            low, high = (own, own) if ranges is None else ranges.T
+            for k in range(len(own)):
+                weight = 1.0 if self.dimension_weights is None else self.dimension_weights[k]
+                found = ends[i] + np.flatnonzero(bars.dimension[ends[i] : ends[i + 1]] == k)
+                found = found[np.argsort(-length_value[found], kind="stable")]
+                to_one[found[: int(low[k])]] = weight
+                to_zero[found[int(min(high[k], len(found))) :]] = weight
+                missing += weight * max(0, int(low[k]) - len(found))
+        length = bars.birth - bars.death
+        drawn = (1 - length) ** 2 if self.form == "quadratic" else 1 - length**2
+        first, second = (torch.from_numpy(weight).to(length) for weight in (to_one, to_zero))
+        cost = first * drawn + second * length**2  # Eq. 3
+        return (cost.sum() + missing) / whole.size
+
+
+def _ranges(channel: int, prior: Prior) -> NDArray[np.float64] | None:
+    """Returns (low, high) of each dimension, None where the target's numbers serve."""
+    if isinstance(prior, str):
+        if prior != "target":
+            raise ValueError(f"a prior must be Betti numbers or 'target', got {prior!r}")
+        return None
+    ranges: list[tuple[float, float]] = []
+    for betti in prior:
+        low, high = (0, np.inf) if betti is None else np.broadcast_to(betti, 2).tolist()
+        if not (0 <= low <= high and low == int(low)):
+            raise ValueError(
+                f"a Betti number must be a number from 0, a range (low, high) or None, got {betti} "
+                f"in the prior of channel {channel}"
+            )
+        ranges.append((low, high))
+    return np.array(ranges, dtype=np.float64)
+
+
+def _agrees(betti: NDArray[np.int64], ranges: NDArray[np.float64]) -> bool:
+    return bool(((ranges[:, 0] <= betti) & (betti <= ranges[:, 1])).all())
+
+
+def _whole(object_: Bool[Tensor, "batch entry *space"]) -> Bool[Tensor, "batch entry"]:
+    """Returns where there is an object, and off the border."""
+    whole = object_.flatten(2).any(dim=2)
+    for axis in range(2, object_.ndim):
+        for side in (0, -1):
+            whole &= ~object_.select(axis, side).flatten(2).any(dim=2)
+    return whole
+
+
+def _skipped(
+    object_: Bool[Tensor, "batch entry *space"], mask: Bool[Tensor, "batch 1 *space"] | None
+) -> Bool[Tensor, "batch entry"]:
+    """Returns where an object shares a corner with ignored voxels."""
+    if mask is None:
+        return torch.zeros_like(object_.flatten(2)[..., 0])
+    pool = nn.functional.max_pool2d if mask.ndim == 4 else nn.functional.max_pool3d
+    near = pool((~mask).float(), 3, stride=1, padding=1) > 0
+    return (object_ & near).flatten(2).any(dim=2)

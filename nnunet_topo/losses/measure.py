@@ -1,0 +1,55 @@
+"""What all topology losses take and give."""
+
+from dataclasses import dataclass
+from math import nan
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A loss and what it is compared by.
+
+    Attributes:
+        loss: the loss with its gradient.
+        distance: exact Wasserstein distance under the optimal matching, sum of squares over bars
+            and dimensions, mean over samples and channels (with tiles, over those as well); NaN
+            for losses that have no such distance.
+    """
+
+    loss: Float[Tensor, ""]
+    distance: float = nan
+
+
+def prepare(
+    probability: Float[Tensor, "batch channel *space"],
+    target: Shaped[Tensor, "batch channel *space"] | None,
+    mask: Bool[Tensor, "batch 1 *space"] | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Returns probability in at least single precision and target as booleans, 0 where ignored.
+
+    Args:
+        probability: foreground probabilities in [0, 1], 2D or 3D space; half precision is raised.
+        target: one-hot, 0 / 1 or boolean; never changed. None stays None.
+        mask: False where voxels are ignored: background in both, without gradient.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    if probability.ndim not in (4, 5) or (target is not None and probability.shape != target.shape):
+        raise ValueError(
+            "probability and target must have the same shape, [batch, channel] and 2 or 3 axes of "
+            f"space, got {tuple(probability.shape)}"
+            + ("" if target is None else f" and {tuple(target.shape)}")
+        )
+    if probability.dtype != torch.float64:
+        probability = probability.float()
+    foreground = target
+    if target is not None and target.dtype != torch.bool:
+        foreground = target > 0.5
+    if mask is not None:
+        probability = torch.where(mask, probability, 0)
+        foreground = None if foreground is None else foreground & mask
+    return probability, foreground

@@ -1,0 +1,283 @@
+"""The parts of losses.sh that train, measure gradients and print tables."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+
+# Data set -> identifier, configuration, features per stage, batch size, patch size.
+DATASETS = {
+    "Dataset004_Hippocampus": ("4", "3d_fullres", [16, 32, 64], 4, [24, 32, 24]),
+    "Dataset101_ChaseDB1": ("101", "2d", [16, 32, 64], 6, [128, 128]),
+}
+PLANS = "nnUNetPlansLosses"
+# Trainer -> its control, which trains alike but for the term.
+CONTROLS = {
+    "TopoLoss": "Stock",
+    "ProjectedPooling": "Stock",
+    "BettiPrior": "Stock",
+    "Wasserstein": "Stock",
+    "TAFL": "Focal",
+    "TAFLSinkhorn": "Focal",
+    "ProjectedPoolingDice": "Dice",
+}
+SETTINGS = "_10epochs_30iters_nomirror_nospatial_seed1"
+START = 5  # the term starts at half of the epochs, and its ramp takes one of them
+CLIP = 12  # nnU-Net's
+MEASURED = 5  # ratios are measured in each of so many iterations
+VALIDATION_CASES = 20
+ALLOWED_LOSS = 0.02  # of Dice
+
+
+def plans() -> None:
+    """Writes small plans, and a split that leaves few cases to validate."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+    from small_plans import shrink
+
+    for dataset, (_, configuration, features, batch_size, patch_size) in DATASETS.items():
+        folder = _preprocessed(dataset)
+        written = json.loads((folder / "nnUNetPlans.json").read_text())
+        written["plans_name"] = PLANS
+        chosen = written["configurations"][configuration]
+        shrink(chosen, features)
+        chosen |= {"batch_size": batch_size, "patch_size": patch_size}
+        norm = f"torch.nn.modules.batchnorm.BatchNorm{len(patch_size)}d"
+        chosen["architecture"]["arch_kwargs"]["norm_op"] = norm
+        (folder / f"{PLANS}.json").write_text(json.dumps(written, indent=2))
+        cases = sorted(f.name.split(".")[0] for f in (folder / "gt_segmentations").iterdir())
+        split = generate_crossval_split(cases, seed=12345, n_splits=5)[0]
+        fold = {
+            "train": [str(case) for case in split["train"]],
+            "val": [str(case) for case in split["val"]][:VALIDATION_CASES],
+        }
+        (folder / "splits_final.json").write_text(json.dumps([fold]))
+
+
+def train(records: str) -> None:
+    """Trains every trainer and control that has no record yet; each writes one when it is done."""
+    Path(records).mkdir(exist_ok=True)
+    for dataset in DATASETS:
+        for stem in [*dict.fromkeys(CONTROLS.values()), *CONTROLS]:
+            file = Path(records) / f"{dataset}_{stem}.json"
+            if not file.is_file():
+                with Path(f"{file}.log").open("w") as log, redirect_stdout(log):
+                    record = _train(dataset, stem)
+                file.write_text(json.dumps(record, default=float))  # NumPy's numbers too
+            record = json.loads(file.read_text())
+            print(f"{dataset} {stem}: Dice {record['dice']:.4f}", flush=True)
+
+
+def _train(dataset: str, stem: str) -> dict:
+    """Trains one trainer in this process, and returns what was measured on the way."""
+    trainer = _trainer(dataset, stem)
+    steps: list[dict] = []
+    with _clipping_watched(trainer, steps):
+        trainer.run_training()
+    trainer.perform_actual_validation()
+    summary = json.loads((Path(trainer.output_folder) / "validation/summary.json").read_text())
+    logged = trainer.logger.get_checkpoint()
+    return {
+        "dice": summary["foreground_mean"]["Dice"],
+        "per_class": {label: values["Dice"] for label, values in summary["mean"].items()},
+        "logged": {k: v for k, v in logged.items() if k.startswith(("topology", "train_losses"))},
+        "settings": trainer.topology_settings,
+        "steps": steps,
+    }
+
+
+class _clipping_watched:  # used as a with statement's function
+    """Records ratios of gradient norms, and what of each clipped gradient was the term's."""
+
+    def __init__(self, trainer, steps: list[dict]) -> None:
+        self.trainer, self.steps = trainer, steps
+
+    def __enter__(self) -> None:
+        import torch
+
+        self.clip: Callable = torch.nn.utils.clip_grad_norm_
+        self.step: Callable = self.trainer.train_step
+        torch.nn.utils.clip_grad_norm_ = self._clip
+        self.trainer.train_step = self._train_step
+
+    def __exit__(self, *_) -> None:
+        import torch
+
+        torch.nn.utils.clip_grad_norm_ = self.clip
+        self.trainer.train_step = self.step
+
+    def _train_step(self, batch: dict) -> dict:
+        self.batch, figures = batch, {"epoch": self.trainer.current_epoch}
+        if self.trainer._topology is not None and len(self.steps) % MEASURED == 0:
+            buffers = self._buffers()
+            base, term = self.trainer.gradient_norms(batch)
+            self._restore(buffers)
+            figures |= {"base": base, "term": term}
+        self.steps.append(figures)
+        result = self.step(batch)
+        figures |= {
+            "weight": result.get("topology_weight"),
+            "term_value": result.get("topology_term"),
+            "distance": result.get("topology_distance"),
+            "ms": result.get("topology_ms"),
+        }
+        return result
+
+    def _clip(self, parameters, limit: float):
+        total = float(self.clip(parameters, limit))
+        self.steps[-1]["norm"] = total
+        topology = self.trainer._topology
+        if total > CLIP and topology is not None and topology.weight is not None:
+            self.steps[-1]["norm_of_term"] = self._norm_of_term(topology)
+        return total
+
+    def _norm_of_term(self, topology) -> float:
+        """Returns the gradient norm of the weighted term alone, over the whole network."""
+        import torch
+
+        buffers, record = self._buffers(), topology.record
+        output = self.trainer.network(self.batch["data"])[0]
+        term = topology.measure_term(output, self.batch["target"][0])
+        parameters = [p for p in self.trainer.network.parameters() if p.requires_grad]
+        loss = topology.weight * term.loss
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        self._restore(buffers)
+        topology.record = record
+        return float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
+
+    def _buffers(self) -> list:
+        return [b.clone() for b in self.trainer.network.buffers()]
+
+    def _restore(self, buffers: list) -> None:
+        for buffer, value in zip(self.trainer.network.buffers(), buffers, strict=True):
+            buffer.data.copy_(value)
+
+
+def ratios(records: str, picture: str) -> None:
+    """Prints and plots the ratios of gradient norms topology : base over the trainings."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    print("| data set | trainer | at printed weight, first and second half | in force after the "
+          "ramp, mean and largest | clipped after the ramp | by the term alone |")  # fmt: skip
+    print("|---|---|---|---|---|---|")
+    for axis, dataset in zip(np.ravel(figure.subplots(1, len(DATASETS))), DATASETS, strict=True):
+        for stem in _trained(records, dataset):
+            record = _record(records, dataset, stem)
+            printed = record["settings"]["weight"]
+            steps = record["steps"]
+            measured = [(i, s) for i, s in enumerate(steps) if "base" in s and s["base"] > 0]
+            ratio = np.array([s["term"] / s["base"] for _, s in measured])
+            epoch = np.array([s["epoch"] for _, s in measured])
+            weight = np.array([_number(s["weight"]) for _, s in measured])
+            in_force = ratio * np.nan_to_num(weight) / printed
+            late = [s for s in steps if s["epoch"] > START]
+            clipped = [s for s in late if s["norm"] > CLIP]
+            alone = [s for s in clipped if s["norm_of_term"] > CLIP]
+            after = in_force[epoch > START]
+            print(f"| {dataset[7:]} | {stem} | {ratio[epoch < START].mean():.3g}, "
+                  f"{ratio[epoch >= START].mean():.3g} | {after.mean():.3g}, {after.max():.3g} | "
+                  f"{len(clipped)} of {len(late)} | {len(alone)} |")  # fmt: skip
+            axis.plot([i for i, _ in measured], ratio, ":", color=f"C{list(CONTROLS).index(stem)}")
+            started = epoch >= START
+            axis.plot(np.array([i for i, _ in measured])[started], in_force[started],
+                      color=f"C{list(CONTROLS).index(stem)}", label=stem)  # fmt: skip
+        axis.axhline(1, color="black", linewidth=0.8)
+        axis.set(yscale="log", xlabel="iteration", title=dataset[11:],
+                 ylabel="gradient norm, topology : base")  # fmt: skip
+        axis.grid(alpha=0.3)
+    handles = {
+        label: handle
+        for axis in figure.axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=4)
+    figure.savefig(picture)
+
+
+def dice(records: str) -> None:
+    """Prints Dice of each trainer beside its control's, and the term over its epochs."""
+    print("| data set | trainer | Dice | control | its Dice | term, first and last epoch |"
+          " ms per iteration |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    worse, rising = [], []
+    for dataset in DATASETS:
+        for stem in _trained(records, dataset):
+            control = CONTROLS[stem]
+            record, other = _record(records, dataset, stem), _record(records, dataset, control)
+            term = record["logged"]["topology_term"]
+            ms = np.median([s["ms"] for s in record["steps"] if np.isfinite(_number(s["ms"]))])
+            print(f"| {dataset[7:]} | {stem} | {record['dice']:.4f} | {control} | "
+                  f"{other['dice']:.4f} | {term[START]:.4g}, {term[-1]:.4g} | "
+                  f"{ms:.0f} |")  # fmt: skip
+            if record["dice"] < other["dice"] - ALLOWED_LOSS:
+                worse.append((dataset, stem))
+            if not term[-1] < term[START]:
+                rising.append((dataset, stem))
+    print(f"Dice below its control by more than {ALLOWED_LOSS}: {worse or 'none'}")
+    print(f"term not falling: {rising or 'none'}")
+    missing = [(d, stem) for d in DATASETS for stem in CONTROLS if stem not in _trained(records, d)]
+    print(f"not trained yet: {missing or 'none'}")
+    assert not worse
+    assert not rising
+    assert not missing
+
+
+def damage() -> None:
+    """Prints how often nnU-Net's rotation and scaling change the Betti numbers of each class."""
+    from nnunet_topo.nnunet.training_labels import damage_by_augmentation
+
+    for dataset in DATASETS:
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            trainer = _trainer(dataset, "Stock")
+            rotation, in_slices, *_ = (
+                trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+            )
+            labels = trainer.training_labels()
+            shares = damage_by_augmentation(labels, tuple(rotation), in_slices)
+        of_classes = ", ".join(
+            f"{'+'.join(map(str, classes))} {share:.0%}"
+            for classes, share in zip(labels.classes, shares, strict=True)
+        )
+        print(f"{dataset}: labels {of_classes} of what is rotated or scaled")
+
+
+def _trainer(dataset: str, stem: str):
+    import torch
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    torch.set_num_threads(1)
+    identifier, configuration, *_ = DATASETS[dataset]
+    name, device = f"nnUNetTrainer{stem}{SETTINGS}", torch.device("cpu")
+    return get_trainer_from_args(identifier, configuration, 0, name, PLANS, False, device=device)
+
+
+def _trained(records: str, dataset: str) -> list[str]:
+    """Returns the trainers that have a record beside that of their control."""
+
+    def is_there(stem: str) -> bool:
+        return (Path(records) / f"{dataset}_{stem}.json").is_file()
+
+    return [stem for stem, control in CONTROLS.items() if is_there(stem) and is_there(control)]
+
+
+def _record(records: str, dataset: str, stem: str) -> dict:
+    return json.loads((Path(records) / f"{dataset}_{stem}.json").read_text())
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _preprocessed(dataset: str) -> Path:
+    return Path(os.environ["nnUNet_preprocessed"]) / dataset  # noqa: SIM112 # nnU-Net spells it so
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

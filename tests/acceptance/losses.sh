@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# The losses of all four papers, from a fresh virtual environment: prints every figure of their acceptance.
+#
+# Usage: tests/acceptance/losses.sh [FOLDER [SECTION ...]]    about 80 minutes on 2 cores, 8 GB of disk
+#
+# FOLDER is empty, or holds what the sections before have left; trainings that have a record there are not
+# repeated. Sections are 0 to 5, default all, in this order.
+#
+# Needs Dataset004_Hippocampus and Dataset101_ChaseDB1 under $NNUNET_TOPO_DATA (default ../shared/data). Nets are
+# small so that one core trains each in two to three minutes: features 16 / 32 / 64, batch normalisation, 4
+# patches of 24 x 32 x 24 or 6 of 128 x 128; 10 epochs of 30 iterations, the term from epoch 5 on. All trainings
+# have the same augmentation (nospatial), the same seed and, with nnUNet_n_proc_DA=0, the same batches: a trainer
+# and its control differ in nothing but the term.
+set -Eeuo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
+work=$(mkdir -p "${1:-/tmp/losses}" && cd "${1:-/tmp/losses}" && pwd)
+here=$root/tests/acceptance
+trap 'echo "FAILED in line $LINENO"' ERR
+
+say() { echo; echo "== $*"; }
+# A fresh shell: nothing but what is named here.
+in_env() {
+    env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" \
+        nnUNet_preprocessed="$work/preprocessed" nnUNet_results="$work/results" \
+        nnUNet_def_n_proc=1 nnUNet_n_proc_DA="${N_PROC_DA:-0}" nnUNet_npp=1 nnUNet_nps=1 OMP_NUM_THREADS=1 "$@"
+}
+
+section_0() {
+    say "0. a fresh virtual environment, both data sets planned"
+    python3 -m venv "$work/plugin"
+    "$work/plugin/bin/pip" install -q "$root[test]"
+    mkdir -p "$work"/{raw,preprocessed,results}
+    for planned in "4 3d_fullres Dataset004_Hippocampus" "101 2d Dataset101_ChaseDB1"; do
+        read -r id configuration dataset <<<"$planned"
+        ln -sfn "$data/$dataset" "$work/raw/$dataset"
+        N_PROC_DA=1 in_env nnUNetv2_plan_and_preprocess -d "$id" -c "$configuration" -np 1 -npfp 1 >"$work/plan.log" 2>&1
+    done
+    in_env python "$here/losses.py" plans
+}
+
+section_1() {
+    say "1. numbers worked by hand, gradcheck, perfect predictions, order, ignored voxels, half precision"
+    cd "$root"
+    in_env pytest -q -p no:cacheprovider tests/test_wasserstein_loss.py tests/test_projected_pooling_loss.py \
+        tests/test_betti_prior_loss.py tests/test_focal_loss.py tests/test_loss_seam.py tests/test_training_labels.py
+    cd "$work"
+}
+
+section_2() {
+    say "2. what descent on each loss alone repairs, of 20; an absent organ stays absent"
+    (cd "$root" && in_env python -m tests.descent) | tee "$work/descent.md"
+}
+
+section_3() {
+    say "3. gradient norms topology : base at the last layer, and clipped steps"
+    in_env python "$here/losses.py" train "$work/records" 2>"$work/train.log"
+    in_env python "$here/losses.py" ratios "$work/records" "$work/ratios.png"
+    echo "plot: ratios.png"
+    say "   how often rotation and scaling change Betti numbers"
+    in_env python "$here/losses.py" damage
+}
+
+section_4() {
+    say "4. Dice of each trainer and of its control; the term"
+    in_env python "$here/losses.py" train "$work/records" 2>"$work/train.log" >/dev/null
+    in_env python "$here/losses.py" dice "$work/records"
+}
+
+section_5() {
+    say "5. every new loss is sabotaged, and the README's own trainer runs"
+    "$work/plugin/bin/pip" install -q -e "$root[test]"
+    cd "$root"
+    in_env python tests/sabotage.py tile pooling plane position bars forms absent prior objects unions factors nospatial
+    in_env pytest -q -p no:cacheprovider tests/test_readme.py
+    cd "$work"
+}
+
+sections=${*:2}
+for section in ${sections:-0 1 2 3 4 5}; do "section_$section"; done
+say "all figures of the sections ${sections:-0 1 2 3 4 5} printed"

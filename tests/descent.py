@@ -1,0 +1,147 @@
+"""Gradient descent of each loss alone, from known errors under noise.
+
+Usage: python -m tests.descent [TRIALS]    prints a table of how many of 20 are repaired
+"""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnunet_topo.losses import BettiPriorLoss, ProjectedPoolingLoss, WassersteinLoss
+from nnunet_topo.topology import betti_numbers
+
+from .shapes import ball, ring
+
+PLANE, SPACE = (22, 26), (11, 15, 17)
+
+
+def logit(probability):
+    return np.log(probability / (1 - probability))
+
+
+def broken_ring(shape):
+    """A ring of one voxel's thickness, at p = 0.2 in one voxel."""
+    target = ring(shape, 8.0 if len(shape) == 2 else 6.0, 0.5)
+    gap = np.argwhere(target)[np.argwhere(target)[:, -1].argmax()]
+    start = target.copy()
+    start[tuple(gap)] = False
+    return target, start, {tuple(gap): logit(0.2)}
+
+
+def island(shape):
+    """A voxel of p = 0.995 far from the one true structure."""
+    far = (2,) * (len(shape) - 1) + (shape[-1] - 3,)
+    target = ball(shape, [side // 2 for side in shape[:-1]] + [shape[-1] // 2 - 2], 3)
+    return target, target, {far: logit(0.995)}
+
+
+def hollow(shape):
+    """A disc or ball whose centre is missing: a hole in 2D, a cavity in 3D."""
+    target = ball(shape, [side // 2 for side in shape], 5)
+    start = target.copy()
+    start[tuple(side // 2 for side in shape)] = False
+    return target, start, {}
+
+
+def joined(shape):
+    """Two blobs with a bridge of one voxel's thickness between them."""
+    middle = [side // 2 for side in shape[:-1]]
+    ends = (3, shape[-1] - 4)
+    target = ball(shape, [*middle, ends[0]], 3) | ball(shape, [*middle, ends[1]], 3)
+    start = target.copy()
+    start[(*middle, slice(*ends))] = True
+    # Without noise on the bridge, which might break it beforehand.
+    bridge = {tuple(voxel): 2.0 for voxel in np.argwhere(start & ~target)}
+    return target, start, bridge
+
+
+def tunnel(shape):
+    """A ball with a tunnel of one voxel's thickness through its centre: a handle."""
+    target, _, _ = hollow(shape)
+    start = target.copy()
+    start[(slice(None), *(side // 2 for side in shape[1:]))] = False
+    return target, start, {}
+
+
+def absent(shape):
+    """Nothing in the target, and p = 0.2 with its noise everywhere."""
+    nothing = np.zeros(shape, dtype=bool)
+    start = nothing.copy()
+    start[tuple(side // 2 for side in shape)] = True
+    return nothing, start, {}
+
+
+ERRORS = {
+    "bridge": (joined, (2, 3)),
+    "gap": (broken_ring, (2, 3)),
+    "island": (island, (2, 3)),
+    "hole": (hollow, (2,)),
+    "handle": (tunnel, (3,)),
+    "cavity": (hollow, (3,)),
+    "absent organ": (absent, (2, 3)),
+}
+STEPS = 100
+
+
+def losses(target: np.ndarray) -> dict[str, nn.Module]:
+    """Returns the losses of all trainers, and the forms of them that the papers print."""
+    prior = betti_numbers(target)
+    tile = {2: 13, 3: 9}[target.ndim]  # half of the image, so that there is something to cut
+    return {
+        "Wasserstein, TAFL": WassersteinLoss(clamp=0.01),
+        "the same, plain optimum": WassersteinLoss(matching="optimal", clamp=0.01),
+        "TAFLSinkhorn": WassersteinLoss(matching="sinkhorn", clamp=0.01),
+        "TopoLoss": WassersteinLoss(clamp=0.01, tile_size=tile),
+        "TopoLoss, plain optimum": WassersteinLoss(matching="optimal", clamp=0.01, tile_size=tile),
+        "ProjectedPooling": ProjectedPoolingLoss(),
+        "the same, position-blind": ProjectedPoolingLoss(reduce_before_difference=True),
+        "BettiPrior": BettiPriorLoss({0: prior}, clamp=0.01),
+        "the same, published form": BettiPriorLoss({0: prior}, form="published", clamp=0.01),
+    }
+
+
+def repaired(error: Callable, shape: tuple[int, ...], seed: int, loss: nn.Module) -> bool:
+    """Returns whether Adam gives the prediction the target's Betti numbers."""
+    target, start, special = error(shape)
+    rng = np.random.default_rng(seed)
+    logits = np.where(target, 3.0, -3.0)
+    while betti_numbers(logits > 0) == betti_numbers(target):  # noise may undo the error
+        logits = np.where(start, 3.0, -3.0) + rng.standard_normal(shape)
+        for voxel, value in special.items():
+            logits[voxel] = value
+    torch.manual_seed(seed)  # tiles lie at random
+    result = descend(loss, torch.from_numpy(logits), torch.from_numpy(target))
+    return betti_numbers((result > 0).numpy()) == betti_numbers(target)
+
+
+def descend(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
+    """Returns the logits after the steps."""
+    logits = logits[None, None].clone().requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss(torch.sigmoid(logits), target[None, None]).backward()
+        optimizer.step()
+    return logits[0, 0].detach()
+
+
+def main(trials: int) -> None:
+    """Prints the table, row by row."""
+    columns = [(name, ndim) for name, (_, spaces) in ERRORS.items() for ndim in spaces]
+    print("| loss | " + " | ".join(f"{name} {ndim}D" for name, ndim in columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
+    for name in losses(np.zeros(PLANE, dtype=bool)):
+        counts = []
+        for error, ndim in columns:
+            shape, function = {2: PLANE, 3: SPACE}[ndim], ERRORS[error][0]
+            loss = losses(function(shape)[0])[name]
+            counts.append(sum(repaired(function, shape, seed, loss) for seed in range(trials)))
+        print(f"| {name} | " + " | ".join(map(str, counts)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)

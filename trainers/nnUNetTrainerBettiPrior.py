@@ -1,0 +1,16 @@
+"""Betti prior, Clough et al. 2020, on labelled data."""
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_topo.nnunet.priors import prior_of_labels
+from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+
+
+class nnUNetTrainerBettiPrior(TopologyTrainerMixin, nnUNetTrainer):
+    """nnU-Net's Dice + cross-entropy + 0.01 * distance of the bars from Betti numbers."""
+
+    topology_weight = 0.01
+
+    def build_topology_term(self):
+        """Returns the loss for the Betti numbers that the training labels agree on."""
+        return prior_of_labels(self)

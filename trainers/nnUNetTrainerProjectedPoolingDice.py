@@ -1,0 +1,25 @@
+"""Projected pooling as in the paper, Fu et al. 2023."""
+
+from typing import Any
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+from nnunet_topo.losses import ProjectedPoolingLoss
+from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+
+
+class nnUNetTrainerProjectedPoolingDice(TopologyTrainerMixin, nnUNetTrainer):
+    """Soft Dice + projected pooling, which starts at half of the epochs."""
+
+    topology_weight = 1.0
+    has_filtration = False
+
+    def build_base_loss(self, stock: Any) -> nn.Module:
+        """Returns nnU-Net's loss without its cross-entropy."""
+        stock.weight_ce = 0
+        return stock
+
+    def build_topology_term(self):
+        """Returns the difference of pooled projections."""
+        return ProjectedPoolingLoss()
