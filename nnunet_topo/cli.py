@@ -55,8 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="MM",
         help="distance up to which surfaces count as equal, default 1 mm",
     )
+    demo = commands.add_parser(
+        "demo", help="the whole job, from data that it makes to a report, on a CPU in minutes"
+    )
+    demo.add_argument("-o", type=Path, default=Path("nnunet-topo-demo"), metavar="DIR")
+    demo.add_argument("-device", choices=("cpu", "cuda", "mps"), help="default: the best there is")
+    demo.add_argument("--quick", action="store_true", help="less data, hardly any training")
     commands.add_parser("doctor", help="say what is wrong with the installation, and the cure")
     chosen = parser.parse_args(arguments)
+    if chosen.command == "demo":
+        return _demo(chosen)
     if chosen.command == "doctor":
         return _doctor()
     if chosen.command == "evaluate":
@@ -103,6 +111,19 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     if done.troubles:
         print(f"{len(done.troubles)} troubles:", *done.troubles, sep="\n  ", file=sys.stderr)
     return (1 if done.cases else 2) if done.troubles else 0
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    from nnunet_topo import demo
+
+    try:
+        return demo.run(chosen.o, demo.QUICK if chosen.quick else demo.FULL, chosen.device)
+    except (OSError, ValueError) as error:
+        print(f"nnunet-topo demo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
 
 
 def _doctor() -> int:

@@ -10,7 +10,8 @@
 # small so that one core trains each in two to three minutes: features 16 / 32 / 64, batch normalisation, 4
 # patches of 24 x 32 x 24 or 6 of 128 x 128; 10 epochs of 30 iterations, the term from epoch 5 on. All trainings
 # have the same augmentation (nospatial), the same seed and, with nnUNet_n_proc_DA=0, the same batches: a trainer
-# and its control differ in nothing but the term.
+# and its control differ in nothing but the term. The focal loss and what is built on it train with the optimizer of its
+# paper, Adam at 0.0005, all others with nnU-Net's.
 set -Eeuo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
