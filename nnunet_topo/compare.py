@@ -3,10 +3,10 @@
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 
 import nnunet_topo
@@ -14,11 +14,12 @@ from nnunet_topo.nnunet.evaluation import Settings
 from nnunet_topo.nnunet.results import (
     Model,
     Study,
+    Training,
     Volumes,
     evaluate_model,
     keep_largest_components,
     label_names,
-    read_curves,
+    read_training,
     read_volumes,
 )
 from nnunet_topo.report import MEASURES, make_table
@@ -95,14 +96,21 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
     for change in changes:
         try:
             volumes = read_volumes(study, models, change.case, change.label)
-            pictures.append(_picture(change, volumes, labels, options.settings))
+            picture = _picture(change, volumes, labels, options.settings, len(pictures))
+            pictures.append(picture)
         except Exception as error:  # whatever the readers raise; the rest of the page matters
             reason = " ".join(str(error).split())[:300]
             troubles.append(f"{change.case}: no picture, {type(error).__name__}: {reason}")
-    curves = {
-        model.name: {fold: read_curves(folder) for fold, folder in model.trainings.items()}
+    trainings = {
+        model.name: {
+            fold: training
+            for fold, folder in model.trainings.items()
+            if (training := read_training(folder)) is not None
+        }
         for model in models
     }
+    for name, of_folds in trainings.items():
+        notes += _contradictions(name, of_folds, values[name], labels)
     comparison = Comparison(
         title=study.dataset,
         values=values,
@@ -112,10 +120,10 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         rows=rows,
         notes=notes,
         troubles=troubles,
-        made=_made(study, models, options),
+        made=_made(study, models, options) | _origins(trainings),
         curves={
-            model: {fold: found for fold, found in of_folds.items() if found}
-            for model, of_folds in curves.items()
+            name: {fold: training.curves for fold, training in of_folds.items()}
+            for name, of_folds in trainings.items()
         },
         pictures=pictures,
     )
@@ -151,8 +159,42 @@ def _pair(values: dict[str, Cases]) -> tuple[dict[str, Cases], list[str]]:
     return paired, notes
 
 
+def _contradictions(
+    name: str, trainings: Mapping[str, Training], cases: Cases, labels: Mapping[str, str]
+) -> list[str]:
+    """Returns where the references contradict the prior that a model was trained with."""
+    notes = {}
+    for training in trainings.values():
+        for channel, prior in training.prior.items():
+            label = list(labels)[channel]
+            numbers = [
+                [of_case[label].get(f"topo_betti_ref_{k}", nan) for k in range(len(prior) + 1)]
+                for of_case in cases.values()
+            ]
+            # The prior of a 2D network is one of slices, and says nothing of a volume.
+            known = [of[:-1] for of in numbers if not any(map(isnan, of[:-1])) and isnan(of[-1])]
+            other = sum(of != prior for of in known)
+            if other:
+                notes[label, tuple(prior)] = (
+                    f"{name} was trained with the Betti numbers {tuple(prior)} of "
+                    f"{labels[label]}, which {other} of {len(known)} references do not have"
+                )
+    return list(notes.values())
+
+
+def _origins(trainings: Mapping[str, Mapping[str, Training]]) -> dict[str, str]:
+    """Returns which checkpoints trainings began from."""
+    lines = [
+        f"{name}, fold {fold}: from {training.finetuned_from}"
+        for name, of_folds in trainings.items()
+        for fold, training in of_folds.items()
+        if training.finetuned_from
+    ]
+    return {"Fine-tuned": "; ".join(lines)} if lines else {}
+
+
 def _picture(
-    change: Change, volumes: Volumes, labels: dict[str, str], settings: Settings
+    change: Change, volumes: Volumes, labels: dict[str, str], settings: Settings, identity: int
 ) -> Picture:
     measure = MEASURES[change.metric]
     became = "better" if change.gain > 0 else "worse"
@@ -167,6 +209,7 @@ def _picture(
         volumes.spacing,
         settings.connectivity,
         f"{change.case}, {labels[change.label]}",
+        identity,
     )
     diagrams = {}
     for model, probability in volumes.probabilities.items():

@@ -1,3 +1,4 @@
+import base64
 import csv
 import io
 import json
@@ -8,6 +9,7 @@ from math import nan
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 
 from nnunet_topo.cli import main
 from nnunet_topo.metrics import compute
@@ -428,6 +430,31 @@ def test_training_curves_come_from_the_checkpoint(results):
     assert not any("dice_per_class" in label or "fold 0" in label for label in labels)
 
 
+def test_a_prior_that_references_contradict_is_warned_of(results, capsys):
+    own = {"prior": {"0": [1, 1, 0], "1": [2, 0, 0], "2": "target"}, "finetuned_from": "stock.pth"}
+    for fold in (0, 1):
+        file = results.fold("nnUNetTrainerTAFL_5epochs", fold) / "checkpoint_final.pth"
+        torch.save({"logging": {}, "nnunet_topo": own}, file)
+    assert results.compare() == 0
+    note = (
+        "nnUNetTrainerTAFL_5epochs was trained with the Betti numbers (2, 0, 0) of blob, which 4 "
+        "of 4 references do not have"
+    )
+    printed = capsys.readouterr().out
+    assert printed.count("was trained with") == 1
+    assert note in printed
+    text = Page((results.out / "report.html").read_text()).text
+    assert note in text
+    assert "nnUNetTrainerTAFL_5epochs, fold 1: from stock.pth" in text
+
+
+def test_a_prior_of_slices_is_not_held_against_volumes(results, capsys):
+    file = results.fold("nnUNetTrainerTAFL_5epochs", 0) / "checkpoint_final.pth"
+    torch.save({"logging": {}, "nnunet_topo": {"prior": {"0": [3, 0]}}}, file)
+    assert results.compare() == 0
+    assert "was trained with" not in capsys.readouterr().out
+
+
 def test_a_trainer_for_face_connectivity_is_measured_so(results, capsys):
     folder = results.fold("nnUNetTrainerTAFL_5epochs", 0).parent
     name = "nnUNetTrainerTAFL_5epochs_face"
@@ -582,8 +609,20 @@ def test_topological_errors_are_marked_where_they_are():
     assert "m: 1 extra component, 1 extra enclosed region" in page.text
     assert "Slice 3 of 7" in page.text
     pictures = [a["href"] for name, a in page.elements if name == "image"]
-    assert len(pictures) == 2
-    assert all(picture.startswith("data:image/png;base64,iVBOR") for picture in pictures)
+    assert len(pictures) == 1  # once for both panels
+    assert pictures[0].startswith("data:image/png;base64,iVBOR")
+    assert [a["href"] for name, a in page.elements if name == "use"] == ["#slice-0"]
+
+
+def test_a_large_slice_is_drawn_coarser_and_as_wide():
+    reference = np.zeros((1, 30, 1701), bool)
+    reference[0, 9:20, 8:-8] = True
+    image = np.random.default_rng(0).random(reference.shape)
+    row = draw_case(image, reference, {"m": reference}, (999, 1, 1), "full", "wide")
+    (picture,) = [a for name, a in Page(row).elements if name == "image"]
+    file = io.BytesIO(base64.b64decode(picture["href"].partition(",")[2]))
+    assert imread(file).shape[:2] == (9, 567)
+    assert (picture["width"], picture["height"]) == ("1701", "27")
 
 
 def test_pictures_of_images_and_of_empty_masks_are_drawn():

@@ -310,25 +310,49 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
     return Volumes(image, reference, predictions, probabilities, spacing)
 
 
-def read_curves(training: Path) -> dict[str, list[float]]:
-    """Returns what nnU-Net logged at every epoch, from the checkpoint; empty without one.
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the final checkpoint of a fold tells.
 
-    Epochs without a value are NaN; lists of lists, such as the Dice of every class, are left out.
+    Attributes:
+        curves: what nnU-Net logged at every epoch; epochs without a value are NaN.
+        prior: Betti numbers that a trainer of ours asked for, by channel.
+        finetuned_from: checkpoint from which it began, "" if from nothing.
+    """
+
+    curves: dict[str, list[float]]
+    prior: dict[int, list[int]]
+    finetuned_from: str
+
+
+def read_training(folder: Path) -> Training | None:
+    """Returns what the final checkpoint of a fold tells, None without one.
+
+    Curves that are lists of lists, such as the Dice of every class, are left out, and so are
+    priors that are no plain numbers.
     """
     import torch
 
-    file = training / CHECKPOINT
+    file = folder / CHECKPOINT
     if not file.is_file():
-        return {}
+        return None
     # As nnU-Net reads its own checkpoints.
-    logged = torch.load(file, map_location="cpu", weights_only=False, mmap=True).get("logging", {})
+    checkpoint = torch.load(file, map_location="cpu", weights_only=False, mmap=True)
     curves = {}
-    for key, values in logged.items():
+    for key, values in checkpoint.get("logging", {}).items():
         try:
             curves[key] = [float(value) for value in values]
         except (TypeError, ValueError):
             continue
-    return curves
+    own = checkpoint.get(OWN_KEY) or {}
+    prior = {
+        int(channel): numbers
+        for channel, numbers in own.get("prior", {}).items()
+        if channel.isdigit()
+        and isinstance(numbers, list)
+        and all(isinstance(number, int) for number in numbers)
+    }
+    return Training(curves, prior, own.get("finetuned_from", ""))
 
 
 def _description(study: Study):

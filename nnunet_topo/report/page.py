@@ -369,11 +369,10 @@ def _curves_of_fold(comparison: Comparison, fold: str) -> Iterator[Markup]:
     figures = []
     for key, axis in CURVES.items():
         curves = {
-            model: of_folds[fold][key]
+            model: of_folds.get(fold, {}).get(key, [])
             for model, of_folds in comparison.curves.items()
-            if key in of_folds.get(fold, {})
         }
-        if curves:
+        if any(curves.values()):
             plot = curves_plot(curves, f"{axis} over the epochs of fold {fold}", axis)
             figures.append(tag("figure", plot, class_="wide"))
     yield tag("div", *figures, class_="row")

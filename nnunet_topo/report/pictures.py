@@ -9,6 +9,7 @@ from math import isnan, nan
 import numpy as np
 from matplotlib.image import imsave
 from numpy.typing import NDArray
+from skimage.transform import downscale_local_mean
 
 from nnunet_topo.report.markup import Markup, join, tag
 from nnunet_topo.report.measures import MEASURES
@@ -18,6 +19,7 @@ from nnunet_topo.topology.unmatched import Unmatched, find_unmatched
 
 MARGIN = 8  # voxels around the masks
 MOST_MARKS = 40
+MOST_PIXELS = 800  # along a side
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def draw_case(
     spacing: Sequence[float],
     connectivity: Connectivity,
     what: str,
+    identity: int = 0,
 ) -> Markup:
     """Returns a row of pictures: reference, then each model, in the slice with most errors.
 
@@ -97,6 +100,7 @@ def draw_case(
         spacing: of the three axes.
         connectivity: of the foreground.
         what: case and label, for those who do not see the pictures.
+        identity: number of the row in its page.
     """
     flat = reference.shape[0] == 1
     errors = {}
@@ -110,18 +114,27 @@ def draw_case(
     index = _slice_to_show(reference, predictions, errors)
     masks = {"reference": reference} | dict(predictions)
     box = _box([mask[index] for mask in masks.values()])
-    background = None if image is None else _png(_window(image, index, box))
+    # What all panels share is in the page once.
+    shared = f"slice-{identity}"
+    height, width = (side.stop - side.start for side in box)
+    background = tag(
+        "g",
+        None if image is None else _picture(_window(image, index, box), height, width),
+        _outline_of(reference[index][box], "reference"),
+        id=shared,
+    )
     panels = []
     for name, mask in masks.items():
-        is_reference = name == "reference" and mask is reference
+        is_reference = not panels
         here = [] if is_reference else [e for e in errors[name] if e.centre[0] == index]
         elsewhere = 0 if is_reference else len(errors[name]) - len(here)
-        shapes = [] if is_reference else [(_outline(mask[index][box]), "prediction")]
-        shapes.insert(0, (_outline(reference[index][box]), "reference"))
+        layers = [background] if is_reference else [tag("use", href=f"#{shared}")]
+        if not is_reference:
+            layers.append(_outline_of(mask[index][box], "prediction"))
         panels.append(
             tag(
                 "figure",
-                _panel(background, shapes, here[:MOST_MARKS], box, spacing, f"{what}: {name}"),
+                _panel(layers, here[:MOST_MARKS], box, spacing, f"{what}: {name}"),
                 tag("figcaption", tag("bdi", name), _count(here, elsewhere, is_reference)),
             )
         )
@@ -165,10 +178,21 @@ def _window(image: NDArray, index: int, box: tuple[slice, slice]) -> NDArray[np.
     return np.round(np.clip(gray, 0, 1) * 255).astype(np.uint8)
 
 
-def _png(gray: NDArray[np.uint8]) -> str:
+def _picture(gray: NDArray[np.uint8], height: int, width: int) -> Markup:
+    """Returns a slice as a picture in the page, large ones coarser."""
+    coarser = -(-max(gray.shape) // MOST_PIXELS)
+    if coarser > 1:
+        gray = np.round(downscale_local_mean(gray, (coarser, coarser))).astype(np.uint8)
+        height, width = (coarser * side for side in gray.shape)  # the last block may stick out
     file = io.BytesIO()
     imsave(file, gray, cmap="gray", vmin=0, vmax=255, format="png")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    data = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return tag("image", href=data, width=width, height=height, preserveAspectRatio="none")
+
+
+def _outline_of(mask: NDArray[np.bool_], kind: str) -> Markup:
+    effect = "non-scaling-stroke"
+    return tag("path", d=_outline(mask), class_=f"outline {kind}", vector_effect=effect)
 
 
 def _outline(mask: NDArray[np.bool_]) -> str:
@@ -187,8 +211,7 @@ def _outline(mask: NDArray[np.bool_]) -> str:
 
 
 def _panel(
-    background: str | None,
-    shapes: Sequence[tuple[str, str]],
+    layers: Sequence[Markup],
     errors: Sequence[Unmatched],
     box: tuple[slice, slice],
     spacing: Sequence[float],
@@ -197,21 +220,12 @@ def _panel(
     height, width = (side.stop - side.start for side in box)
     across = [abs(s) or 1.0 for s in spacing[-2:]]
     step = across[0] / across[1]
-    image = None
-    if background is not None:
-        image = tag(
-            *("image",), href=background, width=width, height=height, preserveAspectRatio="none"
-        )
-    outlines = [
-        tag("path", d=d, class_=f"outline {kind}", vector_effect="non-scaling-stroke")
-        for d, kind in shapes
-    ]
-    radius = max(height * step, width) / 28
+    radius = max(height * step, width) / 34
     marks = [_mark(error, box, step, radius) for error in errors]
     return tag(
         "svg",
         tag("rect", width=width, height=height * step, fill="#000"),
-        tag("g", image, *outlines, transform=f"scale(1 {step:.6g})"),
+        tag("g", *layers, transform=f"scale(1 {step:.6g})"),
         *marks,
         viewBox=f"0 0 {width} {height * step:.6g}",
         role="img",
@@ -248,6 +262,8 @@ def _count(here: Sequence[Unmatched], elsewhere: int, is_reference: bool) -> str
         count = sum(bool(e.dimension) == bool(hole) and e.in_prediction == extra for e in here)
         if count:
             parts.append(f"{count} {name}{'s' if count > 1 else ''}")
+    if len(here) > MOST_MARKS:
+        parts.append(f"the {MOST_MARKS} largest marked")
     if elsewhere:
         parts.append(f"{elsewhere} more error{'s' if elsewhere > 1 else ''} in other slices")
     return ": " + ", ".join(parts)

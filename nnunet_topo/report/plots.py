@@ -101,7 +101,10 @@ def paired_plot(
 
 
 def curves_plot(curves: Mapping[str, Sequence[float]], what: str, axis: str) -> Markup:
-    """Returns lines over epochs, told apart by dashes and colour; no value, no line."""
+    """Returns lines over epochs, told apart by dashes and colour.
+
+    Epochs without a value stay blank; a name without values has no line, and keeps its colour.
+    """
     finite = [v for values in curves.values() for v in values if isfinite(v)]
     if not finite:
         return tag("p", f"{axis}: no values.")
@@ -120,18 +123,19 @@ def curves_plot(curves: Mapping[str, Sequence[float]], what: str, axis: str) -> 
     ]
     lines += [_text(x_scale(tick), height + 6, f"{tick:g}", "middle") for tick in x_ticks]
     lines.append(_text((left + width) / 2, height + 24, f"epoch; {axis}", "middle"))
-    for index, (name, values) in enumerate(curves.items()):
+    drawn = [(index, *item) for index, item in enumerate(curves.items()) if item[1]]
+    for place, (index, name, values) in enumerate(drawn):
         known = [(x_scale(e), y_scale(v)) for e, v in enumerate(values) if isfinite(v)]
         d = "".join(f"{'M' if i == 0 else 'L'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(known))
         points = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in known) if len(known) < 60 else ""
-        top = height + 44 + 18 * index
+        top = height + 44 + 18 * place
         lines += [
             tag("path", d=d, class_=f"curve c{index % 6}"),
             tag("path", d=points, class_=f"dots c{index % 6}") if points else None,
             tag("path", d=f"M{left} {top - 4}h36", class_=f"curve c{index % 6}"),
             _text(left + 44, top, name),
         ]
-    return _svg(width, height + 40 + 18 * len(curves), what, *lines)
+    return _svg(width, height + 40 + 18 * len(drawn), what, *lines)
 
 
 def diagram_plot(bars: Sequence[NDArray[np.float64]], what: str) -> Markup:
@@ -181,7 +185,7 @@ def _scale(values: NDArray, begin: float, end: float, *, locate: bool = True):
     """Returns a map from values to the page, and ticks that enclose them."""
     low, high = float(np.min(values)), float(np.max(values))
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        high = low + 1
     ticks = (
         MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
         if locate
