@@ -683,8 +683,8 @@ SABOTAGES = [
     Sabotage(
         "a summary of older predictions believed",
         RESULTS,
-        "if taken and done.computed:",
-        "if taken and not done.cases:",
+        "if (of_others and (done.computed or done.troubles)) or other_labels:",
+        "if other_labels:",
         "test_compare_command.py::test_a_prediction_that_changed_after_nnunets_summary_is_measured_anew",
     ),
     Sabotage(

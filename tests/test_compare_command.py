@@ -414,6 +414,26 @@ def test_a_prediction_that_changed_after_nnunets_summary_is_measured_anew(result
     assert (of_case["Dice"], of_case["topo_betti_error"]) == (1, 0)
 
 
+def test_so_is_one_that_changed_between_two_comparisons(results):
+    folder = results.evaluate("nnUNetTrainer", 0, after_nnunet=True)
+    assert results.compare() == 0
+    (folder / "case_0.nii.gz").write_bytes((results.study.gt / "case_0.nii.gz").read_bytes())
+    assert results.compare() == 0
+    content = json.loads((results.out / "compare.json").read_text())
+    of_case = content["cases"]["nnUNetTrainer"]["case_0.nii.gz"]["1"]
+    assert (of_case["Dice"], of_case["topo_betti_error"]) == (1, 0)
+
+
+def test_a_summary_of_other_labels_is_not_taken_over(folders):
+    folders.evaluate()
+    description = json.loads(folders.djfile.read_text())
+    description["labels"] = {"background": 0, "ring": 1, "blob": 2, "third": 3}
+    folders.djfile.write_text(json.dumps(description))
+    assert folders.compare() == 0
+    assert list(folders.result()["labels"]) == ["1", "2", "3"]
+    assert folders.result()["cases"]["stock"]["case_0.nii.gz"]["3"]["Dice"] is None
+
+
 def test_training_curves_come_from_the_checkpoint(results):
     logged = {
         "train_losses": [np.float32(0.5), np.float32(0.25)],

@@ -173,10 +173,11 @@ def evaluate_model(
     """
     cases: dict[str, dict[str, dict[str, float]]] = {}
     troubles = []
+    output.mkdir(parents=True, exist_ok=True)
+    labels = label_names(study).keys()
     for fold, folder in model.folders.items():
         summary = output / (f"fold_{fold}.json" if fold else "summary.json")
-        output.mkdir(parents=True, exist_ok=True)
-        taken = _take_over(folder / "summary.json", summary)
+        _take_over(folder / "summary.json", summary)
         files = (study.references, folder, study.dataset_json, study.plans)
         options: dict[str, Any] = {
             "output": summary,
@@ -185,12 +186,15 @@ def evaluate_model(
             "settings": settings,
         }
         done = evaluate_folder(*files, **options)
-        if taken and done.computed:
-            # Predictions have changed since, and so may have what nnU-Net says of them.
+        of_fold = _read(summary)
+        of_others = of_fold and not of_fold[OWN_KEY]["whole"]
+        other_labels = of_fold and of_fold["mean"].keys() != labels
+        if (of_others and (done.computed or done.troubles)) or other_labels:
+            # Predictions have changed since nnU-Net wrote it, and so may have what it says of them.
             summary.unlink()
             done = evaluate_folder(*files, **options)
+            of_fold = _read(summary)
         troubles += [f"{model.name}: {trouble}" for trouble in done.troubles]
-        of_fold = json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {}
         for entry in of_fold.get("metric_per_case", []):
             name = Path(entry["prediction_file"]).name
             if not (folder / name).is_file():  # written on another system
@@ -201,18 +205,20 @@ def evaluate_model(
     return cases, troubles
 
 
-def _take_over(summary: Path, copy: Path) -> bool:
-    """Copies a summary with our metrics, unless there is one already; returns whether it did."""
+def _take_over(summary: Path, copy: Path) -> None:
+    """Copies a summary with our metrics, unless there is one already."""
     if copy.exists() or not summary.is_file():
-        return False
+        return
     try:
-        content = json.loads(summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    if not isinstance(content, dict) or OWN_KEY not in content:
-        return False
-    shutil.copyfile(summary, copy)
-    return True
+        has_metrics = OWN_KEY in _read(summary)
+    except (OSError, ValueError, TypeError):
+        return
+    if has_metrics:
+        shutil.copyfile(summary, copy)
+
+
+def _read(summary: Path) -> dict[str, Any]:
+    return json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {}
 
 
 def label_names(study: Study) -> dict[str, str]:
