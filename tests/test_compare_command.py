@@ -514,6 +514,7 @@ def test_a_thousand_cases_fit_in_twenty_megabytes():
     page = render(comparison())
     assert len(page.encode()) < 3e6
     Page(page).assert_harmless()
+    assert "Points and lines are 400 cases drawn by chance" in Page(page).text
     many_labels = render(comparison(cases=60, labels=62, models=("stock", "a")))
     assert len(many_labels.encode()) < 20e6
     assert "Drawn are the first 300 of 310" in Page(many_labels).text

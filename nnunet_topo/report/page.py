@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import nnunet_topo
 from nnunet_topo.report.markup import Markup, join, raw, tag
 from nnunet_topo.report.measures import MEASURES
-from nnunet_topo.report.plots import box_plot, curves_plot, paired_plot
+from nnunet_topo.report.plots import MOST_MARKS, box_plot, curves_plot, paired_plot
 from nnunet_topo.report.records import Comparison, Picture
 from nnunet_topo.report.statistics import CONFIDENCE, LEVEL, RESAMPLES, Row
 from nnunet_topo.report.tables import describe_spread, interval, number, p_value, summarize
@@ -201,6 +201,9 @@ def _figures(comparison: Comparison) -> Markup:
             tag("strong", "dashed"),
             " where it became worse, dotted where it is equal; equal lines of many cases are one "
             "thick line.",
+            f" Points and lines are {MOST_MARKS} cases drawn by chance, boxes are made of all."
+            if len(comparison.cases) > MOST_MARKS
+            else None,
             class_="small",
         )
     ]
