@@ -6,7 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-PLANS = {"dataset_name": "Dataset900_Any", "plans_name": "any", "configurations": {}}
+PLANS = {
+    "dataset_name": "Dataset900_Any",
+    "plans_name": "any",
+    "configurations": {},
+    "label_manager": "LabelManager",
+}
 VIEWS = {
     "desktop": {"viewport": {"width": 1280, "height": 900}},
     "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
