@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,23 +39,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     evaluate.add_argument("-djfile", type=Path, required=True, help="dataset.json file")
     evaluate.add_argument("-pfile", type=Path, required=True, help="plans.json file")
     evaluate.add_argument("-o", type=Path, help="summary file; default PRED_FOLDER/summary.json")
-    evaluate.add_argument("-np", type=int, help="processes; default $nnUNet_def_n_proc")
     evaluate.add_argument(
         "--chill", action="store_true", help="a reference without prediction is no trouble"
     )
-    evaluate.add_argument(
-        "--connectivity",
-        choices=("full", "face"),
-        default="full",
-        help="of the foreground: full, 26 in volumes and 8 in images (default), or face, 6 and 4",
+    _add_metric_settings(evaluate)
+    compare = commands.add_parser(
+        "compare",
+        help="compare trainers, or folders of predictions, with the first: tables and a report",
+        description="Trainers: -d -c -tr [-f] [-p]. Folders: --gt --pred -djfile -pfile.",
     )
-    evaluate.add_argument(
-        "--nsd-tolerance",
-        type=float,
-        default=1.0,
-        metavar="MM",
-        help="distance up to which surfaces count as equal, default 1 mm",
+    compare.add_argument("-d", metavar="DATASET", help="number or name of the data set")
+    compare.add_argument("-c", metavar="CONFIGURATION", help="3d_fullres, 2d, ...")
+    compare.add_argument("-tr", nargs="+", metavar="TRAINER", help="trainers, the control first")
+    compare.add_argument("-f", nargs="+", metavar="FOLD", help="default 0 1 2 3 4")
+    compare.add_argument("-p", metavar="PLANS", help="default nnUNetPlans")
+    compare.add_argument("--gt", type=Path, help="folder with reference segmentations")
+    compare.add_argument(
+        "--pred", nargs="+", metavar="NAME=DIR", help="folders of predictions, the control first"
     )
+    compare.add_argument("-djfile", type=Path, help="dataset.json file, for folders")
+    compare.add_argument("-pfile", type=Path, help="plans.json file, for folders")
+    compare.add_argument("--images", type=Path, help="raw images for the pictures, for folders")
+    compare.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
+    compare.add_argument(
+        "--control",
+        action="store_true",
+        help="compare the first with its largest components alone, too",
+    )
+    compare.add_argument("--metrics", nargs="+", metavar="KEY", help="metrics to test")
+    _add_metric_settings(compare)
     demo = commands.add_parser(
         "demo", help="the whole job, from data that it makes to a report, on a CPU in minutes"
     )
@@ -69,7 +82,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _doctor()
     if chosen.command == "evaluate":
         return _evaluate(chosen)
+    if chosen.command == "compare":
+        return _compare(chosen, shlex.join(["nnunet-topo", *arguments]))
     return _list_trainers() if chosen.list else _print_folder()
+
+
+def _add_metric_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-np", type=int, help="processes; default $nnUNet_def_n_proc")
+    command.add_argument(
+        "--connectivity",
+        choices=("full", "face"),
+        help="of the foreground: full, 26 in volumes and 8 in images (default), or face, 6 and 4",
+    )
+    command.add_argument(
+        "--nsd-tolerance",
+        type=float,
+        default=1.0,
+        metavar="MM",
+        help="distance up to which surfaces count as equal, default 1 mm",
+    )
 
 
 def _train(arguments: list[str]) -> int:
@@ -97,7 +128,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
             output=chosen.o,
             processes=processes,
             chill=chosen.chill,
-            settings=evaluation.Settings(chosen.connectivity, chosen.nsd_tolerance),
+            settings=evaluation.Settings(chosen.connectivity or "full", chosen.nsd_tolerance),
         )
     except (OSError, ValueError) as error:
         print(f"nnunet-topo evaluate: {error}", file=sys.stderr)
@@ -138,6 +169,55 @@ def _doctor() -> int:
             print(f"       -> {finding.cure}")
     print(f"\n{wrong} things to mend" if wrong else "\nnothing is wrong")
     return int(wrong > 0)
+
+
+def _compare(chosen: argparse.Namespace, command: str) -> int:
+    """Returns 0, 1 where something could not be evaluated, 2 where nothing could be compared."""
+    from nnunetv2.configuration import default_num_processes
+
+    from nnunet_topo.compare import WRITTEN, Options, compare
+    from nnunet_topo.nnunet.evaluation import Settings
+    from nnunet_topo.nnunet.results import find_trainings, is_face, name_folders
+    from nnunet_topo.report import DEFAULT_METRICS
+    from nnunet_topo.report.tables import as_text, printable, summarize
+
+    of_trainers, of_folders = (chosen.d, chosen.c, chosen.tr), (chosen.gt, chosen.pred)
+    try:
+        if all(of_trainers) and not any(of_folders):
+            folds = chosen.f or list("01234")
+            study = find_trainings(chosen.d, chosen.c, chosen.p or "nnUNetPlans", chosen.tr, folds)
+        elif all((*of_folders, chosen.djfile, chosen.pfile)) and not any(of_trainers):
+            files = (chosen.djfile, chosen.pfile)
+            study = name_folders(chosen.gt, chosen.pred, *files, images=chosen.images)
+        else:
+            raise ValueError(
+                "give either -d, -c and -tr, or --gt, --pred, -djfile and -pfile (see --help)"
+            )
+        face = any(is_face(model.name) for model in study.models if model.trainings)
+        options = Options(
+            metrics=chosen.metrics or DEFAULT_METRICS,
+            control=chosen.control,
+            processes=default_num_processes if chosen.np is None else chosen.np,
+            settings=Settings(
+                chosen.connectivity or ("face" if face else "full"), chosen.nsd_tolerance
+            ),
+            command=command,
+        )
+        done = compare(study, chosen.o, options)
+    except (OSError, ValueError) as error:
+        print(f"nnunet-topo compare: {printable(str(error))}", file=sys.stderr)
+        return 2
+    print(as_text(done.rows, done.labels))
+    print(f"\n{len(done.cases)} cases, {done.connectivity} connectivity; differences to the first")
+    for model, (sentence, _) in summarize(done.rows, done.labels, len(done.cases)).items():
+        print(f"{printable(model)}: {sentence}")
+    for note in done.notes:
+        print(f"note: {printable(note)}")
+    print(f"written into {printable(str(chosen.o))}: {', '.join(WRITTEN)}")
+    if done.troubles:
+        lines = [printable(trouble) for trouble in done.troubles]
+        print(f"{len(lines)} troubles:", *lines, sep="\n  ", file=sys.stderr)
+    return 1 if done.troubles else 0
 
 
 def _print_folder() -> int:

@@ -46,6 +46,14 @@ SURFACE = "nnunet_topo/metrics/surface.py"
 PARTITION = "nnunet_topo/metrics/partition.py"
 SKELETON = "nnunet_topo/metrics/skeleton.py"
 EVALUATION = "nnunet_topo/nnunet/evaluation.py"
+UNMATCHED = "nnunet_topo/topology/unmatched.py"
+STATISTICS = "nnunet_topo/report/statistics.py"
+TABLES = "nnunet_topo/report/tables.py"
+MARKUP = "nnunet_topo/report/markup.py"
+PICTURES = "nnunet_topo/report/pictures.py"
+PAGE = "nnunet_topo/report/page.py"
+RESULTS = "nnunet_topo/nnunet/results.py"
+COMPARE = "nnunet_topo/compare.py"
 DIAGRAMS = "nnunet_topo/losses/diagrams.py"
 WASSERSTEIN = "nnunet_topo/losses/wasserstein.py"
 TILES = "nnunet_topo/losses/tiles.py"
@@ -750,6 +758,146 @@ SABOTAGES = [
         "if issubclass(found, TopologyTrainerMixin):",
         "if issubclass(found, object):",
         "test_doctor.py::test_what_is_broken_is_found_and_its_cure_named",
+    ),
+    Sabotage(
+        "structures of the other mask taken for partners wherever they are",
+        UNMATCHED,
+        "kept &= np.isin(own, others)",
+        "kept &= True",
+        "test_betti_matching.py::test_structures_without_a_partner_are_as_many_as_the_numbers_say",
+    ),
+    Sabotage(
+        "Bonferroni's correction called Holm's",
+        STATISTICS,
+        "p[order] * np.arange(len(p), 0, -1)",
+        "p[order] * len(p)",
+        "test_compare.py::test_holms_correction_of_an_example_by_hand",
+    ),
+    Sabotage(
+        "p-values of a comparison left uncorrected",
+        STATISTICS,
+        "replace(difference, p_holm=p_holm)",
+        "replace(difference, p_holm=difference.p)",
+        "test_compare.py::test_all_tests_of_the_table_are_corrected_together",
+    ),
+    Sabotage(
+        "more is always better in a comparison",
+        STATISTICS,
+        "better = differences if higher_is_better else -differences",
+        "better = differences",
+        "test_compare.py::test_the_direction_of_a_metric_decides_what_is_better",
+    ),
+    Sabotage(
+        "undefined values compared as 0",
+        STATISTICS,
+        "differences = differences[~np.isnan(differences)]",
+        "differences = np.nan_to_num(differences)",
+        "test_compare.py::test_a_difference_by_hand_pairs_the_cases_in_which_both_are_defined",
+    ),
+    Sabotage(
+        "undefined values of a comparison not counted",
+        STATISTICS,
+        "return Spread(len(known), len(values) - len(known),",
+        "return Spread(len(known), 0,",
+        "test_compare.py::test_a_spread_by_hand_counts_what_is_undefined",
+    ),
+    Sabotage(
+        "one case tested",
+        STATISTICS,
+        "    if len(differences) < 2:\n        return nan\n    nonzero",
+        "    nonzero",
+        "test_compare.py::test_one_case_is_described_and_not_tested",
+    ),
+    Sabotage(
+        "every difference of a comparison claimed",
+        STATISTICS,
+        "if self.p_holm >= LEVEL or not self.tendency:",
+        "if not self.tendency:",
+        "test_compare_command.py::test_a_summary_claims_no_more_than_the_tests",
+    ),
+    Sabotage(
+        "what shows no difference left out of the summary",
+        TABLES,
+        '    "no difference shown": "No difference shown",\n',
+        "",
+        "test_compare_command.py::test_a_summary_claims_no_more_than_the_tests",
+    ),
+    Sabotage(
+        "names not escaped in the report",
+        MARKUP,
+        'return escape("".join(shown), quote=True)',
+        'return "".join(shown)',
+        "test_compare_command.py::test_hostile_names_are_shown_and_do_nothing",
+    ),
+    Sabotage(
+        "names steer the terminal",
+        TABLES,
+        'return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)',
+        "return name",
+        "test_compare_command.py::test_hostile_names_are_shown_and_do_nothing",
+    ),
+    Sabotage(
+        "formulas in the CSV file",
+        TABLES,
+        'value.startswith(("=", ',
+        "value.startswith((",
+        "test_compare_command.py::test_hostile_names_are_shown_and_do_nothing",
+    ),
+    Sabotage(
+        "only cases that became better are shown",
+        PICTURES,
+        "for change in (*better, *worse):",
+        "for change in better:",
+        "test_compare_command.py::test_cases_that_became_better_and_worse_are_shown_alike",
+    ),
+    Sabotage(
+        "errors marked in voxels instead of in the shape of the slice",
+        PICTURES,
+        "    y *= step\n",
+        "",
+        "test_compare_command.py::test_topological_errors_are_marked_where_they_are",
+    ),
+    Sabotage(
+        "references that disagree not warned of",
+        PAGE,
+        "if common[0][1] < 0.95 * counts.total():",
+        "if not common:",
+        "test_compare_command.py::test_the_reference_is_described_and_a_prior_it_contradicts_warned_of",
+    ),
+    Sabotage(
+        "a summary of older predictions believed",
+        RESULTS,
+        "if (of_others and (done.computed or done.troubles)) or other_labels:",
+        "if other_labels:",
+        "test_compare_command.py::test_a_prediction_that_changed_after_nnunets_summary_is_measured_anew",
+    ),
+    Sabotage(
+        "comparison evaluates all anew",
+        RESULTS,
+        "    shutil.copyfile(summary, copy)\n",
+        "",
+        "test_compare_command.py::test_what_has_been_evaluated_is_not_evaluated_again",
+    ),
+    Sabotage(
+        "missing folds left out in silence",
+        RESULTS,
+        "absent = [fold for fold in folds if not _has_validation(trained[fold])]",
+        "absent = []",
+        "test_compare_command.py::test_a_missing_fold_is_named_with_those_that_exist",
+    ),
+    Sabotage(
+        "files of others replaced by a comparison",
+        COMPARE,
+        "if file.exists() and file != record and",
+        "if not file.exists() and file != record and",
+        "test_compare_command.py::test_own_files_are_replaced_unless_they_were_edited",
+    ),
+    Sabotage(
+        "cases that a model lacks left out in silence",
+        COMPARE,
+        "        if left_out:\n",
+        "        if left_out and not common:\n",
+        "test_compare_command.py::test_cases_that_not_all_models_have_are_left_out_and_named",
     ),
 ]
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from nnunet_topo.topology import betti_numbers
 from nnunet_topo.topology.betti_matching import match_betti_numbers
+from nnunet_topo.topology.unmatched import find_unmatched
 
 from .cell_complexes import betti_matching
 from .shapes import ball, ring, shell, two_blobs
@@ -121,3 +122,44 @@ def test_bad_input_is_refused_by_name():
         match_betti_numbers(np.ones((3, 4)), np.ones((4, 3)))
     with pytest.raises(ValueError, match="'full' or 'face', got '26'"):
         match_betti_numbers(np.ones((3, 4)), np.ones((3, 4)), connectivity="26")  # pyright: ignore[reportArgumentType]
+
+
+@BOTH
+def test_structures_without_a_partner_are_as_many_as_the_numbers_say(connectivity):
+    for seed in range(400):
+        p, g = draw_pair(seed)
+        counted = match_betti_numbers(p, g, connectivity=connectivity)
+        found = find_unmatched(p, g, connectivity=connectivity)
+        for k in (0, p.ndim - 1):
+            of_k = [structure for structure in found if structure.dimension == k]
+            in_prediction = sum(structure.in_prediction for structure in of_k)
+            assert in_prediction == counted.prediction[k] - counted.matched[k], seed
+            assert len(of_k) - in_prediction == counted.reference[k] - counted.matched[k], seed
+
+
+def test_structures_without_a_partner_are_found_where_they_are():
+    reference = np.zeros((9, 14, 17), bool)
+    reference[1:8, 1:8, 1:8] = True
+    prediction = reference.copy()
+    prediction[3:5, 3:6, 4] = False  # a cavity
+    prediction[4, 10:12, 11:16] = True  # an island
+    prediction[5, 10, 11] = True
+    reference[7, 12, 15] = True  # what is missed
+    found = find_unmatched(prediction, reference)
+    assert [(f.dimension, f.in_prediction, f.size) for f in found] == [
+        (0, True, 11),
+        (2, True, 6),
+        (0, False, 1),
+    ]
+    assert [f.centre for f in found] == [(4, 10, 13), (3, 4, 4), (7, 12, 15)]
+
+
+def test_of_a_structure_that_fell_apart_the_smaller_part_is_left_over():
+    reference = np.zeros((5, 21), bool)
+    reference[2, 1:20] = True
+    prediction = reference.copy()
+    prediction[2, 14] = False
+    (part,) = find_unmatched(prediction, reference)
+    assert (part.dimension, part.in_prediction, part.centre, part.size) == (0, True, (2, 17), 5)
+    (part,) = find_unmatched(reference, prediction)
+    assert not part.in_prediction

@@ -1,0 +1,269 @@
+"""Slices of the cases that changed most, with contours and the topological errors marked."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+
+import numpy as np
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+from skimage.transform import downscale_local_mean
+
+from nnunet_topo.report.markup import Markup, join, tag
+from nnunet_topo.report.measures import MEASURES
+from nnunet_topo.report.statistics import Cases
+from nnunet_topo.topology import Connectivity
+from nnunet_topo.topology.unmatched import Unmatched, find_unmatched
+
+MARGIN = 8  # voxels around the masks
+MOST_MARKS = 40
+MOST_PIXELS = 800  # along a side
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A case in which a model differs much from the first.
+
+    Attributes:
+        case: its name.
+        label: of the structure.
+        model: that differs.
+        metric: in which it differs.
+        gain: difference, above zero where the model is better.
+    """
+
+    case: str
+    label: str
+    model: str
+    metric: str
+    gain: float
+
+
+def choose_changes(
+    values: Mapping[str, Cases],
+    labels: Sequence[str],
+    metrics: Sequence[str],
+    *,
+    each_way: int = 2,
+    most: int = 12,
+) -> list[Change]:
+    """Returns for each model the cases that became most better, and as many that became worse.
+
+    By the Betti matching error; where it differs in no case, by the first metric that does.
+    """
+    first, *others = values
+    order = sorted(metrics, key=lambda metric: metric != "topo_betti_matching_error")
+    chosen: dict[tuple[str, str], Change] = {}
+    for model in others:
+        for metric in order:
+            sign = 1 if MEASURES[metric].higher_is_better else -1
+            changes = [
+                Change(case, label, model, metric, sign * (_value(b) - _value(a)))
+                for case in values[first]
+                for label in labels
+                for a, b in [(values[of][case][label].get(metric, nan) for of in (first, model))]
+            ]
+            changes = [change for change in changes if change.gain and not isnan(change.gain)]
+            if changes:
+                break
+        else:
+            continue
+        changes.sort(key=lambda change: (change.gain, change.case, change.label))
+        worse = [change for change in changes if change.gain < 0][:each_way]
+        better = [change for change in reversed(changes) if change.gain > 0][:each_way]
+        for change in (*better, *worse):
+            chosen.setdefault((change.case, change.label), change)
+    return list(chosen.values())[:most]
+
+
+def _value(value: float | None) -> float:
+    return nan if value is None else round(value, 12)
+
+
+def draw_case(
+    image: NDArray | None,
+    reference: NDArray[np.bool_],
+    predictions: Mapping[str, NDArray[np.bool_]],
+    spacing: Sequence[float],
+    connectivity: Connectivity,
+    what: str,
+    identity: int = 0,
+) -> Markup:
+    """Returns a row of pictures: reference, then each model, in the slice with most errors.
+
+    Args:
+        image: gray values [z, y, x], None to draw on black.
+        reference: mask.
+        predictions: masks of the models.
+        spacing: of the three axes.
+        connectivity: of the foreground.
+        what: case and label, for those who do not see the pictures.
+        identity: number of the row in its page.
+    """
+    flat = reference.shape[0] == 1
+    errors = {}
+    for model, mask in predictions.items():
+        pair = (mask[0], reference[0]) if flat else (mask, reference)
+        found = find_unmatched(*pair, connectivity=connectivity)
+        errors[model] = [
+            Unmatched(f.dimension, f.in_prediction, (0, *f.centre), f.size) if flat else f
+            for f in found
+        ]
+    index = _slice_to_show(reference, predictions, errors)
+    masks = {"reference": reference} | dict(predictions)
+    box = _box([mask[index] for mask in masks.values()])
+    # What all panels share is in the page once.
+    shared = f"slice-{identity}"
+    height, width = (side.stop - side.start for side in box)
+    background = tag(
+        "g",
+        None if image is None else _picture(_window(image, index, box), height, width),
+        _outline_of(reference[index][box], "reference"),
+        id=shared,
+    )
+    panels = []
+    for name, mask in masks.items():
+        is_reference = not panels
+        here = [] if is_reference else [e for e in errors[name] if e.centre[0] == index]
+        elsewhere = 0 if is_reference else len(errors[name]) - len(here)
+        layers = [background] if is_reference else [tag("use", href=f"#{shared}")]
+        if not is_reference:
+            layers.append(_outline_of(mask[index][box], "prediction"))
+        panels.append(
+            tag(
+                "figure",
+                _panel(layers, here[:MOST_MARKS], box, spacing, f"{what}: {name}"),
+                tag("figcaption", tag("bdi", name), _count(here, elsewhere, is_reference)),
+            )
+        )
+    where = "" if flat else f"Slice {index} of {len(reference)}, counted from 0. "
+    return join(
+        tag("div", *panels, class_="slices"), tag("p", where, class_="small") if where else None
+    )
+
+
+def _slice_to_show(
+    reference: NDArray[np.bool_],
+    predictions: Mapping[str, NDArray[np.bool_]],
+    errors: Mapping[str, list[Unmatched]],
+) -> int:
+    """Returns the slice in which most errors are largest; without any, where most voxels differ."""
+    marks = np.zeros(len(reference))
+    for error in (error for of_model in errors.values() for error in of_model):
+        marks[error.centre[0]] += 1
+    differ = sum((mask != reference).sum(axis=(1, 2)) for mask in predictions.values())
+    occupied = reference.sum(axis=(1, 2))
+    order = np.stack([marks, differ, occupied], axis=1).tolist()
+    return order.index(max(order))
+
+
+def _box(masks: Sequence[NDArray[np.bool_]]) -> tuple[slice, slice]:
+    union = np.logical_or.reduce(masks)
+    if not union.any():
+        return slice(0, union.shape[0]), slice(0, union.shape[1])
+    ends = [np.flatnonzero(union.any(axis=axis))[[0, -1]] for axis in (1, 0)]
+    first, second = (
+        slice(max(int(low) - MARGIN, 0), min(int(high) + MARGIN + 1, length))
+        for (low, high), length in zip(ends, union.shape, strict=True)
+    )
+    return first, second
+
+
+def _window(image: NDArray, index: int, box: tuple[slice, slice]) -> NDArray[np.uint8]:
+    """Returns the slice in gray, between the 1st and 99th percentile of the whole volume."""
+    low, high = np.percentile(image, [1, 99])
+    gray = (image[index][box] - low) / max(float(high - low), 1e-9)
+    return np.round(np.clip(gray, 0, 1) * 255).astype(np.uint8)
+
+
+def _picture(gray: NDArray[np.uint8], height: int, width: int) -> Markup:
+    """Returns a slice as a picture in the page, large ones coarser."""
+    coarser = -(-max(gray.shape) // MOST_PIXELS)
+    if coarser > 1:
+        gray = np.round(downscale_local_mean(gray, (coarser, coarser))).astype(np.uint8)
+        height, width = (coarser * side for side in gray.shape)  # the last block may stick out
+    file = io.BytesIO()
+    imsave(file, gray, cmap="gray", vmin=0, vmax=255, format="png")
+    data = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return tag("image", href=data, width=width, height=height, preserveAspectRatio="none")
+
+
+def _outline_of(mask: NDArray[np.bool_], kind: str) -> Markup:
+    effect = "non-scaling-stroke"
+    return tag("path", d=_outline(mask), class_=f"outline {kind}", vector_effect=effect)
+
+
+def _outline(mask: NDArray[np.bool_]) -> str:
+    """Returns the border of a mask along the edges of its pixels, as an SVG path."""
+    padded = np.pad(mask, 1).astype(np.int8)
+    steps = []
+    for axis, command in ((0, "h"), (1, "v")):
+        edges = np.diff(padded, axis=axis) != 0
+        lines = edges[:, 1:-1] if axis == 0 else edges[1:-1].T
+        for position, line in enumerate(lines):
+            ends = np.flatnonzero(np.diff(np.pad(line, 1).astype(np.int8)))
+            for begin, end in zip(ends[::2], ends[1::2], strict=True):
+                at = f"{begin} {position}" if axis == 0 else f"{position} {begin}"
+                steps.append(f"M{at}{command}{end - begin}")
+    return "".join(steps)
+
+
+def _panel(
+    layers: Sequence[Markup],
+    errors: Sequence[Unmatched],
+    box: tuple[slice, slice],
+    spacing: Sequence[float],
+    what: str,
+) -> Markup:
+    height, width = (side.stop - side.start for side in box)
+    across = [abs(s) or 1.0 for s in spacing[-2:]]
+    step = across[0] / across[1]
+    radius = max(height * step, width) / 34
+    marks = [_mark(error, box, step, radius) for error in errors]
+    return tag(
+        "svg",
+        tag("rect", width=width, height=height * step, fill="#000"),
+        tag("g", *layers, transform=f"scale(1 {step:.6g})"),
+        *marks,
+        viewBox=f"0 0 {width} {height * step:.6g}",
+        role="img",
+        aria_label=f"{what}; {len(errors)} topological errors marked",
+        class_="slice",
+    )
+
+
+def _mark(error: Unmatched, box: tuple[slice, slice], step: float, radius: float) -> Markup:
+    """Returns a circle for what the prediction has too much, a square for what it lacks."""
+    y, x = (c - side.start + 0.5 for c, side in zip(error.centre[1:], box, strict=True))
+    y *= step
+    kind = "hole" if error.dimension else "part"
+    common = {"class_": f"mark {kind}", "vector_effect": "non-scaling-stroke"}
+    if error.in_prediction:
+        return tag("circle", cx=x, cy=y, r=radius, **common)
+    side = 2 * radius
+    return tag("rect", x=x - radius, y=y - radius, width=side, height=side, **common)
+
+
+def _count(here: Sequence[Unmatched], elsewhere: int, is_reference: bool) -> str:
+    if is_reference:
+        return ""
+    if not here and not elsewhere:
+        return ": no component or enclosed region too many or too few"
+    named = [
+        ("extra component", 0, True),
+        ("missed component", 0, False),
+        ("extra enclosed region", 1, True),
+        ("missed enclosed region", 1, False),
+    ]
+    parts = []
+    for name, hole, extra in named:
+        count = sum(bool(e.dimension) == bool(hole) and e.in_prediction == extra for e in here)
+        if count:
+            parts.append(f"{count} {name}{'s' if count > 1 else ''}")
+    if len(here) > MOST_MARKS:
+        parts.append(f"the {MOST_MARKS} largest marked")
+    if elsewhere:
+        parts.append(f"{elsewhere} more error{'s' if elsewhere > 1 else ''} in other slices")
+    return ": " + ", ".join(parts)

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# nnunet-topo compare: prints every figure of its acceptance.
+#
+# Usage: tests/acceptance/compare.sh [FOLDER [SECTION ...]]    mostly the trainings of section 1, on a CPU
+#
+# FOLDER is empty, or holds what the sections before have left. Sections are 0, 1, 2, 4, 5, 3, default all, in this order;
+# 3 shows the reports that 1, 4 and 5 have left. Needs Dataset004_Hippocampus and Dataset101_ChaseDB1 under
+# $NNUNET_TOPO_DATA (default ../shared/data); section 3 Debian's chromium (apt-get install chromium) and npm.
+# Nets of section 1 are small, see tests/small_plans.py.
+set -Eeuo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
+work=$(mkdir -p "${1:-/tmp/compare}" && cd "${1:-/tmp/compare}" && pwd)
+here=$root/tests/acceptance
+cd "$work" # not in the checkout, whose package Python would find
+trap 'echo "FAILED in line $LINENO"' ERR
+
+say() { echo; echo "== $*"; }
+in_env() {
+    env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" nnUNet_preprocessed="$work/preprocessed" \
+        nnUNet_results="$work/results" nnUNet_def_n_proc=1 nnUNet_n_proc_DA=1 nnUNet_npp=1 nnUNet_nps=1 OMP_NUM_THREADS=1 \
+        ${EXTRA:-} "$@"
+}
+tests() { (cd "$root" && in_env pytest -q -p no:cacheprovider "$@" | tee "$work/tests.log" | grep -E '^(tests|FAILED|ERROR)|passed|failed|null sim') ; }
+train() { in_env nnUNetv2_train 4 "$@" -device cpu >"$work/train.log" 2>&1 || { tail -5 "$work/train.log"; false; }; }
+refused() { if in_env nnunet-topo compare "$@" >"$work/refused.log" 2>&1; then echo "NOT REFUSED"; false; else sed "s#$work#FOLDER#g" "$work/refused.log" | tail -1 | fold -sw 140; fi; }
+dataset=Dataset004_Hippocampus
+
+section_0() {
+    say "0. a fresh virtual environment, a browser"
+    python3 -m venv "$work/plugin"
+    "$work/plugin/bin/pip" install -q "$root[test]" playwright
+    "$work/plugin/bin/pip" list 2>/dev/null | grep -iE '^(nnunet|scipy |statsmodels |numpy |playwright )'
+    mkdir -p "$work"/{raw,preprocessed,results}
+    ln -sfn "$data/$dataset" "$work/raw/$dataset"
+    npm install --silent --prefix "$work" axe-core
+    chromium --version --no-sandbox
+}
+
+epochs=${EPOCHS:-4} iterations=${ITERATIONS:-125}
+length=${epochs}epochs_${iterations}iters
+section_1() {
+    say "1. stock, then from it stock, TAFL and Wasserstein by $((epochs * iterations)) iterations more, on hippocampus"
+    in_env nnUNetv2_plan_and_preprocess -d 4 -c 3d_fullres -np 1 -npfp 1 >"$work/plan.log" 2>&1
+    "$work/plugin/bin/python" "$root/tests/small_plans.py" "$work/preprocessed/$dataset"
+    in_env python "$here/main_job.py" splits
+    trainers="nnUNetTrainerStock_${length}_finetune nnUNetTrainerTAFL_${length}_finetune nnUNetTrainerWasserstein_${length}_finetune"
+    for trainer in "nnUNetTrainerStock_$length" $trainers; do
+        began=$SECONDS
+        train 3d_fullres 0 -tr "$trainer" -p nnUNetPlansSmall
+        echo "$trainer: $((SECONDS - began)) s, validation of 40 cases included"
+    done
+    in_env nnunet-topo compare -d 4 -c 3d_fullres -p nnUNetPlansSmall -tr $trainers -f 0 --control -o "$work/trainings" -np 1
+    ls -l "$work/trainings" | awk 'NR > 1 {print $5, $9}'
+}
+
+section_2() {
+    say "2. statistics against scipy and statsmodels, and 1,000 null simulations"
+    tests -m "slow or not slow" tests/test_compare.py -v
+}
+
+section_3() {
+    say "3. the reports in headless Chromium: desktop, phone, dark, print"
+    in_env python "$here/compare.py" browse "$work" "$work"/*/report.html
+}
+
+section_4() {
+    say "4. what can be wrong: folds, trainers, case sets, one case, no differences, hostile names"
+    tests tests/test_compare_command.py -v
+    say "4. the second observer of CHASE_DB1 as a model, and the first with thin vessels opened"
+    in_env python "$here/compare.py" observers "$data/Dataset101_ChaseDB1" "$work/chase"
+    chase=("$data/Dataset101_ChaseDB1" "$work/chase")
+    in_env nnunet-topo compare --gt "${chase[0]}/labelsTr" --pred "second observer=${chase[0]}/labels2ndTr" "opened=${chase[1]}/opened" \
+        -djfile "${chase[0]}/dataset.json" -pfile "${chase[1]}/plans.json" --images "${chase[0]}/imagesTr" -o "$work/observers" -np 1
+    refused --gt "${chase[0]}/labelsTr" --pred "second observer=${chase[0]}/labels2ndTr" -djfile "${chase[0]}/dataset.json" \
+        -pfile "${chase[1]}/plans.json" -o "$work/refused"
+    echo "mine" >"$work/observers/compare.tex"
+    refused --gt "${chase[0]}/labelsTr" --pred "a=${chase[0]}/labels2ndTr" "b=${chase[1]}/opened" -djfile "${chase[0]}/dataset.json" \
+        -pfile "${chase[1]}/plans.json" -o "$work/observers"
+}
+
+section_5() {
+    say "5. 1,000 cases"
+    in_env python "$here/compare.py" many "$data/$dataset" "$work/many_cases"
+    began=$SECONDS
+    in_env nnunet-topo compare --gt "$work/many_cases/gt" --pred "noisy=$work/many_cases/noisy" "shifted=$work/many_cases/shifted" \
+        -djfile "$work/many_cases/dataset.json" -pfile "$work/many_cases/plans.json" -o "$work/many" --control -np 2 | tail -5
+    echo "$((SECONDS - began)) s"
+    began=$SECONDS
+    in_env nnunet-topo compare --gt "$work/many_cases/gt" --pred "noisy=$work/many_cases/noisy" "shifted=$work/many_cases/shifted" \
+        -djfile "$work/many_cases/dataset.json" -pfile "$work/many_cases/plans.json" -o "$work/many" --control -np 2 >/dev/null
+    echo "$((SECONDS - began)) s once more, with nothing left to evaluate"
+    ls -l "$work/many" | awk 'NR > 1 {print $5, $9}'
+    test "$(stat -c %s "$work/many/report.html")" -lt 20000000
+}
+
+sections=${*:2}
+for section in ${sections:-0 1 2 4 5 3}; do "section_$section"; done
+say "all figures of the sections ${sections:-0 1 2 4 5 3} printed"

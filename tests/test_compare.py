@@ -1,0 +1,212 @@
+from math import isnan, nan
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nnunet_topo.report import make_table
+from nnunet_topo.report.statistics import (
+    bootstrap_interval,
+    compare,
+    describe,
+    holm,
+    signed_rank_p,
+)
+
+
+def cases(*values, label="1", metric="Dice"):
+    """Returns metrics of a model, a case for each value."""
+    return {f"case_{i:03d}": {label: {metric: value}} for i, value in enumerate(values)}
+
+
+# -- statistics --------------------------------------------------------------------------------
+
+
+def test_holms_correction_of_an_example_by_hand():
+    # Sorted .01 * 4, .02 * 3, .03 * 2, .5 * 1; never below the one before.
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_holms_correction_agrees_with_statsmodels():
+    multipletests = pytest.importorskip("statsmodels.stats.multitest").multipletests
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        p = np.round(rng.random(rng.integers(1, 30)) ** 3, 2)  # with ties
+        np.testing.assert_allclose(holm(p.tolist()), multipletests(p, method="holm")[1])
+
+
+def test_the_signed_rank_test_is_scipys_without_the_zeros():
+    rng = np.random.default_rng(1)
+    for number in (5, 12, 30, 80):
+        differences = rng.normal(0.3, 1, number)
+        expected = stats.wilcoxon(differences, zero_method="wilcox").pvalue
+        assert signed_rank_p(differences) == expected
+        with_zeros = np.append(differences, np.zeros(7))
+        assert signed_rank_p(with_zeros) == expected
+
+
+def test_the_smallest_p_value_of_six_cases_by_hand():
+    assert signed_rank_p(np.arange(1.0, 7.0)) == pytest.approx(2 / 2**6)
+    assert signed_rank_p(np.arange(1.0, 6.0)) == pytest.approx(2 / 2**5)
+
+
+def test_the_interval_is_scipys_percentile_bootstrap_within_its_resampling_error():
+    values = np.random.default_rng(2).gamma(2, 1, 40)
+    result = stats.bootstrap(
+        (values,), np.mean, n_resamples=20000, method="percentile", random_state=3
+    )
+    expected = result.confidence_interval
+    assert bootstrap_interval(values) == pytest.approx((expected.low, expected.high), abs=0.03)
+    assert bootstrap_interval(values) == bootstrap_interval(values)  # fixed seed
+
+
+def test_a_spread_by_hand_counts_what_is_undefined():
+    spread = describe(np.array([1.0, 2.0, nan, 6.0]))
+    assert (spread.cases, spread.undefined, spread.mean, spread.median) == (3, 1, 3, 2)
+    assert 1 <= spread.low < 3 < spread.high <= 6
+    nothing = describe(np.array([nan, nan]))
+    assert (nothing.cases, nothing.undefined) == (0, 2)
+    assert isnan(nothing.mean)
+
+
+def test_a_difference_by_hand_pairs_the_cases_in_which_both_are_defined():
+    first = np.array([0.5, 0.5, 0.5, 0.5, nan, 0.5])
+    values = np.array([0.6, 0.8, 0.5, 0.1, 0.9, nan])
+    found = compare(values, first, higher_is_better=True)
+    assert (found.pairs, found.wins, found.ties, found.losses) == (4, 2, 1, 1)
+    assert found.mean == pytest.approx(0.0)
+    assert found.median == pytest.approx(0.05)
+    lower = compare(values, first, higher_is_better=False)
+    assert (lower.wins, lower.ties, lower.losses) == (1, 1, 2)
+    assert lower.p == found.p
+
+
+@pytest.mark.parametrize(("metric", "verdict"), [("Dice", "better"), ("topo_hd95_mm", "worse")])
+def test_the_direction_of_a_metric_decides_what_is_better(metric, verdict):
+    first = cases(*np.linspace(0.1, 0.5, 12), metric=metric)
+    other = cases(*np.linspace(0.2, 0.7, 12), metric=metric)
+    _, row = make_table({"first": first, "other": other}, ["1"], [metric])
+    assert row.difference.verdict == verdict
+    assert row.difference.wins == (12 if verdict == "better" else 0)
+
+
+def test_equal_models_show_no_difference():
+    same = cases(*np.linspace(0, 1, 30))
+    _, row = make_table({"first": same, "other": same}, ["1"], ["Dice"])
+    found = row.difference
+    assert (found.wins, found.ties, found.losses, found.p_holm) == (0, 30, 0, 1)
+    assert (found.mean, found.low, found.high) == (0, 0, 0)
+    assert found.verdict == "no difference shown"
+
+
+def test_one_case_is_described_and_not_tested():
+    _, row = make_table({"first": cases(0.5), "other": cases(0.9)}, ["1"], ["Dice"])
+    assert row.difference.mean == pytest.approx(0.4)
+    assert row.difference.verdict == "not tested"
+    assert isnan(row.difference.p_holm)
+    assert isnan(row.difference.low)
+
+
+def test_what_cannot_be_tested_is_left_out_of_the_correction():
+    rng = np.random.default_rng(4)
+    a, b = rng.random((2, 20))
+    values = {
+        name: {
+            f"{i}": {"1": {"Dice": of_case}, "2": {"Dice": of_case if i == 0 else nan}}
+            for i, of_case in enumerate(of_model)
+        }
+        for name, of_model in {"first": a, "other": b}.items()
+    }
+    rows = make_table(values, ["1", "2"], ["Dice"])
+    assert rows[1].difference.p_holm == rows[1].difference.p
+    assert rows[3].difference.verdict == "not tested"
+    assert rows[3].spread.undefined == 19
+
+
+def test_all_tests_of_the_table_are_corrected_together():
+    rng = np.random.default_rng(5)
+    first = rng.random((40, 2))
+    models = {"first": first, "a": first + rng.normal(0.1, 0.2, (40, 2)), "b": first + 0.01}
+    table = {
+        name: {
+            str(i): {"1": {"Dice": dice, "topo_hd95_mm": hd95}}
+            for i, (dice, hd95) in enumerate(of_model)
+        }
+        for name, of_model in models.items()
+    }
+    rows = make_table(table, ["1"], ["Dice", "topo_hd95_mm"])
+    tests = [row.difference for row in rows if row.difference is not None]
+    assert len(tests) == 4
+    assert [test.p_holm for test in tests] == holm([test.p for test in tests])
+
+
+def test_ranks_and_mean_that_disagree_are_mixed_not_better():
+    differences = np.array([0.1] * 25 + [-20.0])
+    found = compare(differences, np.zeros(26), higher_is_better=True)
+    assert found.p_holm < 0.05
+    assert (found.tendency, found.improves, found.verdict) == (1, -1, "mixed")
+
+
+def test_rounding_errors_make_no_winner_and_break_no_tie():
+    found = compare(np.array([0.1 + 0.2, 0.7]), np.array([0.3, 0.7]), higher_is_better=True)
+    assert (found.wins, found.ties) == (0, 2)
+
+
+def test_a_metric_without_a_better_direction_is_refused():
+    with pytest.raises(ValueError, match=r"topo_ver.*choose from Dice"):
+        make_table({"first": cases(1.0)}, ["1"], ["topo_ver"])
+
+
+def test_a_metric_that_no_case_has_takes_no_line():
+    rows = make_table({"first": cases(1.0)}, ["1"], ["Dice", "topo_betti_error_2"])
+    assert [row.metric for row in rows] == ["Dice"]
+
+
+def test_models_with_different_cases_are_refused():
+    with pytest.raises(ValueError, match="other and first must have the same cases"):
+        make_table({"first": cases(1.0), "other": cases(1.0, 2.0)}, ["1"], ["Dice"])
+
+
+@pytest.mark.slow
+def test_in_a_thousand_null_simulations_five_percent_are_called_different(capsys):
+    rng = np.random.default_rng(6)
+    simulations, metrics = 1000, ["Dice", "topo_cldice", "topo_nsd", "topo_ari"]
+    single, of_table, covered = 0, 0, 0
+    for _ in range(simulations):
+        # Cases differ a lot in difficulty, and both models err on them likewise.
+        difficulty = rng.normal(0, 1, (30, 1))
+        first, other = (difficulty + rng.normal(0, 0.3, (30, 4)) for _ in range(2))
+        models = {
+            name: {
+                str(i): {"1": dict(zip(metrics, of_case, strict=True))}
+                for i, of_case in enumerate(values)
+            }
+            for name, values in {"first": first, "other": other}.items()
+        }
+        tests = [row.difference for row in make_table(models, ["1"], metrics)[1::2]]
+        single += sum(test.p < 0.05 for test in tests)
+        of_table += any(test.verdict != "no difference shown" for test in tests)
+        covered += sum(test.low <= 0 <= test.high for test in tests)
+    shares = [single / simulations / 4, of_table / simulations, covered / simulations / 4]
+    with capsys.disabled():
+        print(
+            f"\nnull simulations: p < 0.05 in {shares[0]:.1%} of tests; any of four after Holm "
+            f"in {shares[1]:.1%}; the interval holds 0 in {shares[2]:.1%}"
+        )
+    # Three standard errors of a share of 0.05 are 0.0103 of 4,000 and 0.021 of 1,000.
+    assert 0.0397 < shares[0] < 0.0603
+    assert 0.029 < shares[1] < 0.071
+    assert 0.92 < shares[2] < 0.96  # percentile intervals of 30 cases are a little narrow
+
+
+@pytest.mark.slow
+def test_a_difference_of_half_a_standard_deviation_is_found_in_most_of_a_hundred_simulations():
+    rng = np.random.default_rng(7)
+    found = [
+        compare(rng.normal(0.5, 1, 50), np.zeros(50), higher_is_better=True).verdict == "better"
+        for _ in range(100)
+    ]
+    # The t test has power 0.93 here, and the signed-rank test 0.955 of its efficiency.
+    assert 0.82 < np.mean(found) <= 1
