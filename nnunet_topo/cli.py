@@ -92,7 +92,8 @@ def _add_metric_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--connectivity",
         choices=("full", "face"),
-        help="of the foreground: full, 26 in volumes and 8 in images (default), or face, 6 and 4",
+        help="of the foreground: full, 26 in volumes and 8 in images, or face, 6 and 4; default is "
+        "that of the training, or of metrics that are there, else full",
     )
     command.add_argument(
         "--nsd-tolerance",
@@ -119,6 +120,9 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     from nnunet_topo.nnunet import evaluation
 
     processes = default_num_processes if chosen.np is None else chosen.np
+    connectivity = chosen.connectivity or evaluation.recorded_connectivity(
+        chosen.o or chosen.pred_folder / "summary.json"
+    )
     try:
         done = evaluation.evaluate_folder(
             chosen.gt_folder,
@@ -128,7 +132,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
             output=chosen.o,
             processes=processes,
             chill=chosen.chill,
-            settings=evaluation.Settings(chosen.connectivity or "full", chosen.nsd_tolerance),
+            settings=evaluation.Settings(connectivity, chosen.nsd_tolerance),
         )
     except (OSError, ValueError) as error:
         print(f"nnunet-topo evaluate: {error}", file=sys.stderr)

@@ -310,6 +310,9 @@ def test_the_connectivity_asked_for_is_used_and_recorded(study, capsys):
         content = study.read()
         assert content["nnunet_topo"]["connectivity"] == connectivity
         assert content["metric_per_case"][0]["metrics"]["1"]["topo_betti_pred_0"] == components
+    # Of a summary that has metrics already, the trainers' too, it is kept.
+    assert study.command() == 0
+    assert "face connectivity" in capsys.readouterr().out
 
 
 def test_missing_predictions_are_no_trouble_with_chill(study):

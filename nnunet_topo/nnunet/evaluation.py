@@ -238,6 +238,15 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def recorded_connectivity(summary: Path) -> Connectivity:
+    """Returns the connectivity of the metrics that a summary holds already, else "full"."""
+    try:
+        recorded = json.loads(summary.read_text(encoding="utf-8"))[OWN_KEY]["connectivity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "full"
+    return "face" if recorded == "face" else "full"
+
+
 def describe(summary: Path) -> list[str]:
     """Returns the topology of a summary in words, a line for each label, and what is undefined."""
     content = _read_json(summary)
