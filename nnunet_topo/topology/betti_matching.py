@@ -100,12 +100,18 @@ def match_betti_numbers(
 
 def crop_to_foreground(*masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], ...]:
     """Returns the masks in the smallest box that holds the foreground of all; empty if none."""
+    box = foreground_box(*masks)
+    return tuple(mask[box] for mask in masks)
+
+
+def foreground_box(*masks: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Returns the smallest box that holds the foreground of all masks; empty if there is none."""
     box = []
     for axis in range(masks[0].ndim):
         others = tuple(other for other in range(masks[0].ndim) if other != axis)
         occupied = np.flatnonzero(np.logical_or.reduce([mask.any(axis=others) for mask in masks]))
         box.append(slice(occupied[0], occupied[-1] + 1) if len(occupied) else slice(0, 0))
-    return tuple(mask[tuple(box)] for mask in masks)
+    return tuple(box)
 
 
 def _match_components(

@@ -5,7 +5,7 @@ largest of either mask counts as the one in common, and the others are left over
 are bars of a union and have no place of their own; they are counted there and not found here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nnunet_topo.topology.betti import dual, label_components
+from nnunet_topo.topology.betti_matching import foreground_box
 from nnunet_topo.topology.persistence import Connectivity, check_connectivity
 
 
@@ -54,9 +55,14 @@ def find_unmatched(
             f"{pair[0].shape} and {pair[1].shape}"
         )
     check_connectivity(connectivity)
-    p, r = (np.pad(mask, 1) for mask in pair)
+    box = foreground_box(*pair)
+    p, r = (np.pad(mask[box], 1) for mask in pair)
     found = _find(0, p, r, p | r, connectivity)
     found += _find(p.ndim - 1, ~p, ~r, ~(p | r), dual(connectivity))
+    begin = [side.start for side in box]
+    found = [
+        replace(f, centre=tuple(c + b for c, b in zip(f.centre, begin, strict=True))) for f in found
+    ]
     return sorted(found, key=lambda structure: -structure.size)
 
 
