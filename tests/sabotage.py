@@ -774,6 +774,13 @@ SABOTAGES = [
         "test_compare.py::test_holms_correction_of_an_example_by_hand",
     ),
     Sabotage(
+        "few cases said to be enough for many tests",
+        STATISTICS,
+        "while tests * 2 / 2**cases >= LEVEL:",
+        "while 2 / 2**cases >= LEVEL:",
+        "test_compare.py::test_how_many_cases_it_takes_is_where_the_smallest_corrected_p_value_falls_below_the_level",
+    ),
+    Sabotage(
         "p-values of a comparison left uncorrected",
         STATISTICS,
         "replace(difference, p_holm=p_holm)",
@@ -874,8 +881,8 @@ SABOTAGES = [
     Sabotage(
         "comparison evaluates all anew",
         RESULTS,
-        "    shutil.copyfile(summary, copy)\n",
-        "",
+        "    if has_metrics:\n",
+        "    if not has_metrics:\n",
         "test_compare_command.py::test_what_has_been_evaluated_is_not_evaluated_again",
     ),
     Sabotage(

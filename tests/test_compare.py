@@ -9,6 +9,7 @@ from nnunet_topo.report.statistics import (
     bootstrap_interval,
     compare,
     describe,
+    fewest_cases,
     holm,
     signed_rank_p,
 )
@@ -50,6 +51,14 @@ def test_the_signed_rank_test_is_scipys_without_the_zeros():
 def test_the_smallest_p_value_of_six_cases_by_hand():
     assert signed_rank_p(np.arange(1.0, 7.0)) == pytest.approx(2 / 2**6)
     assert signed_rank_p(np.arange(1.0, 6.0)) == pytest.approx(2 / 2**5)
+
+
+def test_how_many_cases_it_takes_is_where_the_smallest_corrected_p_value_falls_below_the_level():
+    for tests, cases in ((1, 6), (12, 9), (100, 12)):
+        assert fewest_cases(tests) == cases
+        for number, shown in ((cases - 1, False), (cases, True)):
+            p = signed_rank_p(np.arange(1.0, number + 1))
+            assert (holm([p] + [1.0] * (tests - 1))[0] < 0.05) == shown
 
 
 def test_the_interval_is_scipys_percentile_bootstrap_within_its_resampling_error():

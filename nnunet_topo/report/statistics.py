@@ -19,8 +19,6 @@ LEVEL = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 0
-# With n cases that differ, none of them a tie, the smallest p-value is 2 / 2^n.
-FEWEST_FOR_A_DIFFERENCE = 6
 
 # Metrics of a model: case -> label -> metric -> value.
 Cases = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -216,6 +214,18 @@ def bootstrap_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     outside = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(means, [outside, 100 - outside])
     return float(low), float(high)
+
+
+def fewest_cases(tests: int) -> int:
+    """Returns how many cases it takes before one of so many tests can show any difference.
+
+    The smallest p-value of n cases is 2 / 2^n, all of them different in the same direction, and
+    Holm's correction multiplies the smallest one by the number of tests.
+    """
+    cases = 1
+    while tests * 2 / 2**cases >= LEVEL:
+        cases += 1
+    return cases
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

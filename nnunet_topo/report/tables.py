@@ -7,7 +7,7 @@ from itertools import groupby
 from math import isnan
 
 from nnunet_topo.report.measures import MEASURES
-from nnunet_topo.report.statistics import FEWEST_FOR_A_DIFFERENCE, LEVEL, Difference, Row, Spread
+from nnunet_topo.report.statistics import LEVEL, Difference, Row, Spread, fewest_cases
 
 COLUMNS = (
     *("label", "label_name", "metric", "higher_is_better", "model", "cases", "undefined"),
@@ -185,6 +185,8 @@ def summarize(
     No sentence says more than a corrected test: where none shows a difference, that is said, and
     where some do, those that show none are counted and named.
     """
+    tests = sum(row.difference is not None and not isnan(row.difference.p) for row in rows)
+    fewest = fewest_cases(tests)
     claims = {}
     for model in dict.fromkeys(row.model for row in rows if row.difference is not None):
         of_model = [row for row in rows if row.model == model]
@@ -200,10 +202,10 @@ def summarize(
             sentence = "not tested, for want of two cases in which both models are defined"
         else:
             sentence = f"of {total} comparisons with the first model: {', '.join(counts)}"
-        if 1 < cases < FEWEST_FOR_A_DIFFERENCE:
+        if 1 < cases < fewest:
             sentence += (
                 f"; with {cases} cases no difference could be shown, however large "
-                f"(it takes {FEWEST_FOR_A_DIFFERENCE})"
+                f"(for {tests} tests it takes {fewest})"
             )
         details = [
             f"{meaning}: {'; '.join(_claim(row, labels) for row in found[verdict])}."

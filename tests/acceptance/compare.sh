@@ -67,7 +67,7 @@ section_3() {
 section_4() {
     say "4. what can be wrong: folds, trainers, case sets, one case, no differences, hostile names"
     tests tests/test_compare_command.py -v --basetemp="$work/pytest"
-    mkdir -p "$work/hostile" && cp "$work"/pytest/test_hostile_names*/out/report.html "$work/hostile" # for section 3
+    mkdir -p "$work/hostile" && cp "$work"/pytest/test_hostile_names*0/out/report.html "$work/hostile" # for section 3
     say "4. the second observer of CHASE_DB1 as a model, and the first with thin vessels opened"
     in_env python "$here/compare.py" observers "$data/Dataset101_ChaseDB1" "$work/chase"
     chase=("$data/Dataset101_ChaseDB1" "$work/chase")
