@@ -211,6 +211,9 @@ def _compare(chosen: argparse.Namespace, command: str) -> int:
     except (OSError, ValueError) as error:
         print(f"nnunet-topo compare: {printable(str(error))}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
     print(as_text(done.rows, done.labels))
     print(f"\n{len(done.cases)} cases, {done.connectivity} connectivity; differences to the first")
     for model, (sentence, _) in summarize(done.rows, done.labels, len(done.cases)).items():

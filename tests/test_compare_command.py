@@ -302,6 +302,22 @@ def test_wrong_arguments_say_what_is_right(folders, arguments, message, capsys):
     assert not folders.out.exists()
 
 
+def test_an_interrupted_comparison_goes_on_where_it_was(folders, monkeypatch, capsys):
+    compared = []
+
+    def interrupt(*masks, **options):
+        compared.append(masks)
+        if len(compared) == 4:  # two labels of a case: in the second case
+            raise KeyboardInterrupt
+        return compute(*masks, **options)
+
+    monkeypatch.setattr(evaluation, "compute", interrupt)
+    assert folders.compare() == 130
+    assert "interrupted; the same command goes on where it was" in capsys.readouterr().err
+    assert folders.compare() == 0
+    assert len(compared) == 4 + 2 * (3 + 3 - 1)
+
+
 def test_connectivity_is_used_and_printed(folders, capsys):
     assert folders.compare("--connectivity", "face") == 0
     assert "3 cases, face connectivity" in capsys.readouterr().out
