@@ -315,6 +315,19 @@ def test_the_connectivity_asked_for_is_used_and_recorded(study, capsys):
     assert "face connectivity" in capsys.readouterr().out
 
 
+def test_a_summary_written_on_windows_is_merged_into(study):
+    study.evaluate_as_nnunet()
+    content = study.read()
+    for entry in content["metric_per_case"]:
+        name = Path(entry["prediction_file"]).name
+        entry["prediction_file"] = f"D:\\results\\fold_0\\{name}"
+    study.summary.write_text(json.dumps(content))
+    assert study.evaluate().troubles == []
+    assert_contains(study.read(), content)
+    # On other systems a backslash may be part of a name.
+    assert evaluation._name("/results/a\\b.nii.gz") == "a\\b.nii.gz"
+
+
 def test_missing_predictions_are_no_trouble_with_chill(study):
     spoil(study, "missing")
     assert study.command("--chill") == 0

@@ -625,8 +625,8 @@ class _Summary:
 
 
 def _name(file: str) -> str:
-    """Returns the name of a file that may have been written on another system."""
-    return file.replace("\\", "/").rpartition("/")[2]
+    """Returns the name of a file that may have been evaluated on another system."""
+    return file.rpartition("/" if "/" in file else "\\")[2]
 
 
 def _of_nnunet(metrics: dict[str, float]) -> dict[str, float]:
