@@ -50,7 +50,7 @@ class Size:
     iterations: int
 
 
-FULL = Size(training=20, test=10, epochs=8, finetune_epochs=4, iterations=50)
+FULL = Size(training=20, test=14, epochs=8, finetune_epochs=4, iterations=50)
 QUICK = Size(training=10, test=3, epochs=2, finetune_epochs=1, iterations=10)
 
 
@@ -108,7 +108,7 @@ def _draw(rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uin
     begin, end = rng.uniform((5, 4, 28), (12, 8, 32)), rng.uniform((20, 14, 40), (27, 18, 44))
     bend = 4 * np.sin(np.pi * along) * rng.normal(size=3) * (1, 0.5, 0.5)
     tube = begin + along * (end - begin) + bend
-    _add(labels, contrast, grid, 3, tube, 1.3, _faint(rng, len(tube), 0.12))
+    _add(labels, contrast, grid, 3, tube, 1.5, 2 * _faint(rng, len(tube), 0.12))  # unlike the ring
 
     image = contrast + rng.normal(0, 0.22, SHAPE)
     for speck in rng.uniform((2, 2, 2), np.array(SHAPE) - 2, (6, 3)):
