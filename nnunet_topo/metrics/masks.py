@@ -12,7 +12,7 @@ from nnunet_topo.metrics.skeleton import centerline_dice
 from nnunet_topo.metrics.surface import compare_surfaces
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti import label_components
-from nnunet_topo.topology.betti_matching import crop_to_foreground, match_betti_numbers
+from nnunet_topo.topology.betti_matching import as_masks, crop_to_foreground, match_betti_numbers
 
 NSD_TOLERANCE_MM = 1.0
 
@@ -60,12 +60,7 @@ def compute(
     Raises:
         ValueError: shapes, spacing or tolerance that do not fit; unknown connectivity.
     """
-    p, r = np.asarray(prediction).astype(bool), np.asarray(reference).astype(bool)
-    if p.shape != r.shape or p.ndim not in (2, 3):
-        raise ValueError(
-            "prediction and reference must be 2D or 3D and of the same shape, got "
-            f"{p.shape} and {r.shape}"
-        )
+    p, r = as_masks(prediction, reference)
     spacing = np.ones(p.ndim) if spacing_mm is None else np.asarray(spacing_mm, dtype=float)
     if spacing.shape != (p.ndim,) or not np.all(np.isfinite(spacing) & (spacing > 0)):
         raise ValueError(f"spacing_mm must be {p.ndim} positive numbers, got {spacing_mm}")

@@ -54,7 +54,7 @@ def euler_characteristic(mask: ArrayLike, *, connectivity: Connectivity = "full"
         cells = padded
         for axis, spanned in enumerate(spans):
             if spanned:
-                lower, upper = _neighbours(cells, axis)
+                lower, upper = neighbours(cells, axis)
                 cells = lower | upper if connectivity == "full" else lower & upper
         # "full": a cell that spans an axis is a face between cubes, so the cubes span no axis.
         dimension = padded.ndim - sum(spans) if connectivity == "full" else sum(spans)
@@ -85,7 +85,7 @@ def dual(connectivity: Connectivity) -> Connectivity:
     return "face" if connectivity == "full" else "full"
 
 
-def _neighbours(cells: NDArray[np.bool_], axis: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def neighbours(cells: NDArray, axis: int) -> tuple[NDArray, NDArray]:
     """Returns two views of which each cell of one is the next along the axis of the other."""
     lower = [slice(None)] * cells.ndim
     upper = [slice(None)] * cells.ndim

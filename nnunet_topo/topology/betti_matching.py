@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nnunet_topo.topology.betti import dual, euler_characteristic, label_components
+from nnunet_topo.topology.betti import dual, euler_characteristic, label_components, neighbours
 from nnunet_topo.topology.persistence import Connectivity, check_connectivity, persistence_pairs
 
 _OUTSIDE, _P_ALONE, _G_ALONE, _BOTH = 0, 1, 2, 3
@@ -66,12 +66,7 @@ def match_betti_numbers(
     Raises:
         ValueError: wrong or different shapes, unknown connectivity.
     """
-    pair = [np.asarray(mask).astype(bool) for mask in (prediction, reference)]
-    if pair[0].shape != pair[1].shape or pair[0].ndim not in (2, 3):
-        raise ValueError(
-            "prediction and reference must be 2D or 3D and of the same shape, got "
-            f"{pair[0].shape} and {pair[1].shape}"
-        )
+    pair = as_masks(prediction, reference)
     check_connectivity(connectivity)
     p, g = (np.pad(mask, 1) for mask in crop_to_foreground(*pair))
     union = p | g
@@ -96,6 +91,23 @@ def match_betti_numbers(
         in_common = sum(apart) - together
     of_p, of_g = zip(components, loops, enclosed, strict=True)
     return BettiMatching(of_p, of_g, (shared, in_common, both))
+
+
+def as_masks(
+    prediction: ArrayLike, reference: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Returns two masks that can be compared.
+
+    Raises:
+        ValueError: wrong or different shapes.
+    """
+    p, g = (np.asarray(mask).astype(bool) for mask in (prediction, reference))
+    if p.shape != g.shape or p.ndim not in (2, 3):
+        raise ValueError(
+            "prediction and reference must be 2D or 3D and of the same shape, got "
+            f"{p.shape} and {g.shape}"
+        )
+    return p, g
 
 
 def crop_to_foreground(*masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], ...]:
@@ -182,7 +194,7 @@ def _meet_in_contacts(p: NDArray[np.bool_], g: NDArray[np.bool_]) -> int:
     for axis in range(3):
         across = tuple(other for other in range(3) if other != axis)
         edges = _touched(p, across) & _touched(g, across) & ~_touched(p & g, across)
-        ends.append([end[edges] for end in _neighbours(of_corner, axis)])
+        ends.append([end[edges] for end in neighbours(of_corner, axis)])
     first, second = (np.concatenate(end) - 1 for end in zip(*ends, strict=True))
     return _label_graph(number + len(free), first, second)[1]
 
@@ -192,7 +204,7 @@ def _touched(mask: NDArray[np.bool_], axes: tuple[int, ...]) -> NDArray[np.bool_
     for axis in axes:
         width = [(0, 0)] * mask.ndim
         width[axis] = (1, 1)
-        lower, upper = _neighbours(np.pad(mask, width), axis)
+        lower, upper = neighbours(np.pad(mask, width), axis)
         mask = lower | upper
     return mask
 
@@ -211,7 +223,7 @@ def _meet_between_voxels(p: NDArray[np.bool_], g: NDArray[np.bool_]) -> int:
     places = [np.arange(number)]
     pairs, quadruples = [], []
     for axis in range(3):
-        lower, upper = _neighbours(kind, axis)
+        lower, upper = neighbours(kind, axis)
         is_mixed = (
             (lower + upper == _P_ALONE + _G_ALONE) & (lower != _OUTSIDE) & (upper != _OUTSIDE)
         )
@@ -234,7 +246,7 @@ def _relations_in_squares(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Returns the places at the sides and corners of the mixed squares, and which are related."""
     a, b = axes
-    views = [_neighbours(half, b) for half in _neighbours(kind, a)]
+    views = [neighbours(half, b) for half in neighbours(kind, a)]
     corners = [views[0][0], views[1][0], views[1][1], views[0][1]]  # once around
     inside = np.logical_and.reduce([corner != _OUTSIDE for corner in corners])
     touch = [
@@ -261,14 +273,6 @@ def _name_of_edge(
 ) -> NDArray[np.int64]:
     """Returns the places of edges, after those of the components."""
     return number + axis * voxels + first_voxel
-
-
-def _neighbours(cells: NDArray, axis: int) -> tuple[NDArray, NDArray]:
-    """Returns two views of which each cell of one is the next along the axis of the other."""
-    lower = [slice(None)] * cells.ndim
-    upper = [slice(None)] * cells.ndim
-    lower[axis], upper[axis] = slice(None, -1), slice(1, None)
-    return cells[tuple(lower)], cells[tuple(upper)]
 
 
 def _label_graph(

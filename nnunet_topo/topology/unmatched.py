@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nnunet_topo.topology.betti import dual, label_components
-from nnunet_topo.topology.betti_matching import foreground_box
+from nnunet_topo.topology.betti_matching import as_masks, foreground_box
 from nnunet_topo.topology.persistence import Connectivity, check_connectivity
 
 
@@ -48,12 +48,7 @@ def find_unmatched(
     Raises:
         ValueError: wrong or different shapes, unknown connectivity.
     """
-    pair = [np.asarray(mask).astype(bool) for mask in (prediction, reference)]
-    if pair[0].shape != pair[1].shape or pair[0].ndim not in (2, 3):
-        raise ValueError(
-            "prediction and reference must be 2D or 3D and of the same shape, got "
-            f"{pair[0].shape} and {pair[1].shape}"
-        )
+    pair = as_masks(prediction, reference)
     check_connectivity(connectivity)
     box = foreground_box(*pair)
     p, r = (np.pad(mask[box], 1) for mask in pair)
