@@ -4,7 +4,7 @@ import argparse
 import ast
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nnunet_topo
@@ -77,14 +77,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("doctor", help="say what is wrong with the installation, and the cure")
     chosen = parser.parse_args(arguments)
     if chosen.command == "demo":
-        return _demo(chosen)
+        return _told("demo", lambda: _demo(chosen))
     if chosen.command == "doctor":
         return _doctor()
     if chosen.command == "evaluate":
-        return _evaluate(chosen)
+        return _told("evaluate", lambda: _evaluate(chosen))
     if chosen.command == "compare":
-        return _compare(chosen, shlex.join(["nnunet-topo", *arguments]))
+        command = shlex.join(["nnunet-topo", *arguments])
+        return _told("compare", lambda: _compare(chosen, command))
     return _list_trainers() if chosen.list else _print_folder()
+
+
+def _told(command: str, call: Callable[[], int]) -> int:
+    """Returns the exit status of a command: 2 where it was asked for what cannot be done."""
+    try:
+        return call()
+    except (OSError, ValueError) as error:
+        from nnunet_topo.report.tables import printable
+
+        print(f"nnunet-topo {command}: {printable(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
 
 
 def _add_metric_settings(command: argparse.ArgumentParser) -> None:
@@ -123,23 +138,16 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     connectivity = chosen.connectivity or evaluation.recorded_connectivity(
         chosen.o or chosen.pred_folder / "summary.json"
     )
-    try:
-        done = evaluation.evaluate_folder(
-            chosen.gt_folder,
-            chosen.pred_folder,
-            chosen.djfile,
-            chosen.pfile,
-            output=chosen.o,
-            processes=processes,
-            chill=chosen.chill,
-            settings=evaluation.Settings(connectivity, chosen.nsd_tolerance),
-        )
-    except (OSError, ValueError) as error:
-        print(f"nnunet-topo evaluate: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
+    done = evaluation.evaluate_folder(
+        chosen.gt_folder,
+        chosen.pred_folder,
+        chosen.djfile,
+        chosen.pfile,
+        output=chosen.o,
+        processes=processes,
+        chill=chosen.chill,
+        settings=evaluation.Settings(connectivity, chosen.nsd_tolerance),
+    )
     if done.cases:
         print("\n".join(evaluation.describe(done.summary)))
     print(f"{done.cases} cases evaluated, {done.computed} of them now")
@@ -151,14 +159,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
 def _demo(chosen: argparse.Namespace) -> int:
     from nnunet_topo import demo
 
-    try:
-        return demo.run(chosen.o, demo.QUICK if chosen.quick else demo.FULL, chosen.device)
-    except (OSError, ValueError) as error:
-        print(f"nnunet-topo demo: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
+    return demo.run(chosen.o, demo.QUICK if chosen.quick else demo.FULL, chosen.device)
 
 
 def _doctor() -> int:
@@ -186,34 +187,27 @@ def _compare(chosen: argparse.Namespace, command: str) -> int:
     from nnunet_topo.report.tables import as_text, printable, summarize
 
     of_trainers, of_folders = (chosen.d, chosen.c, chosen.tr), (chosen.gt, chosen.pred)
-    try:
-        if all(of_trainers) and not any(of_folders):
-            folds = chosen.f or list("01234")
-            study = find_trainings(chosen.d, chosen.c, chosen.p or "nnUNetPlans", chosen.tr, folds)
-        elif all((*of_folders, chosen.djfile, chosen.pfile)) and not any(of_trainers):
-            files = (chosen.djfile, chosen.pfile)
-            study = name_folders(chosen.gt, chosen.pred, *files, images=chosen.images)
-        else:
-            raise ValueError(
-                "give either -d, -c and -tr, or --gt, --pred, -djfile and -pfile (see --help)"
-            )
-        face = any(is_face(model.name) for model in study.models if model.trainings)
-        options = Options(
-            metrics=chosen.metrics or DEFAULT_METRICS,
-            control=chosen.control,
-            processes=default_num_processes if chosen.np is None else chosen.np,
-            settings=Settings(
-                chosen.connectivity or ("face" if face else "full"), chosen.nsd_tolerance
-            ),
-            command=command,
+    if all(of_trainers) and not any(of_folders):
+        folds = chosen.f or list("01234")
+        study = find_trainings(chosen.d, chosen.c, chosen.p or "nnUNetPlans", chosen.tr, folds)
+    elif all((*of_folders, chosen.djfile, chosen.pfile)) and not any(of_trainers):
+        files = (chosen.djfile, chosen.pfile)
+        study = name_folders(chosen.gt, chosen.pred, *files, images=chosen.images)
+    else:
+        raise ValueError(
+            "give either -d, -c and -tr, or --gt, --pred, -djfile and -pfile (see --help)"
         )
-        done = compare(study, chosen.o, options)
-    except (OSError, ValueError) as error:
-        print(f"nnunet-topo compare: {printable(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
+    face = any(is_face(model.name) for model in study.models if model.trainings)
+    options = Options(
+        metrics=chosen.metrics or DEFAULT_METRICS,
+        control=chosen.control,
+        processes=default_num_processes if chosen.np is None else chosen.np,
+        settings=Settings(
+            chosen.connectivity or ("face" if face else "full"), chosen.nsd_tolerance
+        ),
+        command=command,
+    )
+    done = compare(study, chosen.o, options)
     print(as_text(done.rows, done.labels))
     print(f"\n{len(done.cases)} cases, {done.connectivity} connectivity; differences to the first")
     for model, (sentence, _) in summarize(done.rows, done.labels, len(done.cases)).items():
