@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("nnunet_topo", "trainers", "tests", "pyproject.toml")
+COPIED = ("nnunet_topo", "trainers", "tests", "experiments", "pyproject.toml")
 COPIED_FOR_TESTS = ("nnunet_topo_register.pth", "nnunet_topo_register.start")
 MAKES_DATA = "test_trainers.py::test_settings_reach_nnunet"
 AT_ONCE = 2  # each in a copy of its own
@@ -58,6 +58,7 @@ RESULTS = "nnunet_topo/nnunet/results.py"
 COMPARE = "nnunet_topo/compare.py"
 DIAGRAMS = "nnunet_topo/losses/diagrams.py"
 WASSERSTEIN = "nnunet_topo/losses/wasserstein.py"
+CLOUGH = "experiments/clough_mnist.py"
 TILES = "nnunet_topo/losses/tiles.py"
 MEASURE = "nnunet_topo/losses/measure.py"
 POOLING = "nnunet_topo/losses/projected_pooling.py"
@@ -907,6 +908,41 @@ SABOTAGES = [
         "        if left_out:\n",
         "        if left_out and not common:\n",
         "test_compare_command.py::test_cases_that_not_all_models_have_are_left_out_and_named",
+    ),
+    Sabotage(
+        "columns of the Fourier transform left in",
+        CLOUGH,
+        "    spectrum[:, rng.choice(image.shape[1], lines, replace=False)] = 0\n",
+        "",
+        "test_clough_mnist.py::test_exactly_m_rows_and_m_columns_are_removed",
+    ),
+    Sabotage(
+        "refinement without the topology of the digit",
+        CLOUGH,
+        "+ WEIGHT * topology(restored)",
+        "+ 0 * topology(restored)",
+        "test_clough_mnist.py::test_refinement_closes_the_ring_where_the_prior_has_a_loop_and_only_there",
+    ),
+    Sabotage(
+        "channels of copies mixed up",
+        CLOUGH,
+        "return torch.cat([part.unflatten(1, (self.copies, -1)) for part in parts], 2).flatten(1, 2)",
+        "return torch.cat(parts, 1)",
+        "test_clough_mnist.py::test_copies_side_by_side_restore_as_the_network_does",
+    ),
+    Sabotage(
+        "test digits train the classifier",
+        CLOUGH,
+        "return DigitSets(network, development, test, classifier)",
+        "return DigitSets(network, development, test, np.append(test, classifier))",
+        "test_clough_mnist.py::test_no_digit_is_in_two_sets_and_none_is_left_out",
+    ),
+    Sabotage(
+        "an interrupted experiment begins anew",
+        CLOUGH,
+        "            self.results = json.loads(self.file.read_text())\n",
+        "            pass\n",
+        "test_clough_mnist.py::test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not",
     ),
 ]
 
