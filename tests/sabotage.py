@@ -70,6 +70,9 @@ TRAINER = "nnunet_topo/nnunet/trainer.py"
 CHECKPOINTS = "nnunet_topo/nnunet/checkpoints.py"
 DOCTOR = "nnunet_topo/doctor.py"
 LABELS = "nnunet_topo/nnunet/training_labels.py"
+PRIORS = "nnunet_topo/nnunet/priors.py"
+FINGERPRINT = "nnunet_topo/nnunet/fingerprint.py"
+PLAN = "nnunet_topo/nnunet/plan.py"
 LEVELS = "test_persistence.py::test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 ENGINES = "test_engine.py::test_larger_images_agree_with_gudhi"
 VOXELS = "test_engine.py::test_voxels_are_those_of_gudhi_where_values_are_distinct"
@@ -427,10 +430,10 @@ SABOTAGES = [
     ),
     Sabotage(
         "any majority a prior",
-        LABELS,
-        "number >= AGREEMENT * count.total()",
-        "number >= 0 * count.total()",
-        "test_training_labels.py::test_95_percent_of_the_labels_must_agree",
+        FINGERPRINT,
+        'record["agreement"] < AGREEMENT:',
+        'record["agreement"] < 0:',
+        "test_plan_command.py::test_95_percent_of_the_labels_must_agree",
     ),
     Sabotage(
         "gamma ignored",

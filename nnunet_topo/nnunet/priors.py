@@ -1,5 +1,6 @@
 """Betti numbers that are known beforehand: topology.json, and what a training takes from it."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,19 +8,23 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunetv2.configuration import default_num_processes
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch import distributed as dist
 
+import nnunet_topo
 from nnunet_topo.losses import BettiPriorLoss
 from nnunet_topo.losses.betti_prior import BettiRange, Prior
 from nnunet_topo.nnunet.loss import Union
-from nnunet_topo.nnunet.training_labels import AGREEMENT, agreed_betti_numbers
 from nnunet_topo.topology import Connectivity
 
 if TYPE_CHECKING:
     from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 
+FILE = "topology.json"
 NO_PRIOR = "none"
 OBJECTS = {3: "volumes", 2: "slices"}  # by the axes of a patch
+_DEEPEST = 4  # of what gets a line for each key
 _WANTED = (
     "numbers from 0, for each dimension one (1), a range ([1, 2], or [1, null] for at least 1) or "
     "null if it is free"
@@ -58,7 +63,20 @@ def read_priors(
         ValueError: what is no such file; the message names the place, what was wanted, what came.
         OSError: the file cannot be read.
     """
-    content = _read_json(file)
+    return priors_of(
+        read_topology(file), str(file), label_manager, space=space, connectivity=connectivity
+    )
+
+
+def priors_of(
+    content: Mapping[str, Any],
+    file: str,
+    label_manager: LabelManager,
+    *,
+    space: int,
+    connectivity: Connectivity,
+) -> Priors:
+    """Does what `read_priors` does, for a file that has been read; its name is for the messages."""
     labels = channel_names(label_manager)
     unions = _object(content.get("unions", {}), f"{file}: unions")
     members: dict[str, Union] = {}
@@ -114,7 +132,23 @@ def channel_names(label_manager: LabelManager) -> tuple[str, ...]:
     )
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def channel_labels(label_manager: LabelManager) -> tuple[tuple[int, ...], ...]:
+    """Returns the labels of each foreground class or region."""
+    manager = label_manager
+    classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+    return tuple(
+        tuple(map(int, c)) if isinstance(c, Iterable) else (int(c),)
+        for c in classes  # pyright: ignore[reportOptionalIterable] # has_regions says so
+    )
+
+
+def read_topology(file: Path) -> dict[str, Any]:
+    """Returns the content of a topology.json, of which no more is known than that it is JSON.
+
+    Raises:
+        ValueError: it is not, or a key stands twice in one place.
+        OSError: it cannot be read.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_each_key_once)
     except ValueError as error:
@@ -152,19 +186,23 @@ def _prior(value: Any, space: int, place: str) -> tuple[BettiRange, ...]:
     if len(value) != space:
         meant = "components, loops" if space == 2 else "components, loops or handles, cavities"
         raise ValueError(f"{place}: wanted {space} numbers ({meant}), got {_shown(value)}")
-    betti: list[BettiRange] = []
-    for k, number in enumerate(value):
-        low, high = number if isinstance(number, list) and len(number) == 2 else (number, number)
-        is_range = isinstance(number, list)
-        right = number is None or (_is_count(low) and (high is None or _is_count(high)))
-        if not right or (is_range and high is not None and low > high):
-            raise ValueError(f"{place} > beta{k}: wanted {_WANTED}, got {_shown(number)}")
-        betti.append((low, inf if high is None else high) if is_range else number)
+    betti = [_number(number, f"{place} > beta{k}") for k, number in enumerate(value)]
     if betti[0] in (0, (0, 0)) and any(least(number) > 0 for number in betti):
         raise ValueError(
             f"{place}: without a component there is no loop and no cavity, got {_shown(value)}"
         )
     return tuple(betti)
+
+
+def _number(value: Any, place: str) -> BettiRange:
+    """Returns the prior of one dimension, checked."""
+    if value is None or _is_count(value):
+        return value
+    if isinstance(value, list) and len(value) == 2:
+        low, high = value
+        if _is_count(low) and (high is None or (_is_count(high) and low <= high)):
+            return low, inf if high is None else high
+    raise ValueError(f"{place}: wanted {_WANTED}, got {_shown(value)}")
 
 
 def _is_count(value: Any) -> bool:
@@ -183,23 +221,189 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def prior_of_labels(trainer: "TopologyTrainerMixin") -> BettiPriorLoss:
-    """Returns the loss for the Betti numbers that 95 % of the training labels have, class by class.
+# -- writing -----------------------------------------------------------------------------------
 
-    A class without such agreement gets the numbers of the target in each patch. The priors are
-    printed to the log and kept in the checkpoint.
+
+def signed(content: Mapping[str, Any], *, edited: bool = False) -> dict[str, Any]:
+    """Returns the content of a topology.json with what tells later whether it was edited.
+
+    Args:
+        content: all but that.
+        edited: whether it holds what was edited by hand already, and is to be kept as such.
     """
-    priors: dict[int, Prior] = {}
-    for channel, betti in enumerate(agreed_betti_numbers(trainer.training_labels())):
-        priors[channel] = "target" if betti is None else betti
-        trainer.prior[str(channel)] = "target" if betti is None else list(betti)
-    trainer.print_to_log_file(
-        f"topology: Betti numbers that at least {AGREEMENT:.0%} of the training labels have, for "
-        f"each class or region (else those of the target): {list(priors.values())}"
+    rest = {key: value for key, value in content.items() if key != "written_by"}
+    written_by = {"nnunet_topo": nnunet_topo.__version__, "digest": _digest(rest)}
+    return rest | {"written_by": written_by | ({"edited": True} if edited else {})}
+
+
+def is_edited(content: Mapping[str, Any]) -> bool:
+    """Returns whether a topology.json holds anything that `signed` has not seen, or was told of."""
+    written_by = content.get("written_by")
+    if not isinstance(written_by, dict) or written_by.get("edited"):
+        return True
+    rest = {key: value for key, value in content.items() if key != "written_by"}
+    return written_by.get("digest") != _digest(rest)
+
+
+def write_topology(content: Mapping[str, Any], file: Path) -> None:
+    """Writes a topology.json in one step; the file is replaced if it exists."""
+    written = file.with_name(f"{file.name}.topo-new")
+    try:
+        written.write_text(f"{_as_text(content)}\n", encoding="utf-8")
+        written.replace(file)
+    except OSError:
+        written.unlink(missing_ok=True)
+        raise
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _as_text(value: Any, depth: int = 0) -> str:
+    """Returns JSON with a line for each prior and each record of the statistics."""
+    if not isinstance(value, Mapping) or not value or depth > _DEEPEST:
+        return json.dumps(value, ensure_ascii=False)
+    margin = "  " * (depth + 1)
+    lines = [
+        f"{margin}{json.dumps(key, ensure_ascii=False)}: {_as_text(of_key, depth + 1)}"
+        for key, of_key in value.items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n" + "  " * depth + "}"
+
+
+# -- in a training -----------------------------------------------------------------------------
+
+
+def prior_of_labels(trainer: "TopologyTrainerMixin") -> BettiPriorLoss:
+    """Returns the loss for the priors of a data set, on labelled patches.
+
+    A class or region without a prior gets the numbers of the target in each patch, a union without
+    one is left out. See `priors_of_training`.
+    """
+    chosen: dict[int, Prior] = dict.fromkeys(
+        range(len(channel_names(trainer.label_manager))), "target"
     )
     return BettiPriorLoss(
-        priors,
+        chosen | dict(priors_of_training(trainer).channels),
         connectivity=trainer.settings.connectivity,
         clamp=trainer.clamp,
         in_patches=True,
     )
+
+
+def priors_of_training(trainer: "TopologyTrainerMixin") -> Priors:
+    """Returns the priors in the topology.json of a data set, and lets the trainer know of them.
+
+    Where there is no such file it is made of all labels and written. The priors are printed to the
+    log and kept in the checkpoint, the file is copied beside the model's plans.json, and the
+    trainer gets the unions.
+    """
+    content, file = _topology_of_training(trainer)
+    space = len(trainer.configuration_manager.patch_size)
+    connectivity = trainer.settings.connectivity
+    priors = priors_of(
+        content, str(file), trainer.label_manager, space=space, connectivity=connectivity
+    )
+    names = channel_names(trainer.label_manager)
+    # A trainer may have unions of its own, whose channels come first.
+    own = tuple(type(trainer).topology_unions)
+    trainer.topology_unions = (*own, *priors.unions)
+    channels = {
+        channel if channel < len(names) else channel + len(own): prior
+        for channel, prior in priors.channels.items()
+    }
+    named = dict(enumerate(names))
+    keys = dict(enumerate(map(str, range(len(names)))))
+    for channel, union in enumerate(priors.unions, len(names) + len(own)):
+        named[channel] = " + ".join(names[member] for member in union)
+        keys[channel] = "+".join(map(str, union))
+    trainer.prior = {key: as_plain(channels.get(channel)) for channel, key in keys.items()}
+    told = [f"{named[channel]} {in_words(trainer.prior[key])}" for channel, key in keys.items()]
+    trainer.print_to_log_file(
+        f"topology: Betti numbers of {OBJECTS[space]} at {connectivity} connectivity, from {file} "
+        f"(target: as the labels of each patch have them): {', '.join(told)}"
+    )
+    if trainer.local_rank == 0:
+        _keep_copy(trainer, content, file)
+    return Priors(channels, trainer.topology_unions)
+
+
+def _topology_of_training(trainer: "TopologyTrainerMixin") -> tuple[dict[str, Any], Path]:
+    """Returns what all ranks of a training take for the content of topology.json, and the file.
+
+    The first one reads or makes it: nothing that happens to the file meanwhile can divide them.
+    """
+    file = Path(str(trainer.preprocessed_dataset_folder_base)) / FILE
+    content: list[Any] = [None]
+    if trainer.local_rank == 0:
+        content = [read_topology(file) if file.exists() else _make_topology(trainer, file)]
+    if trainer.is_ddp:
+        dist.broadcast_object_list(content, src=0)
+    return content[0], file
+
+
+def _make_topology(trainer: "TopologyTrainerMixin", file: Path) -> dict[str, Any]:
+    """Returns the topology of all labels, and writes it if that can be done."""
+    # Not at the top: nnU-Net imports all trainers when it looks for one.
+    from nnunet_topo.nnunet.fingerprint import default_unions, find_labels, take_fingerprint
+
+    trainer.print_to_log_file(
+        f"topology: there is no {file}, so the Betti numbers of all labels are counted now; "
+        "`nnunet-topo plan` does it beforehand, and measures more"
+    )
+    data = find_labels(trainer.plans_manager, trainer.dataset_json, [])
+    unions = default_unions(trainer.label_manager)
+    taken = take_fingerprint(data, unions=unions, processes=default_num_processes)
+    for trouble in taken.troubles:
+        trainer.print_to_log_file(f"topology: {trouble}")
+    if file.exists():  # of another fold's training, and perhaps edited since
+        return read_topology(file)
+    content = signed(taken.content)
+    try:
+        write_topology(content, file)
+    except OSError as error:
+        trainer.print_to_log_file(f"topology: {file} cannot be written, going on without: {error}")
+    return content
+
+
+def _keep_copy(trainer: "TopologyTrainerMixin", content: dict[str, Any], file: Path) -> None:
+    """Writes the file's content beside plans.json of the model, unless there is one already."""
+    copy = Path(str(trainer.output_folder_base)) / FILE
+    try:
+        if not copy.exists():
+            write_topology(content, copy)
+        elif read_topology(copy).get("priors") != content.get("priors"):
+            trainer.print_to_log_file(
+                f"topology: {copy} holds other priors, of another fold or edited, and stays as it "
+                "is; those of this fold are in its checkpoint"
+            )
+    except (OSError, ValueError) as error:
+        trainer.print_to_log_file(f"topology: no copy of {file}: {error}")
+
+
+def as_plain(prior: Prior | None) -> list[Any] | str:
+    """Returns a prior in plain types, for a checkpoint, as the file has it."""
+    if prior is None or isinstance(prior, str):
+        return "target"
+    return [
+        number
+        if number is None or isinstance(number, int)
+        else [None if end == inf else end for end in number]
+        for number in prior
+    ]
+
+
+def in_words(prior: list[Any] | str) -> str:
+    """Returns a prior, as the file has it, for people."""
+    if isinstance(prior, str):
+        return prior
+    words = []
+    for number in prior:
+        if isinstance(number, list):
+            low, high = number
+            words.append(f"{low} or more" if high is None else f"{low} to {high}")
+        else:
+            words.append("free" if number is None else str(number))
+    return f"({', '.join(words)})"
