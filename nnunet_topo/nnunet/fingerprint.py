@@ -167,8 +167,14 @@ def find_labels(
         rotation, in_slices, _, _ = (
             nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(stand_in)
         )
+        try:
+            dataset_class = infer_dataset_class(str(of_configuration))
+        except (AssertionError, KeyError) as error:
+            raise ValueError(
+                f"{of_configuration} holds what nnU-Net does not read: {error}"
+            ) from None
         preprocessed[configuration] = Preprocessed(
-            dataset_class=infer_dataset_class(str(of_configuration)),
+            dataset_class=dataset_class,
             folder=str(of_configuration),
             space=len(manager.patch_size),
             rotation=tuple(rotation),

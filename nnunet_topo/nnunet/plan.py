@@ -31,6 +31,7 @@ from nnunet_topo.nnunet.priors import (
     priors_of,
     read_topology,
     signed,
+    unions_of,
     write_topology,
 )
 from nnunet_topo.nnunet.training_labels import TOLERATED_DAMAGE
@@ -101,7 +102,7 @@ def plan(
     former = read_topology(file) if edited and update else {}
     if former:
         _check(former, file, labels)
-        unions = former.get("unions", {})
+        unions = former.get("unions", unions)
     data = find_labels(manager, dataset_json, configurations or manager.available_configurations)
     taken = take_fingerprint(data, unions=unions, processes=processes)
     content = signed(_with_former_priors(taken.content, former), edited=bool(former))
@@ -110,9 +111,10 @@ def plan(
         raise ValueError(f"{file} was changed while the labels were measured, and stays as it is")
     kept = _keep(file) if edited and overwrite else None
     write_topology(content, file)
+    number = int(manager.dataset_name[len("Dataset") :].partition("_")[0])
     notes = [
         f"{name}: no preprocessed labels in {folder}, so nothing is known of resampling and "
-        f"augmentation; nnUNetv2_preprocess -d {dataset} -plans_name {plans} -c {name} makes them"
+        f"augmentation; nnUNetv2_preprocess -d {number} -plans_name {plans} -c {name} makes them"
         for name, folder in data.missing.items()
     ]
     return Planned(file, content, kept, notes, taken.troubles)
@@ -156,11 +158,22 @@ def _check(content: Mapping[str, Any], file: Path, labels: LabelManager) -> None
     Raises:
         ValueError: one of them is wrong; the message names the place.
     """
+    unions_of(content, str(file), labels)
     for connectivity in CONNECTIVITIES:
         for space, objects in OBJECTS.items():
-            section = content.get("priors", {}).get(connectivity, {})
-            if objects in section:
+            if not _lacks(content, "priors", connectivity, objects):
                 priors_of(content, str(file), labels, space=space, connectivity=connectivity)
+
+
+def _lacks(content: Any, *keys: str) -> bool:
+    """Returns whether a section is just not there, and not something wrong."""
+    for key in keys:
+        if not isinstance(content, dict):
+            return False
+        if key not in content:
+            return True
+        content = content[key]
+    return False
 
 
 def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:

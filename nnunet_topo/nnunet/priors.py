@@ -78,18 +78,7 @@ def priors_of(
 ) -> Priors:
     """Does what `read_priors` does, for a file that has been read; its name is for the messages."""
     labels = channel_names(label_manager)
-    unions = _object(content.get("unions", {}), f"{file}: unions")
-    members: dict[str, Union] = {}
-    for name, union in unions.items():
-        place = f"{file}: unions > {name}"
-        if name in labels:
-            raise ValueError(f"{place}: wanted a name of its own, but a label of the data has it")
-        if not (isinstance(union, list) and len(union) > 1 and len(set(map(str, union))) > 1):
-            raise ValueError(f"{place}: wanted a list of two labels or more, got {_shown(union)}")
-        for label in union:
-            if label not in labels:
-                raise ValueError(f"{place}: {_unknown(label, labels, content)}")
-        members[name] = tuple(sorted({labels.index(label) for label in union}))
+    members = unions_of(content, file, label_manager)
     keys = ("priors", connectivity, OBJECTS[space])
     section: Any = content
     place = str(file)
@@ -115,6 +104,29 @@ def priors_of(
         else:
             channels[labels.index(name)] = prior
     return Priors(channels, tuple(used))
+
+
+def unions_of(
+    content: Mapping[str, Any], file: str, label_manager: LabelManager
+) -> dict[str, Union]:
+    """Returns the channels of each union of a topology.json, by its name.
+
+    Raises:
+        ValueError: what is no union of labels.
+    """
+    labels = channel_names(label_manager)
+    members: dict[str, Union] = {}
+    for name, union in _object(content.get("unions", {}), f"{file}: unions").items():
+        place = f"{file}: unions > {name}"
+        if name in labels:
+            raise ValueError(f"{place}: wanted a name of its own, but a label of the data has it")
+        if not (isinstance(union, list) and len(set(map(str, union))) > 1):
+            raise ValueError(f"{place}: wanted a list of two labels or more, got {_shown(union)}")
+        for label in union:
+            if label not in labels:
+                raise ValueError(f"{place}: {_unknown(label, labels, content)}")
+        members[name] = tuple(sorted({labels.index(label) for label in union}))
+    return members
 
 
 def channel_names(label_manager: LabelManager) -> tuple[str, ...]:
