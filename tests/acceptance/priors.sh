@@ -36,7 +36,7 @@ section_1() {
         configurations="2d"
         test $dataset != Dataset004_Hippocampus || configurations="2d 3d_fullres"
         if [ ! -e "$work/preprocessed/$dataset/preprocessed" ]; then
-            in_env nnUNetv2_plan_and_preprocess -d "${dataset:7:3}" -c $configurations -np 1 1 -npfp 1 >"$work/nnunet.log" 2>&1
+            in_env nnUNetv2_plan_and_preprocess -d "${dataset:7:3}" -c $configurations -np 1 -npfp 1 >"$work/nnunet.log" 2>&1
             touch "$work/preprocessed/$dataset/preprocessed"
         fi
         began=$SECONDS
