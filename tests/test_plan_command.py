@@ -585,6 +585,21 @@ def test_damage_above_five_percent_is_warned_of():
     assert not any("rotation" in line for line in warned)
 
 
+def test_augmentation_that_damages_labels_is_told_once_for_each_configuration():
+    content = described([1, 0, 0], {"1 0 0": 100})
+    volumes = content["statistics"]["full"]["volumes"]
+    for name, share in (("rim", 0.051), ("core", 0.05), ("vessel", 0.4), ("both", 0.5)):
+        record = volumes["organ"]["3d_lowres"] | {"changed_by_augmentation": share}
+        volumes[name] = volumes["organ"] | {"3d_lowres": record}
+    content["unions"] = {"both": ["rim", "core"]}
+    told = [line for line in warn(content) if "rotation" in line]
+    assert told == [
+        f"3d_lowres, {connectivity}: rotation and scaling change the Betti numbers of rim in 5.1%, "
+        "vessel in 40.0%, so trainers with a topology term leave both out"
+        for connectivity in ("full", "face")
+    ]
+
+
 def test_objects_at_the_border_are_warned_of():
     warned = warn(described([1, 0, 0], {"1 0 0": 100}, at_border=3))
     assert "organ, volumes, full: cut by the border of the image in 3 of 100 volumes" in warned

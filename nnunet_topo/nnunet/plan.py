@@ -272,7 +272,7 @@ def warn(content: Mapping[str, Any]) -> list[str]:
                     *_warn_of_preprocessed(records, prior, objects),
                 ]
                 lines += [f"{name}, {objects}, {connectivity}: {line}" for line in told]
-    return [*lines, *_warn_of_connectivity(priors)]
+    return [*lines, *_warn_of_augmentation(content), *_warn_of_connectivity(priors)]
 
 
 def _warn_of_raw(record: Mapping[str, Any], prior: Any, objects: str) -> Iterator[str]:
@@ -318,11 +318,22 @@ def _warn_of_preprocessed(
         if (record["changed_by_resampling"] or 0) > TOLERATED_DAMAGE:
             share = _percent(record["changed_by_resampling"])
             yield f"resampling to {source} changes the Betti numbers of {share}"
-        if (record["changed_by_augmentation"] or 0) > TOLERATED_DAMAGE:
-            share = _percent(record["changed_by_augmentation"])
+
+
+def _warn_of_augmentation(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a line for each configuration in which trainers leave out rotation and scaling."""
+    for connectivity in CONNECTIVITIES:
+        damaged: dict[str, list[str]] = {}
+        for of_labels in content["statistics"][connectivity].values():
+            for name, records in of_labels.items():
+                for source, record in records.items():
+                    share = record.get("changed_by_augmentation") or 0
+                    if name not in content["unions"] and share > TOLERATED_DAMAGE:
+                        damaged.setdefault(source, []).append(f"{name} in {_percent(share)}")
+        for source, names in damaged.items():
             yield (
-                f"rotation and scaling change the Betti numbers of {share} in {source}, so that "
-                "trainers with a topology term leave both out"
+                f"{source}, {connectivity}: rotation and scaling change the Betti numbers of "
+                f"{', '.join(names)}, so trainers with a topology term leave both out"
             )
 
 
