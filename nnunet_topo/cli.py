@@ -30,6 +30,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "trainers", help="print the folder of the trainers, for nnUNet_extTrainer"
     )
     trainers.add_argument("--list", action="store_true", help="print trainers and settings instead")
+    plan = commands.add_parser(
+        "plan",
+        help="count the Betti numbers of all training labels, and write the priors they agree on",
+        description="Writes topology.json beside nnU-Net's plans, for you to edit and for trainers "
+        "with a Betti prior to read.",
+    )
+    plan.add_argument("-d", metavar="DATASET", required=True, help="number or name of the data set")
+    plan.add_argument("-p", metavar="PLANS", default="nnUNetPlans", help="default nnUNetPlans")
+    plan.add_argument(
+        "-c",
+        nargs="+",
+        metavar="CONFIGURATION",
+        default=(),
+        help="whose preprocessed labels are measured, default all",
+    )
+    plan.add_argument("-np", type=int, help="processes; default $nnUNet_def_n_proc")
+    plan.add_argument(
+        "--update",
+        action="store_true",
+        help="keep priors and unions of a file that was edited, measure the rest anew",
+    )
+    plan.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="write a file that was edited anew, and keep it under another name",
+    )
     evaluate = commands.add_parser(
         "evaluate",
         help="nnUNetv2_evaluate_folder with topology metrics, merged into its summary.json",
@@ -80,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told("demo", lambda: _demo(chosen))
     if chosen.command == "doctor":
         return _doctor()
+    if chosen.command == "plan":
+        return _told("plan", lambda: _plan(chosen), interrupted="nothing was written")
     if chosen.command == "evaluate":
         return _told("evaluate", lambda: _evaluate(chosen))
     if chosen.command == "compare":
@@ -88,7 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _list_trainers() if chosen.list else _print_folder()
 
 
-def _told(command: str, call: Callable[[], int]) -> int:
+def _told(
+    command: str,
+    call: Callable[[], int],
+    *,
+    interrupted: str = "the same command goes on where it was",
+) -> int:
     """Returns the exit status of a command: 2 where it was asked for what cannot be done."""
     try:
         return call()
@@ -98,7 +131,7 @@ def _told(command: str, call: Callable[[], int]) -> int:
         print(f"nnunet-topo {command}: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
+        print(f"\ninterrupted; {interrupted}", file=sys.stderr)
         return 130
 
 
@@ -126,6 +159,35 @@ def _train(arguments: list[str]) -> int:
     sys.argv = ["nnUNetv2_train", *arguments]
     run_training_entry()
     return 0
+
+
+def _plan(chosen: argparse.Namespace) -> int:
+    """Returns 0, 1 where something could not be measured, 2 where nothing was."""
+    from nnunetv2.configuration import default_num_processes
+
+    from nnunet_topo.nnunet.plan import describe, plan, warn
+    from nnunet_topo.report.tables import printable
+
+    done = plan(
+        chosen.d,
+        chosen.p,
+        chosen.c,
+        processes=default_num_processes if chosen.np is None else chosen.np,
+        update=chosen.update,
+        overwrite=chosen.overwrite,
+    )
+    print(*map(printable, describe(done.content)), "", sep="\n")
+    for line in warn(done.content):
+        print(f"warning: {printable(line)}")
+    for line in done.notes:
+        print(f"note: {printable(line)}")
+    if done.kept is not None:
+        print(f"the former file is kept as {printable(str(done.kept))}")
+    print(f"written: {printable(str(done.file))}")
+    if done.troubles:
+        lines = [printable(trouble) for trouble in done.troubles]
+        print(f"{len(lines)} troubles:", *lines, sep="\n  ", file=sys.stderr)
+    return 1 if done.troubles else 0
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:

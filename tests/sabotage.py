@@ -71,6 +71,9 @@ TRAINER = "nnunet_topo/nnunet/trainer.py"
 CHECKPOINTS = "nnunet_topo/nnunet/checkpoints.py"
 DOCTOR = "nnunet_topo/doctor.py"
 LABELS = "nnunet_topo/nnunet/training_labels.py"
+PRIORS = "nnunet_topo/nnunet/priors.py"
+FINGERPRINT = "nnunet_topo/nnunet/fingerprint.py"
+PLAN = "nnunet_topo/nnunet/plan.py"
 LEVELS = "test_persistence.py::test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 ENGINES = "test_engine.py::test_larger_images_agree_with_gudhi"
 VOXELS = "test_engine.py::test_voxels_are_those_of_gudhi_where_values_are_distinct"
@@ -428,10 +431,10 @@ SABOTAGES = [
     ),
     Sabotage(
         "any majority a prior",
-        LABELS,
-        "number >= AGREEMENT * count.total()",
-        "number >= 0 * count.total()",
-        "test_training_labels.py::test_95_percent_of_the_labels_must_agree",
+        FINGERPRINT,
+        'record["agreement"] < AGREEMENT:',
+        'record["agreement"] < 0:',
+        "test_plan_command.py::test_95_percent_of_the_labels_must_agree",
     ),
     Sabotage(
         "gamma ignored",
@@ -943,6 +946,102 @@ SABOTAGES = [
         "            self.results = json.loads(self.file.read_text())\n",
         "            pass\n",
         "test_clough_mnist.py::test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not",
+        "priors of the other connectivity",
+        PRIORS,
+        'keys = ("priors", connectivity, OBJECTS[space])',
+        'keys = ("priors", "full", OBJECTS[space])',
+        "test_priors.py::test_slices_and_the_other_connectivity_have_priors_of_their_own",
+    ),
+    Sabotage(
+        "a range taken for its lower end",
+        PRIORS,
+        "return low, inf if high is None else high",
+        "return low",
+        "test_priors.py::test_priors_are_found_by_name_with_ranges_free_numbers_and_unions",
+    ),
+    Sabotage(
+        "edits of topology.json not seen",
+        PRIORS,
+        'return written_by.get("digest") != _digest(rest)',
+        "return False",
+        "test_priors.py::test_edits_are_told_from_what_was_written",
+    ),
+    Sabotage(
+        "an edited topology.json replaced",
+        PLAN,
+        "if edited and not (update or overwrite):",
+        "if not edited and update and overwrite:",
+        "test_plan_command.py::test_an_edited_file_stays_and_the_ways_out_are_named",
+    ),
+    Sabotage(
+        "a topology.json replaced that was edited meanwhile",
+        PLAN,
+        "if now != before:",
+        "if now is None and before is not None:",
+        "test_plan_command.py::test_a_file_that_is_edited_meanwhile_stays",
+    ),
+    Sabotage(
+        "slices not turned as nnU-Net turns them",
+        FINGERPRINT,
+        "return segmentation[0].transpose(data.transpose), 0",
+        "return segmentation[0], 0",
+        "test_plan_command.py::test_slices_are_those_in_which_nnunet_trains",
+    ),
+    Sabotage(
+        "one connectivity counted as both",
+        FINGERPRINT,
+        "betti_numbers(mask[box], connectivity=c)",
+        'betti_numbers(mask[box], connectivity="full")',
+        "test_plan_command.py::test_both_connectivities_are_measured",
+    ),
+    Sabotage(
+        "labels beside ignored voxels taken as whole",
+        FINGERPRINT,
+        "counted = [o for o in objects if not o.beside_ignored]",
+        "counted = objects",
+        "test_plan_command.py::test_labels_beside_ignored_voxels_do_not_count",
+    ),
+    Sabotage(
+        "unreadable labels dropped in silence",
+        FINGERPRINT,
+        "            measured.troubles.append(\n",
+        "            [].append(\n",
+        "test_plan_command.py::test_unreadable_labels_are_named_and_counted_and_do_not_stop_the_rest",
+    ),
+    Sabotage(
+        "the place of slices that preprocessing cropped forgotten",
+        FINGERPRINT,
+        'int(properties["bbox_used_for_cropping"][0][0])',
+        "0",
+        "test_plan_command.py::test_slices_are_compared_where_they_were_before_cropping",
+    ),
+    Sabotage(
+        "unions of topology.json kept from the loss",
+        PRIORS,
+        "trainer.topology_unions = (*own, *priors.unions)",
+        "trainer.topology_unions = own",
+        "test_priors.py::test_an_edited_union_reaches_the_loss",
+    ),
+    Sabotage(
+        "a training continued with another prior",
+        CHECKPOINTS,
+        "    if origin.prior != prior:",
+        "    if not origin.prior != prior and False:",
+        "test_priors.py::test_a_training_goes_on_with_the_prior_that_it_began_with_alone",
+    ),
+    Sabotage(
+        "a validation refused for its prior",
+        TRAINER,
+        "        if self._continues:\n",
+        "        if not self._continued:\n",
+        "test_priors.py::test_a_training_goes_on_with_the_prior_that_it_began_with_alone",
+    ),
+    Sabotage(
+        "the priors of another fold replaced",
+        PRIORS,
+        "        if not copy.exists():\n",
+        "        if copy.parent.exists():\n",
+        "test_priors.py::test_the_copy_of_another_fold_stays_and_the_log_says_so",
     ),
 ]
 

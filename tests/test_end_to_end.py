@@ -130,8 +130,13 @@ def test_2d_trains_too(tiny_dataset, nnunet_folders):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_the_first_writes_the_metrics(tiny_dataset, nnunet_folders):
-    name = "nnUNetTrainerTAFL_2epochs_4iters_from1"
+@pytest.mark.parametrize("stem", ["TAFL", "BettiPrior"])
+def test_two_processes_train_and_the_first_writes_the_metrics(tiny_dataset, nnunet_folders, stem):
+    name = f"nnUNetTrainer{stem}_2epochs_4iters_from1"
+    topology_json = (
+        Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings/topology.json"
+    )
+    topology_json.unlink(missing_ok=True)  # the first process makes it for both
     script = str(Path(__file__).parent / "two_processes.py")
     run("python", script, "901", "3d_fullres", "0", "nnUNetPlansTiny", name)
     folder = fold_folder(nnunet_folders["nnUNet_results"], name)
@@ -143,6 +148,7 @@ def test_two_processes_train_and_the_first_writes_the_metrics(tiny_dataset, nnun
     assert logging["topology_term"][1] > 0
     logs = [log.read_text() for log in folder.glob("training_log*")]
     assert sum(log.count("topology metrics: label 1") for log in logs) == 1
+    assert topology_json.is_file() == (stem == "BettiPrior")
 
 
 @pytest.mark.slow

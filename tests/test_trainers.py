@@ -178,21 +178,6 @@ def test_where_augmentation_breaks_nothing_it_stays(started):
     assert "up to 5%, so both are used" in Path(trainer.log_file).read_text()
 
 
-def test_the_prior_is_what_the_labels_agree_on(started, tmp_path):
-    trainer = started("nnUNetTrainerBettiPrior_2epochs_3iters_from0_nospatial")
-    # Rings, blobs, and a class that never occurs.
-    assert trainer.prior == {"0": [1, 1, 0], "1": [1, 0, 0], "2": "target"}
-    assert "[(1, 1, 0), (1, 0, 0), 'target']" in Path(trainer.log_file).read_text()
-    assert trainer.loss.term.in_patches
-    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
-    assert checkpoints.read_origin(tmp_path / "checkpoint.pth").prior == trainer.prior
-
-
-def test_the_prior_of_the_2d_configuration_is_that_of_slices(started):
-    trainer = started("nnUNetTrainerBettiPrior_2epochs_3iters_from0_nospatial", "2d")
-    assert trainer.prior == {"0": [1, 1], "1": [1, 0], "2": "target"}
-
-
 def test_tiles_are_those_of_the_paper_in_2d_and_smaller_in_3d(make_trainer):
     for configuration, size in (("2d", 65), ("3d_fullres", 33)):
         trainer = make_trainer("nnUNetTrainerTopoLoss", configuration)

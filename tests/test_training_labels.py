@@ -3,7 +3,6 @@ import pytest
 
 from nnunet_topo.nnunet.training_labels import (
     TrainingLabels,
-    agreed_betti_numbers,
     damage_by_augmentation,
 )
 
@@ -70,26 +69,3 @@ def test_the_measurement_is_the_same_each_time_and_leaves_random_numbers_alone()
         )
         assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     assert results[0] == results[1]
-
-
-def cases(wrong, of=20):
-    """Returns balls, some of which have an island beside them."""
-    maps = [ball((9, 11, 13), (4, 5, 5), 3).astype(np.int16) for _ in range(of)]
-    for label_map in maps[:wrong]:
-        label_map[0, 0, 12] = 1
-    return maps
-
-
-def test_95_percent_of_the_labels_must_agree():
-    assert agreed_betti_numbers(labels_of(*cases(1))) == ((1, 0, 0),)
-    assert agreed_betti_numbers(labels_of(*cases(2))) == (None,)
-    of_regions = labels_of(*cases(1), classes=((1, 2), (2,)))
-    assert agreed_betti_numbers(of_regions) == ((1, 0, 0), None)
-
-
-def test_slices_without_the_class_do_not_count():
-    assert agreed_betti_numbers(labels_of(*cases(0), space=2)) == ((1, 0),)
-
-
-def test_images_have_one_slice():
-    assert agreed_betti_numbers(labels_of(thin_and_thick(), space=2)) == ((1, 1),)

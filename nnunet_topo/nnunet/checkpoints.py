@@ -25,7 +25,8 @@ class Origin:
         trainer: full name, settings included.
         settings: what the name sets.
         schedule: state of the topology term's weight, empty without a term.
-        prior: Betti numbers that the labels agree on, empty for a trainer that asks for none.
+        prior: Betti numbers of each channel and union, such as 0+1, empty for a trainer that asks
+            for none.
         version: of nnunet_topo.
         finetuned_from: checkpoint that the training began from, "" if from nothing.
     """
@@ -88,6 +89,20 @@ def check_origin(checkpoint: Path, trainer: str, settings: dict[str, Any]) -> Or
             "from the folder of that name"
         )
     return origin
+
+
+def check_prior(checkpoint: Path, origin: Origin, prior: dict[str, Any]) -> None:
+    """Checks that a training goes on with the prior that it began with.
+
+    Raises:
+        RuntimeError: it does not.
+    """
+    if origin.prior != prior:
+        raise RuntimeError(
+            f"--c: {checkpoint} was trained with the prior {origin.prior}, but that of the data "
+            f"set's topology.json is {prior} now (by channel). Put the former into it to continue, "
+            "or leave out --c to train anew"
+        )
 
 
 def has_checkpoint(folder: Path) -> bool:

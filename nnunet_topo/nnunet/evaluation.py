@@ -7,10 +7,7 @@ top records how the metrics were made, how many are undefined, and what went wro
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isnan, nan
 from pathlib import Path
@@ -33,6 +30,7 @@ from tqdm import tqdm
 
 import nnunet_topo
 from nnunet_topo.metrics import NSD_TOLERANCE_MM, compute
+from nnunet_topo.nnunet.processes import in_processes
 from nnunet_topo.topology import Connectivity
 
 OWN_KEY = "nnunet_topo"
@@ -124,7 +122,7 @@ def evaluate_folder(
         ValueError: a file that is none of nnU-Net's, a folder without segmentations.
         OSError: what cannot be read or written.
     """
-    description, plan = _read_json(dataset_json), _read_json(plans)
+    description, plan = read_json(dataset_json), read_json(plans)
     if "labels" not in description or "file_ending" not in description:
         raise ValueError(f"{dataset_json} is no dataset.json of nnU-Net: no labels or file_ending")
     if "image_reader_writer" not in plan:
@@ -201,7 +199,7 @@ def evaluate(
                 changed.append(case)
         computed = 0
         for result in tqdm(
-            _results(changed, processes),
+            in_processes(_evaluate_case, changed, processes, killed=_killed),
             total=len(changed),
             desc="topology metrics",
             unit="case",
@@ -228,7 +226,13 @@ def _files(folder: Path, ending: str) -> set[str]:
     return {file.name for file in folder.iterdir() if file.name.endswith(ending)}
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file.
+
+    Raises:
+        ValueError: it holds none.
+        OSError: it cannot be read.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -249,7 +253,7 @@ def recorded_connectivity(summary: Path) -> Connectivity:
 
 def describe(summary: Path) -> list[str]:
     """Returns the topology of a summary in words, a line for each label, and what is undefined."""
-    content = _read_json(summary)
+    content = read_json(summary)
     record = content[OWN_KEY]
     lines = []
     for key, means in content["mean"].items():
@@ -267,39 +271,6 @@ def describe(summary: Path) -> list[str]:
 # -- one case ----------------------------------------------------------------------------------
 
 
-def _results(cases: list[_Case], processes: int) -> Iterator[_Result]:
-    """Yields the result of each case, as they finish."""
-    processes = min(processes, len(cases))
-    if processes < 2:
-        yield from map(_evaluate_case, cases)
-        return
-    left = {case.name: case for case in cases}
-    try:
-        for result in _in_processes(cases, processes):
-            del left[result.name]
-            yield result
-    except BrokenProcessPool:
-        # A process was killed, for want of memory most likely: one case at a time tells which.
-        for case in left.values():
-            try:
-                yield from _in_processes([case], 1)
-            except BrokenProcessPool:
-                yield _Result(
-                    case.name, troubles=[f"{case.name}: its process was killed; too little memory?"]
-                )
-
-
-def _in_processes(cases: list[_Case], processes: int) -> Iterator[_Result]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures: list[Future[_Result]] = [pool.submit(_evaluate_case, case) for case in cases]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
 def _evaluate_case(case: _Case) -> _Result:
     """Returns the metrics of one case; whatever fails becomes a trouble."""
     try:
@@ -308,6 +279,10 @@ def _evaluate_case(case: _Case) -> _Result:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         reason = kind + " ".join(str(error).split())[:300]
         return _Result(case.name, troubles=[f"{case.name}: not evaluated, {reason}"])
+
+
+def _killed(case: _Case) -> _Result:
+    return _Result(case.name, troubles=[f"{case.name}: its process was killed; too little memory?"])
 
 
 def _digest(case: _Case) -> str:
@@ -331,22 +306,15 @@ def _compare(case: _Case) -> _Result:
     segmentations, spacings = [], []
     for role, file in (("reference", case.reference), ("prediction", case.prediction)):
         try:
-            segmentation, properties = case.reader.read_seg(str(file))
-            if file.name.endswith((".nii", ".nii.gz")):
-                # SimpleITK reads a file that was cut short, with zeros for the rest.
-                nibabel.load(file).dataobj.get_unscaled()  # pyright: ignore[reportAttributeAccessIssue]
+            segmentation, properties = read_segmentation(case.reader, file)
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"the {role} {file} cannot be read: {reason}") from None
         segmentations.append(segmentation)
         spacings.append(np.asarray(properties["spacing"], dtype=float))
-        unknown = _unknown_values(segmentation, case)
-        if len(unknown):
-            values = ", ".join(f"{value:g}" for value in unknown[:5])
-            troubles.append(
-                f"{case.name}: the {role} holds {values}{', ...' if len(unknown) > 5 else ''}, no "
-                "label of dataset.json; such voxels count as background"
-            )
+        unknown = describe_unknown_values(segmentation, case.known_labels, case.ignore_label)
+        if unknown:
+            troubles.append(f"{case.name}: the {role} holds {unknown}")
     reference, prediction = segmentations
     if reference.shape != prediction.shape:
         raise ValueError(
@@ -386,14 +354,33 @@ def _compare(case: _Case) -> _Result:
     )
 
 
-def _unknown_values(segmentation: np.ndarray, case: _Case) -> np.ndarray:
-    """Returns the values that are no label."""
-    ignored = [] if case.ignore_label is None else [case.ignore_label]
-    known = [*case.known_labels, *ignored]
+def read_segmentation(reader: BaseReaderWriter, file: Path) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """Returns the label map of a file, `[1, z, y, x]`, and what nnU-Net's reader says of it.
+
+    Raises:
+        Exception: whatever the readers raise.
+    """
+    segmentation, properties = reader.read_seg(str(file))
+    if file.name.endswith((".nii", ".nii.gz")):
+        # SimpleITK reads a file that was cut short, with zeros for the rest.
+        nibabel.load(file).dataobj.get_unscaled()  # pyright: ignore[reportAttributeAccessIssue]
+    return segmentation, properties
+
+
+def describe_unknown_values(
+    segmentation: np.ndarray, labels: Sequence[int], ignore_label: int | None
+) -> str:
+    """Returns what to say of values that are no label, "" if there are none."""
+    known = [*labels] if ignore_label is None else [*labels, ignore_label]
     # To count is far quicker than to sort the values of a volume.
     if sum(np.count_nonzero(segmentation == label) for label in known) == segmentation.size:
-        return np.empty(0)
-    return np.setdiff1d(np.unique(segmentation), known)
+        return ""
+    unknown = np.setdiff1d(np.unique(segmentation), known)
+    values = ", ".join(f"{value:g}" for value in unknown[:5])
+    return (
+        f"{values}{', ...' if len(unknown) > 5 else ''}, no label of dataset.json; such voxels "
+        "count as background"
+    )
 
 
 def _numbers(values: np.ndarray) -> str:
@@ -477,7 +464,7 @@ class _Summary:
         self.labels = labels
         self.whole = not file.exists()
         if not self.whole:
-            self.content = _read_json(file)
+            self.content = read_json(file)
             self._check()
             self.labels = tuple(key_to_label_or_region(key) for key in self.content["mean"])
             self.whole = self.content.get(OWN_KEY, {}).get("whole", False)

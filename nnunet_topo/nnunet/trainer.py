@@ -30,6 +30,7 @@ from nnunet_topo.nnunet.loss import (
     replace_single_scale,
     single_scale,
 )
+from nnunet_topo.nnunet.priors import channel_labels
 from nnunet_topo.nnunet.progress import LOGGED, plot_topology
 from nnunet_topo.nnunet.schedule import MEASURED_ITERATIONS, WeightSchedule
 from nnunet_topo.nnunet.settings import Settings, parse_settings
@@ -56,7 +57,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
     stem: ClassVar[str] = ""  # name without settings, "" where there are none
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
     has_filtration: ClassVar[bool] = True  # whether clamp<x> and face mean anything to the term
-    topology_unions: ClassVar[Sequence[Union]] = ()  # see `topology_channels`
+    topology_unions: Sequence[Union] = ()  # see `topology_channels`
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
     ) -> None:
         """Takes exactly what nnU-Net gives; see the class."""
         self._check_before_anything_is_written(plans, configuration, fold)
+        self._continues = bool(plans.get("continue_training"))  # which nnU-Net removes
         super().__init__(plans, configuration, fold, dataset_json, device)
         chosen = self.settings
         if chosen.epochs is not None:
@@ -205,16 +207,11 @@ class TopologyTrainerMixin(nnUNetTrainer):
     def training_labels(self) -> TrainingLabels:
         """Returns the preprocessed labels of the training cases."""
         cases, _ = self.do_split()
-        manager = self.label_manager
-        classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
         return TrainingLabels(
             dataset_class=self.dataset_class,
             folder=self.preprocessed_dataset_folder,
             cases=tuple(cases),
-            classes=tuple(
-                tuple(c) if isinstance(c, Iterable) else (c,)
-                for c in classes  # pyright: ignore[reportOptionalIterable] # has_regions says so
-            ),
+            classes=channel_labels(self.label_manager),
             space=len(self.configuration_manager.patch_size),
             connectivity=self.settings.connectivity,
         )
@@ -496,15 +493,20 @@ class TopologyTrainerMixin(nnUNetTrainer):
         checkpoints.rewrite(written, Path(filename), name, origin)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        """Continues from a checkpoint of this very trainer and settings.
+        """Continues from a checkpoint of this very trainer, settings and prior.
+
+        A validation may use it whatever the prior.
 
         Raises:
-            RuntimeError: another trainer, other settings or stock nnU-Net wrote it.
+            RuntimeError: another trainer, other settings or stock nnU-Net wrote it, or the prior
+                has changed since.
         """
         origin = checkpoints.check_origin(
             Path(str(filename_or_checkpoint)), type(self).__name__, self.settings.given()
         )
         super().load_checkpoint(filename_or_checkpoint)
+        if self._continues:
+            checkpoints.check_prior(Path(str(filename_or_checkpoint)), origin, self.prior)
         self._continued, self._finetuned_from = True, origin.finetuned_from
         if self._schedule is not None:
             self._schedule.restore(origin.schedule)

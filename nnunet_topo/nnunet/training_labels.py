@@ -1,7 +1,6 @@
 """What the preprocessed labels of a training say about topology."""
 
 import functools
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from nnunet_topo.topology import Connectivity, betti_numbers
 
-AGREEMENT = 0.95  # of the objects, for Betti numbers to count as a prior
 TOLERATED_DAMAGE = 0.05  # of the objects that are rotated or scaled
 _DRAWS = 100
 _LARGEST = {2: 512, 3: 64}  # side of what is augmented, in voxels
@@ -51,27 +49,6 @@ class TrainingLabels:
             betti_numbers(mask, connectivity=self.connectivity) if mask.any() else None
             for mask in masks
         ]
-
-
-@functools.cache
-def agreed_betti_numbers(labels: TrainingLabels) -> tuple[tuple[int, ...] | None, ...]:
-    """Returns the Betti numbers that at least 95 % of the objects of each class have.
-
-    None where they do not agree, or where the class never occurs. Objects are whole volumes, or
-    the slices in which the class is present.
-    """
-    counts = [Counter() for _ in labels.classes]
-    for case in labels.cases:
-        label_map = labels.label_map(case)
-        for part in label_map if labels.space == 2 else [np.squeeze(label_map)]:
-            for count, betti in zip(counts, labels.betti_numbers(part), strict=True):
-                if betti is not None:
-                    count[betti] += 1
-    agreed: list[tuple[int, ...] | None] = []
-    for count in counts:
-        ((betti, number),) = count.most_common(1) or [(None, 0)]
-        agreed.append(betti if number and number >= AGREEMENT * count.total() else None)
-    return tuple(agreed)
 
 
 @functools.cache

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Priors from the data: prints every figure of their acceptance.
+#
+# Usage: tests/acceptance/priors.sh [FOLDER [SECTION ...]]    section 1: about 10 minutes on an idle core, 3 GB of disk
+#
+# FOLDER is empty, or holds what the sections before have left. Sections are 0 and 1, default all, in this order.
+# Needs Dataset004_Hippocampus, Dataset101_ChaseDB1 and Dataset102_SunnybrookLV under $NNUNET_TOPO_DATA (default
+# ../shared/data).
+set -Eeuo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
+work=$(mkdir -p "${1:-/tmp/priors}" && cd "${1:-/tmp/priors}" && pwd)
+here=$root/tests/acceptance
+cd "$work" # not in the checkout, whose package Python would find
+trap 'echo "FAILED in line $LINENO"' ERR
+
+say() { echo; echo "== $*"; }
+in_env() {
+    env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" nnUNet_preprocessed="$work/preprocessed" \
+        nnUNet_results="$work/results" nnUNet_def_n_proc=1 nnUNet_n_proc_DA=1 nnUNet_npp=1 nnUNet_nps=1 OMP_NUM_THREADS=1 \
+        ${EXTRA:-} "$@"
+}
+
+section_0() {
+    say "0. a fresh virtual environment"
+    python3 -m venv "$work/plugin"
+    "$work/plugin/bin/pip" install -q "$root[test]"
+    "$work/plugin/bin/pip" list 2>/dev/null | grep -iE '^(nnunet|gudhi |scipy |numpy )'
+}
+
+section_1() {
+    mkdir -p "$work"/{raw,preprocessed,results}
+    for dataset in Dataset004_Hippocampus Dataset101_ChaseDB1 Dataset102_SunnybrookLV; do
+        say "1. plan on $dataset"
+        ln -sfn "$data/$dataset" "$work/raw/$dataset"
+        configurations="2d"
+        test $dataset != Dataset004_Hippocampus || configurations="2d 3d_fullres"
+        if [ ! -e "$work/preprocessed/$dataset/preprocessed" ]; then
+            in_env nnUNetv2_plan_and_preprocess -d "${dataset:7:3}" -c $configurations -np 1 -npfp 1 >"$work/nnunet.log" 2>&1
+            touch "$work/preprocessed/$dataset/preprocessed"
+        fi
+        began=$SECONDS
+        in_env nnunet-topo plan -d "${dataset:7:3}" -np 1 2>"$work/plan.log" | sed "s#$work#FOLDER#g"
+        echo "$((SECONDS - began)) s in one process"
+    done
+    say "1. agreement with what the data's README says"
+    in_env python "$here/priors.py" readme "$data/README.md" "$work/preprocessed"
+    say "1. agreement with gudhi, label by label"
+    in_env python "$here/priors.py" agreement "$data" "$work/preprocessed"
+}
+
+# 2: Clough's first experiment on MNIST. 3: refinement of single cases. 4: ten failures.
+
+sections=${*:2}
+for section in ${sections:-0 1}; do "section_$section"; done
+say "all figures of the sections ${sections:-0 1} printed"

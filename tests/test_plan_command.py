@@ -1,0 +1,625 @@
+"""`nnunet-topo plan`, and what it counts."""
+
+import pickle
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from gudhi import CubicalComplex
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from nnunet_topo.cli import main
+from nnunet_topo.nnunet import fingerprint
+from nnunet_topo.nnunet.fingerprint import (
+    LabelledData,
+    default_unions,
+    take_fingerprint,
+)
+from nnunet_topo.nnunet.plan import agrees, describe, warn
+from nnunet_topo.nnunet.priors import (
+    channel_labels,
+    channel_names,
+    is_edited,
+    read_priors,
+    read_topology,
+)
+
+from .shapes import ball, corner_neighbours, ring, shell
+
+NAME = "Dataset901_TinyRings"
+
+
+@pytest.fixture
+def dataset(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
+    """Returns raw and preprocessed folder of a copy of the data set, without topology.json."""
+    folders = []
+    for kind in ("raw", "preprocessed"):
+        folders.append(tmp_path / kind / NAME)
+        source = Path(nnunet_folders[f"nnUNet_{kind}"]) / NAME
+        shutil.copytree(source, folders[-1], ignore=shutil.ignore_patterns("topology.json*"))
+        monkeypatch.setenv(f"nnUNet_{kind}", str(tmp_path / kind))
+    monkeypatch.setattr("nnunet_topo.nnunet.training_labels._DRAWS", 12)
+    return tuple(folders)
+
+
+def plan(*more, configurations=("3d_fullres", "2d")):
+    arguments = ["plan", "-d", "901", "-np", "1", *more]
+    return main([*arguments, "-c", *configurations] if configurations else arguments)
+
+
+def betti_by_gudhi(mask, connectivity):
+    """Returns Betti numbers by cubical persistence; of an array of axes in Fortran order."""
+    values = 1 - np.pad(mask, 1).astype(float)
+    cells = {"full": "top_dimensional_cells", "face": "vertices"}[connectivity]
+    complex_ = CubicalComplex(**{cells: values})
+    complex_.persistence()
+    numbers = complex_.persistent_betti_numbers(0, 0.5)
+    return tuple((numbers + [0] * mask.ndim)[: mask.ndim])
+
+
+def test_the_numbers_of_raw_labels_are_gudhis(dataset):
+    raw, preprocessed = dataset
+    assert plan() == 0
+    statistics = read_topology(preprocessed / "topology.json")["statistics"]
+    assert statistics["cases"] == 6
+    label_maps = [
+        sitk.GetArrayFromImage(sitk.ReadImage(file)) for file in (raw / "labelsTr").iterdir()
+    ]
+    labels = {"ring": (1,), "blob": (2,), "foreground": (1, 2)}
+    for connectivity in ("full", "face"):
+        for objects, parts in (
+            ("volumes", label_maps),
+            ("slices", [part for label_map in label_maps for part in label_map]),
+        ):
+            for name, of_label in labels.items():
+                masks = [np.isin(part, of_label) for part in parts]
+                there = [mask for mask in masks if mask.any()]
+                expected = Counter(
+                    " ".join(map(str, betti_by_gudhi(mask, connectivity))) for mask in there
+                )
+                record = statistics[connectivity][objects][name]["raw"]
+                assert record["betti"] == expected
+                assert record["objects"] == len(there)
+                assert record["absent"] == len(masks) - len(there)
+                assert record["agreement"] == max(expected.values()) / len(there)
+            never = statistics[connectivity][objects]["never"]["raw"]
+            assert (never["objects"], never["agreement"], never["betti"]) == (0, None, {})
+
+
+def test_preprocessed_labels_are_measured_where_they_differ_from_the_raw_ones(dataset):
+    _, preprocessed = dataset
+    # A preprocessed ring torn, a blob lost, as resampling may.
+    folder = preprocessed / "nnUNetPlans_3d_fullres"
+    for case, spoil in (("tiny_1", 1), ("tiny_2", 2)):
+        data, segmentation, _, properties = nnUNetDatasetBlosc2(str(folder)).load_case(case)
+        data, segmentation = np.asarray(data), np.asarray(segmentation).copy()
+        half = segmentation[:, :, :, :11]
+        half[half == spoil] = 0
+        if spoil == 2:
+            segmentation[segmentation == 2] = 0
+        for file in folder.glob(f"{case}*"):
+            file.unlink()
+        blocks = dict.fromkeys(("chunks", "blocks", "chunks_seg", "blocks_seg"), data.shape)
+        nnUNetDatasetBlosc2.save_case(data, segmentation, properties, str(folder / case), **blocks)
+    assert plan() == 0
+    volumes = read_topology(preprocessed / "topology.json")["statistics"]["full"]["volumes"]
+    assert volumes["ring"]["3d_fullres"]["betti"] == {"1 1 0": 5, "1 0 0": 1}
+    assert volumes["ring"]["3d_fullres"]["changed_by_resampling"] == pytest.approx(1 / 6)
+    assert volumes["ring"]["raw"]["betti"] == {"1 1 0": 6}
+    assert volumes["blob"]["3d_fullres"]["absent"] == 1
+    assert volumes["blob"]["3d_fullres"]["changed_by_resampling"] == pytest.approx(1 / 6)
+    assert volumes["ring"].keys() == {"raw", "3d_fullres"}
+    slices = read_topology(preprocessed / "topology.json")["statistics"]["full"]["slices"]
+    assert slices["ring"].keys() == {"raw", "2d"}
+    assert slices["ring"]["2d"]["changed_by_resampling"] == 0
+    for record in (volumes["ring"]["3d_fullres"], slices["ring"]["2d"]):
+        assert 0 <= record["changed_by_augmentation"] <= 1
+    assert volumes["never"]["3d_fullres"]["changed_by_augmentation"] is None
+
+
+def test_slices_are_compared_where_they_were_before_cropping(dataset):
+    raw, preprocessed = dataset
+    # The images are cropped to their slices from the third on.
+    for properties in (preprocessed / "nnUNetPlans_2d").glob("*.pkl"):
+        content = pickle.loads(properties.read_bytes())
+        assert content["bbox_used_for_cropping"][0][0] == 0
+        content["bbox_used_for_cropping"][0][0] = 3
+        properties.write_bytes(pickle.dumps(content))
+    for file in (raw / "labelsTr").iterdir():
+        label_map = sitk.GetArrayFromImage(sitk.ReadImage(file))
+        sitk.WriteImage(sitk.GetImageFromArray(np.roll(label_map, 3, axis=0)), file)
+    assert plan(configurations=("2d",)) == 0
+    slices = read_topology(preprocessed / "topology.json")["statistics"]["full"]["slices"]
+    assert slices["ring"]["2d"]["changed_by_resampling"] == 0
+
+
+def test_the_table_and_the_priors_are_printed(dataset, capsys):
+    assert plan(configurations=("3d_fullres",)) == 0
+    printed = capsys.readouterr().out
+    assert "Dataset901_TinyRings: labels of 6 cases" in printed
+    assert "foreground: union of ring, blob, never" in printed
+    assert "volumes, connectivity full (foreground 26 / 8): components, loops or handles" in printed
+    assert "slices, connectivity face (foreground 6 / 4): components, loops\n" in printed
+    rows = [line.split() for line in printed.splitlines()]
+    assert [
+        "ring",
+        "raw",
+        "6",
+        "0",
+        "0",
+        "prior",
+        "(1,",
+        "1,",
+        "0)",
+        "(1,",
+        "1,",
+        "0)",
+        "100.0%",
+    ] in rows
+    assert ["never", "raw", "0", "6", "0", "prior", "none", "-"] in rows
+    assert "changed by resampling 0.0%, by augmentation" in printed
+    assert "warning: ring, volumes, full: a prior from 6 volumes alone" in printed
+    assert "warning: never, volumes, full: never there" in printed
+    assert f"written: {dataset[1] / 'topology.json'}" in printed
+
+
+def test_what_is_written_a_trainer_reads(dataset):
+    assert plan() == 0
+    file = dataset[1] / "topology.json"
+    labels = LabelManager({"background": 0, "ring": 1, "blob": 2, "never": 3}, None)
+    priors = read_priors(file, labels, space=3, connectivity="full")
+    assert (priors.channels[0], priors.channels[1]) == ((1, 1, 0), (1, 0, 0))
+    assert 2 not in priors.channels
+    assert not is_edited(read_topology(file))
+
+
+def test_without_preprocessed_labels_it_says_so_and_measures_the_raw_ones(dataset, capsys):
+    _, preprocessed = dataset
+    shutil.rmtree(preprocessed / "nnUNetPlans_3d_fullres")
+    assert plan() == 0
+    printed = capsys.readouterr().out
+    assert "note: 3d_fullres: no preprocessed labels in" in printed
+    assert "nnUNetv2_preprocess -d 901 -plans_name nnUNetPlans -c 3d_fullres makes them" in printed
+    volumes = read_topology(preprocessed / "topology.json")["statistics"]["full"]["volumes"]
+    assert volumes["ring"].keys() == {"raw"}
+
+
+def edit(file):
+    """Gives a topology.json a range, a union and its prior, by hand."""
+    text = file.read_text()
+    edited = text.replace('"ring": [1, 1, 0]', '"ring": [[1, 2], 1, 0], "rn": [1, 1, null]', 1)
+    edited = edited.replace('"unions": {', '"unions": {\n    "rn": ["ring", "never"],', 1)
+    assert edited.count("rn") == 2
+    file.write_text(edited)
+    return file.read_bytes()
+
+
+def test_a_file_that_was_not_edited_is_replaced(dataset):
+    file = dataset[1] / "topology.json"
+    assert plan(configurations=("2d",)) == 0
+    before = file.read_text()
+    assert plan() == 0
+    assert file.read_text() != before
+    assert "3d_fullres" not in before
+    assert not list(file.parent.glob("topology.json.*"))
+
+
+@pytest.mark.parametrize("edited", ["priors", "no JSON", "of someone else"])
+def test_an_edited_file_stays_and_the_ways_out_are_named(dataset, capsys, edited):
+    file = dataset[1] / "topology.json"
+    assert plan(configurations=("2d",)) == 0
+    if edited == "priors":
+        before = edit(file)
+    else:
+        before = b"[1," if edited == "no JSON" else b'{"priors": {}}'
+        file.write_bytes(before)
+    capsys.readouterr()
+    assert plan(configurations=("2d",)) == 2
+    assert file.read_bytes() == before
+    told = capsys.readouterr().err
+    assert f"{file} was edited, and stays as it is. --update keeps" in told
+    assert "--overwrite writes all anew" in told
+    assert plan("--overwrite", configurations=("2d",)) == 0
+    assert not is_edited(read_topology(file))
+    kept = file.with_name("topology.json.bak")
+    assert kept.read_bytes() == before
+    assert f"the former file is kept as {kept}" in capsys.readouterr().out
+
+
+def test_each_overwritten_file_is_kept(dataset):
+    file = dataset[1] / "topology.json"
+    for content in (b"1", b"2", b"3"):
+        file.write_bytes(content)
+        assert plan("--overwrite", configurations=("2d",)) == 0
+    kept = [file.with_name(f"topology.json.bak{number}") for number in ("", 1, 2)]
+    assert [f.read_bytes() for f in kept] == [b"1", b"2", b"3"]
+
+
+def test_an_update_keeps_priors_and_unions_measures_them_and_is_still_an_edit(dataset, capsys):
+    file = dataset[1] / "topology.json"
+    assert plan(configurations=("2d",)) == 0
+    edit(file)
+    assert plan("--update") == 0
+    content = read_topology(file)
+    volumes = content["priors"]["full"]["volumes"]
+    assert volumes["ring"] == [[1, 2], 1, 0]
+    assert volumes["rn"] == [1, 1, None]
+    assert volumes["blob"] == [1, 0, 0]
+    assert content["priors"]["face"]["volumes"]["rn"] == [1, 1, 0]  # measured: it has none
+    assert content["unions"]["rn"] == ["ring", "never"]
+    assert content["statistics"]["full"]["volumes"]["rn"]["3d_fullres"]["betti"] == {"1 1 0": 6}
+    assert "rn: union of ring, never" in capsys.readouterr().out
+    before = file.read_bytes()
+    assert plan() == 2
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (
+            '{"priors": {"face": {"slices": {"ring": [1, 1, 0]}}}}',
+            "priors > face > slices > ring: wanted 2 numbers",
+        ),
+        ('{"unions": {"u": ["ring", "vessel"]}}', "unions > u: wanted one of ring, blob, never"),
+        ('{"priors": {"face": 1}}', "priors > face: wanted an object"),
+        ('{"priors": 1}', "priors: wanted an object"),
+        ("{", "wanted a JSON file"),
+    ],
+)
+def test_an_update_of_a_wrong_file_names_the_place_before_it_measures(
+    dataset, capsys, monkeypatch, written, message
+):
+    file = dataset[1] / "topology.json"
+    file.write_text(written)
+    monkeypatch.setattr(fingerprint, "_measure", None)
+    assert plan("--update") == 2
+    assert message in capsys.readouterr().err
+    assert file.read_text() == written
+
+
+def test_an_update_adds_what_a_file_lacks(dataset):
+    file = dataset[1] / "topology.json"
+    file.write_text('{"priors": {"face": {"volumes": {"blob": [2, 0, 0]}}}}')
+    assert plan("--update", configurations=("2d",)) == 0
+    priors = read_topology(file)["priors"]
+    assert priors["face"]["volumes"]["blob"] == [2, 0, 0]
+    assert priors["face"]["volumes"]["ring"] == [1, 1, 0]
+    assert "foreground" in priors["face"]["volumes"]
+    assert priors["full"]["slices"]["blob"] == [1, 0]
+
+
+def test_a_file_that_is_edited_meanwhile_stays(dataset, capsys, monkeypatch):
+    file = dataset[1] / "topology.json"
+    measure = fingerprint._measure
+
+    def while_someone_writes(case):
+        file.write_text("mine")
+        return measure(case)
+
+    monkeypatch.setattr(fingerprint, "_measure", while_someone_writes)
+    assert plan(configurations=("2d",)) == 2
+    assert file.read_text() == "mine"
+    assert "was changed while the labels were measured" in capsys.readouterr().err
+
+
+def test_unreadable_labels_are_named_and_counted_and_do_not_stop_the_rest(dataset, capsys):
+    raw, preprocessed = dataset
+    (raw / "labelsTr/tiny_1.nii.gz").write_text("no image")
+    (raw / "labelsTr/tiny_2.nii.gz").unlink()
+    cut = raw / "labelsTr/tiny_3.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:200])
+    (preprocessed / "nnUNetPlans_2d/tiny_4_seg.b2nd").write_bytes(b"")
+    assert plan(configurations=("2d",)) == 1
+    out, err = capsys.readouterr()
+    content = read_topology(preprocessed / "topology.json")
+    assert content["statistics"]["cases"] == 3
+    assert content["statistics"]["unreadable"] == ["tiny_1", "tiny_2", "tiny_3"]
+    assert "warning: 3 cases could not be read and did not count: tiny_1, tiny_2, tiny_3" in out
+    assert "4 troubles:" in err
+    for case in ("tiny_1", "tiny_2", "tiny_3"):
+        assert f"{case}: not measured, the labels cannot be read: " in err
+    assert "tiny_4: not measured, the preprocessed labels (2d) cannot be read: " in err
+    slices = content["statistics"]["full"]["slices"]["ring"]
+    # Those of tiny_1 to tiny_3 have been preprocessed before.
+    assert slices["2d"]["objects"] > slices["raw"]["objects"]
+
+
+def test_a_case_that_was_preprocessed_and_has_no_labels_any_more_is_named(dataset, capsys):
+    raw, _ = dataset
+    (raw / "labelsTr/tiny_5.nii.gz").unlink()
+    (raw / "imagesTr/tiny_5_0000.nii.gz").unlink()
+    assert plan(configurations=("2d",)) == 1
+    told = capsys.readouterr().err
+    assert "tiny_5: not measured, the labels cannot be read: there are preprocessed ones" in told
+
+
+def test_where_nothing_can_be_read_nothing_is_written(dataset, capsys):
+    raw, preprocessed = dataset
+    for file in (raw / "labelsTr").iterdir():
+        file.write_text("no image")
+    assert plan(configurations=("2d",)) == 2
+    assert "no label could be read" in capsys.readouterr().err
+    assert not (preprocessed / "topology.json").exists()
+
+
+def test_an_interrupted_plan_writes_nothing(dataset, capsys, monkeypatch):
+    def interrupted(case):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fingerprint, "_measure", interrupted)
+    assert plan() == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err
+    assert not list(dataset[1].glob("topology.json*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-d", "999"), "Could not find a dataset with the ID 999"),
+        (("-d", "901", "-p", "Other"), "no plans .*Other.json; there are: nnUNetPlans"),
+        (("-d", "901", "-c", "3d_tiny"), "nnUNetPlans has no 3d_tiny; there are: 2d, 3d_fullres"),
+        (("-d", "901", "--update", "--overwrite"), "give one"),
+    ],
+)
+def test_what_cannot_be_planned_is_told(dataset, capsys, arguments, message):
+    assert main(["plan", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert re.search(message, told), told
+    assert not (dataset[1] / "topology.json").exists()
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same(dataset):
+    texts = []
+    for processes in ("1", "2"):
+        assert plan("-np", processes) == 0
+        texts.append((dataset[1] / "topology.json").read_text())
+    assert texts[0] == texts[1]
+
+
+# -- what is counted ---------------------------------------------------------------------------
+
+
+class Labels:
+    """Label files, and the data set that they make."""
+
+    def __init__(self, folder, **labels):
+        self.folder, self.files = folder, {}
+        order = list(range(1, len(labels) + 1)) if any(map(np.ndim, labels.values())) else None
+        self.manager = LabelManager({"background": 0, **labels}, order)
+
+    def put(self, label_map, dtype=np.uint8):
+        name = f"case_{len(self.files)}"
+        self.files[name] = self.folder / f"{name}.nii.gz"
+        sitk.WriteImage(sitk.GetImageFromArray(label_map.astype(dtype)), self.files[name])
+
+    def measure(self, unions=None, *, transpose=(0, 1, 2)):
+        data = LabelledData(
+            "Dataset905_Made", self.files, SimpleITKIO(), transpose, self.manager, True, {}, {}
+        )
+        chosen = default_unions(self.manager) if unions is None else unions
+        return take_fingerprint(data, unions=chosen)
+
+
+@pytest.fixture
+def organ(tmp_path):
+    return Labels(tmp_path, organ=1)
+
+
+def raw(taken, name, connectivity="full", objects="volumes"):
+    return taken.content["statistics"][connectivity][objects][name]["raw"]
+
+
+def priors(taken, connectivity="full", objects="volumes"):
+    return taken.content["priors"][connectivity][objects]
+
+
+@pytest.mark.parametrize(("wrong", "prior"), [(1, [1, 0, 0]), (2, "none")])
+def test_95_percent_of_the_labels_must_agree(organ, wrong, prior):
+    for case in range(20):
+        label_map = ball((9, 11, 13), (4, 5, 5), 3)
+        label_map[1, 1, 11] = case < wrong
+        organ.put(label_map)
+    taken = organ.measure()
+    assert priors(taken)["organ"] == prior
+    assert raw(taken, "organ")["agreement"] == 1 - wrong / 20
+    assert raw(taken, "organ")["betti"] == {"1 0 0": 20 - wrong, "2 0 0": wrong}
+
+
+def test_absent_labels_do_not_count_and_are_counted(organ):
+    organ.put(ball((9, 11, 13), (4, 5, 5), 3))
+    organ.put(np.zeros((9, 11, 13)))
+    taken = organ.measure()
+    assert priors(taken)["organ"] == [1, 0, 0]
+    assert (raw(taken, "organ")["objects"], raw(taken, "organ")["absent"]) == (1, 1)
+    slices = raw(taken, "organ", objects="slices")
+    assert (slices["objects"], slices["absent"]) == (7, 11)
+
+
+def test_both_connectivities_are_measured(organ):
+    organ.put(corner_neighbours(3))
+    taken = organ.measure()
+    assert priors(taken, "full")["organ"] == [1, 0, 0]
+    assert priors(taken, "face")["organ"] == [2, 0, 0]
+    lines = warn(taken.content)
+    assert (
+        "organ, volumes: the prior depends on the connectivity, full (1, 0, 0) and face (2, 0, 0)"
+        in lines
+    )
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("side", [0, -1])
+def test_objects_at_the_border_are_counted(organ, axis, side):
+    label_map = ball((9, 11, 13), (4, 5, 6), 2)
+    organ.put(label_map)
+    label_map.swapaxes(0, axis)[side, 4, 4] = True
+    organ.put(label_map)
+    assert raw(organ.measure(), "organ")["at_border"] == 1
+    # The first and the last slice are no border in a slice.
+    expected = 0 if axis == 0 else 1
+    assert raw(organ.measure(), "organ", objects="slices")["at_border"] == expected
+
+
+def test_slices_are_those_in_which_nnunet_trains(organ):
+    organ.put(ring((13, 17, 19), 5.0, 1.0))
+    in_plane = raw(organ.measure(), "organ", objects="slices")["betti"]
+    across = raw(organ.measure(transpose=(2, 0, 1)), "organ", objects="slices")["betti"]
+    assert "1 1" in in_plane
+    assert "1 1" not in across
+    assert "2 0" in across
+
+
+def test_regions_overlap_and_one_that_is_everything_needs_no_union(tmp_path):
+    regions = Labels(tmp_path, whole=[1, 2], core=[2])
+    label_map = shell((11, 13, 15), 4).astype(int)
+    label_map[ball((11, 13, 15), (5, 6, 7), 2)] = 2
+    regions.put(label_map)
+    taken = regions.measure()
+    assert priors(taken) == {"whole": [1, 0, 0], "core": [1, 0, 0]}
+    assert taken.content["unions"] == {}
+
+
+def test_unions_of_classes_are_measured_as_one(tmp_path):
+    classes = Labels(tmp_path, rim=1, core=2, foreground=3)
+    label_map = shell((11, 13, 15), 4).astype(int)
+    label_map[ball((11, 13, 15), (5, 6, 7), 2)] = 2
+    classes.put(label_map)
+    assert default_unions(classes.manager) == {"all foreground": ["rim", "core", "foreground"]}
+    found = priors(classes.measure())
+    assert found["rim"] == [1, 0, 1]
+    assert found["all foreground"] == [1, 0, 0]
+    own = priors(classes.measure({"two": ["core", "foreground"]}))
+    assert own.keys() == {"rim", "core", "foreground", "two"}
+    assert own["two"] == [1, 0, 0]
+
+
+def test_labels_beside_ignored_voxels_do_not_count(tmp_path):
+    scribbles = Labels(tmp_path, organ=1, ignore=2)
+    for case in range(2):
+        label_map = ball((9, 11, 13), (4, 5, 5), 2).astype(int)
+        label_map[:, :, 11:] = 2
+        if case:
+            label_map[4, 5, 10] = 1
+        scribbles.put(label_map)
+    taken = scribbles.measure()
+    record = raw(taken, "organ")
+    assert (record["objects"], record["beside_ignored"], record["absent"]) == (1, 1, 0)
+    assert record["betti"] == {"1 0 0": 1}
+    assert any(
+        "1 that touch ignored voxels are not known to be whole" in w for w in warn(taken.content)
+    )
+
+
+def test_labels_stored_as_float_are_read_and_unknown_values_told(organ):
+    organ.put(ball((9, 11, 13), (4, 5, 5), 3), np.float64)
+    organ.put(7 * ball((9, 11, 13), (4, 5, 5), 3))
+    taken = organ.measure()
+    assert raw(taken, "organ")["objects"] == 1
+    assert taken.troubles == [
+        "case_1: the labels hold 7, no label of dataset.json; such voxels count as background"
+    ]
+
+
+def test_names_are_in_the_order_of_the_channels_whatever_the_order_of_the_file():
+    shuffled = LabelManager({"c": 3, "background": 0, "a": 1, "ignore": 4, "b": [2]}, None)
+    assert channel_names(shuffled) == ("a", "b", "c")
+    assert channel_labels(shuffled) == ((1,), (2,), (3,))
+    regions = LabelManager({"core": [2, 3], "background": 0, "whole": [1, 2, 3]}, [1, 2])
+    assert channel_names(regions) == ("core", "whole")
+    assert channel_labels(regions) == ((2, 3), (1, 2, 3))
+
+
+# -- in words ----------------------------------------------------------------------------------
+
+
+def described(prior, betti, **more):
+    """Returns a topology.json with one label, the same in volumes at both connectivities."""
+    number = sum(betti.values())
+    record = {"objects": number, "absent": 0, "at_border": 0, "betti": betti} | more
+    fill = {"changed_by_resampling": 0.07, "changed_by_augmentation": 0.02}
+    sections = {"volumes": {"organ": {"raw": record, "3d_lowres": record | fill}}}
+    of_prior = {"volumes": {"organ": prior}}
+    return {
+        "dataset": "x",
+        "unions": {},
+        "priors": {"full": of_prior, "face": of_prior},
+        "statistics": {"cases": number, "unreadable": [], "full": sections, "face": sections},
+    }
+
+
+def test_contradictions_are_counted():
+    warned = warn(described([1, 0, 0], {"1 0 0": 192, "2 0 0": 5, "1 1 0": 3}))
+    assert "organ, volumes, full: 8 of 200 volumes contradict the prior (1, 0, 0)" in warned
+    warned = warn(described("none", {"1 0 0": 170, "2 0 0": 30}))
+    told = "no prior, because a fixed (1, 0, 0) would contradict 30 of 200 volumes"
+    assert f"organ, volumes, full: {told}" in warned
+
+
+def test_a_prior_edited_to_a_range_contradicts_less():
+    betti = {"1 0 0": 150, "2 0 0": 45, "1 1 0": 5}
+    warned = warn(described([[1, None], 0, None], betti))
+    assert (
+        "organ, volumes, full: 5 of 200 volumes contradict the prior (1 or more, 0, free)" in warned
+    )
+    assert not any("only" in line for line in warned)
+    warned = warn(described([1, 0, 0], betti))
+    assert (
+        "organ, volumes, full: only 150 of 200 preprocessed volumes of 3d_lowres have the prior "
+        "(1, 0, 0)" in warned
+    )
+
+
+def test_damage_above_five_percent_is_warned_of():
+    warned = warn(described([1, 0, 0], {"1 0 0": 100}))
+    assert (
+        "organ, volumes, full: resampling to 3d_lowres changes the Betti numbers of 7.0%" in warned
+    )
+    assert not any("rotation" in line for line in warned)
+
+
+def test_augmentation_that_damages_labels_is_told_once_for_each_configuration():
+    content = described([1, 0, 0], {"1 0 0": 100})
+    volumes = content["statistics"]["full"]["volumes"]
+    for name, share in (("rim", 0.051), ("core", 0.05), ("vessel", 0.4), ("both", 0.5)):
+        record = volumes["organ"]["3d_lowres"] | {"changed_by_augmentation": share}
+        volumes[name] = volumes["organ"] | {"3d_lowres": record}
+    content["unions"] = {"both": ["rim", "core"]}
+    told = [line for line in warn(content) if "rotation" in line]
+    assert told == [
+        f"3d_lowres, {connectivity}: rotation and scaling change the Betti numbers of rim in 5.1%, "
+        "vessel in 40.0%, so trainers with a topology term leave both out"
+        for connectivity in ("full", "face")
+    ]
+
+
+def test_objects_at_the_border_are_warned_of():
+    warned = warn(described([1, 0, 0], {"1 0 0": 100}, at_border=3))
+    assert "organ, volumes, full: cut by the border of the image in 3 of 100 volumes" in warned
+
+
+@pytest.mark.parametrize(
+    ("prior", "right"),
+    [
+        ([1, 0, 0], ["1 0 0"]),
+        ([[1, 2], 0, 0], ["1 0 0", "2 0 0"]),
+        ([[2, None], 0, 0], ["2 0 0", "3 0 0"]),
+        ([1, None, 0], ["1 0 0", "1 4 0"]),
+    ],
+)
+def test_a_prior_agrees_with_what_it_allows(prior, right):
+    every = ["1 0 0", "2 0 0", "3 0 0", "1 4 0", "1 0 1"]
+    assert [betti for betti in every if agrees(betti, prior)] == right
+
+
+def test_long_distributions_are_cut_and_the_rest_counted():
+    betti = {f"{n} 0 0": 30 - n for n in range(1, 7)}
+    (line,) = [line for line in describe(described("none", betti))[:5] if " raw " in line]
+    assert "(1, 0, 0) 18.2%, (2, 0, 0) 17.6%, (3, 0, 0) 17.0%, 3 more" in line
