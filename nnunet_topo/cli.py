@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     compare.add_argument("--metrics", nargs="+", metavar="KEY", help="metrics to test")
     _add_metric_settings(compare)
+    _add_refine(commands)
     demo = commands.add_parser(
         "demo", help="the whole job, from data that it makes to a report, on a CPU in minutes"
     )
@@ -110,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told("plan", lambda: _plan(chosen), interrupted="nothing was written")
     if chosen.command == "evaluate":
         return _told("evaluate", lambda: _evaluate(chosen))
+    if chosen.command == "refine":
+        return _told("refine", lambda: _refine(chosen))
     if chosen.command == "compare":
         command = shlex.join(["nnunet-topo", *arguments])
         return _told("compare", lambda: _compare(chosen, command))
@@ -125,7 +129,7 @@ def _told(
     """Returns the exit status of a command: 2 where it was asked for what cannot be done."""
     try:
         return call()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         from nnunet_topo.report.tables import printable
 
         print(f"nnunet-topo {command}: {printable(str(error))}", file=sys.stderr)
@@ -133,6 +137,49 @@ def _told(
     except KeyboardInterrupt:
         print(f"\ninterrupted; {interrupted}", file=sys.stderr)
         return 130
+
+
+def _add_refine(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    refine = commands.add_parser(
+        "refine",
+        help="nnUNetv2_predict, and each case whose topology is wrong is repaired",
+        description="Predicts as nnUNetv2_predict_from_modelfolder does. Where the topology of a "
+        "case is not what is known of it, the weights are changed for this case alone until it "
+        "is (Clough et al., eq. 5); a case that does not improve stays as predicted.",
+    )
+    refine.add_argument("-i", type=Path, required=True, metavar="DIR", help="folder of images")
+    refine.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
+    refine.add_argument(
+        "-m", type=Path, required=True, metavar="DIR", help="TRAINER__PLANS__CONFIGURATION"
+    )
+    refine.add_argument("-f", nargs="+", metavar="FOLD", help="default: all that are there")
+    refine.add_argument("-chk", default="checkpoint_final.pth", help="default %(default)s")
+    refine.add_argument(
+        "--prior", type=Path, metavar="FILE", help="topology.json; default: that of the model"
+    )
+    refine.add_argument(
+        "--per-case-priors",
+        type=Path,
+        metavar="CSV",
+        help="columns case, label, betti0, betti1, in 3D betti2, in 2D slice if needed",
+    )
+    refine.add_argument("--weight", type=float, metavar="X", help="lambda of eq. 5")
+    refine.add_argument("--steps", type=int, metavar="N", help="of Adam, at most")
+    refine.add_argument("--lr", type=float, metavar="X", help="learning rate of Adam")
+    refine.add_argument(
+        "-device", choices=("cpu", "cuda", "mps"), default="cuda", help="default cuda"
+    )
+    refine.add_argument(
+        "--save_probabilities", action="store_true", help="as nnUNetv2_predict does"
+    )
+    refine.add_argument(
+        "--largest-component",
+        action="store_true",
+        help="instead: keep the largest component of each label",
+    )
+    refine.add_argument(
+        "--closing", type=int, metavar="R", help="instead: close each label, R in voxels"
+    )
 
 
 def _add_metric_settings(command: argparse.ArgumentParser) -> None:
@@ -236,6 +283,42 @@ def _doctor() -> int:
             print(f"       -> {finding.cure}")
     print(f"\n{wrong} things to mend" if wrong else "\nnothing is wrong")
     return int(wrong > 0)
+
+
+def _refine(chosen: argparse.Namespace) -> int:
+    """Returns 0, or 1 where a case failed."""
+    import torch
+
+    from nnunet_topo.nnunet.refinement import Request, refine, summarize
+    from nnunet_topo.nnunet.weights_descent import Options
+    from nnunet_topo.report.tables import printable
+
+    register(ask=False)
+    torch.set_num_threads(1 if chosen.device == "cuda" else os.cpu_count() or 1)  # as nnU-Net does
+    given = {"weight": chosen.weight, "steps": chosen.steps, "lr": chosen.lr}
+    request = Request(
+        folds=chosen.f,
+        checkpoint=chosen.chk,
+        prior=chosen.prior,
+        case_priors=chosen.per_case_priors,
+        options=Options(**{name: value for name, value in given.items() if value is not None}),
+        largest_component=chosen.largest_component,
+        closing=chosen.closing,
+        probabilities=chosen.save_probabilities,
+        device=chosen.device,
+    )
+    done = refine(
+        chosen.i, chosen.o, chosen.m, request, lambda line: print(printable(line), flush=True)
+    )
+    for note in done.notes:
+        print(f"note: {printable(note)}")
+    print(f"{summarize(done.results)}; {done.computed} cases were done now, all in {done.record}")
+    failed = [case for case, result in done.results.items() if result.status == "failed"]
+    if failed:
+        print(
+            f"failed: {printable(', '.join(failed))}; again with the same command", file=sys.stderr
+        )
+    return int(bool(failed))
 
 
 def _compare(chosen: argparse.Namespace, command: str) -> int:

@@ -71,6 +71,10 @@ TRAINER = "nnunet_topo/nnunet/trainer.py"
 CHECKPOINTS = "nnunet_topo/nnunet/checkpoints.py"
 DOCTOR = "nnunet_topo/doctor.py"
 LABELS = "nnunet_topo/nnunet/training_labels.py"
+REFINEMENT = "nnunet_topo/nnunet/refinement.py"
+CASE_REFINEMENT = "nnunet_topo/nnunet/case_refinement.py"
+WEIGHTS_DESCENT = "nnunet_topo/nnunet/weights_descent.py"
+TRAINED_MODEL = "nnunet_topo/nnunet/trained_model.py"
 PRIORS = "nnunet_topo/nnunet/priors.py"
 FINGERPRINT = "nnunet_topo/nnunet/fingerprint.py"
 PLAN = "nnunet_topo/nnunet/plan.py"
@@ -1042,6 +1046,83 @@ SABOTAGES = [
         "        if not copy.exists():\n",
         "        if copy.parent.exists():\n",
         "test_priors.py::test_the_copy_of_another_fold_stays_and_the_log_says_so",
+    ),
+    Sabotage(
+        "refinement goes on from the case before",
+        WEIGHTS_DESCENT,
+        "            network.load_state_dict(parameters)\n",
+        "",
+        "test_refinement.py::test_every_case_begins_from_the_trained_weights",
+    ),
+    Sabotage(
+        "refinement may change all it likes",
+        WEIGHTS_DESCENT,
+        "loss = squares + self",
+        "loss = 0 * squares + self",
+        "test_refinement.py::test_the_weight_decides_how_much_may_change",
+    ),
+    Sabotage(
+        "refinement of folds added up",
+        WEIGHTS_DESCENT,
+        " / len(self.networks)",
+        "",
+        "test_refinement.py::test_windows_of_several_folds_have_the_gradient_of_all_at_once",
+    ),
+    Sabotage(
+        "refinement invents what a prior wants",
+        WEIGHTS_DESCENT,
+        ">= TRACE) < number:",
+        ">= TRACE) < 0:",
+        "test_refinement.py::test_a_prior_that_contradicts_the_image_is_refused",
+    ),
+    Sabotage(
+        "refinement makes a label worse",
+        CASE_REFINEMENT,
+        "worse = candidate.errors[i] > first.errors[i]",
+        "worse = False",
+        "test_refinement.py::test_no_label_gets_worse_for_the_sake_of_another",
+    ),
+    Sabotage(
+        "refinement replaces the object",
+        CASE_REFINEMENT,
+        "_LEAST_OVERLAP = 0.5",
+        "_LEAST_OVERLAP = 0.0",
+        "test_refinement.py::test_a_step_that_would_replace_the_object_is_refused",
+    ),
+    Sabotage(
+        "refinement wants an absent class to be there",
+        CASE_REFINEMENT,
+        "return not self.known[i] and not",
+        "return self.known[i] and not",
+        "test_refinement.py::test_a_class_that_is_not_predicted_stays_so",
+    ),
+    Sabotage(
+        "refinement believes half an image",
+        TRAINED_MODEL,
+        "nibabel.load(file).dataobj.get_unscaled()",
+        "nibabel.load(file)",
+        "test_refinement.py::test_an_unreadable_image_does_not_stop_the_other_nine",
+    ),
+    Sabotage(
+        "refinement does finished cases again",
+        REFINEMENT,
+        'recorded["digest"] != digest',
+        'recorded["digest"]',
+        "test_refinement.py::test_finished_cases_are_not_done_again_unless_they_have_changed",
+    ),
+    Sabotage(
+        "refinement replaces files of others",
+        REFINEMENT,
+        "if file.exists() and _digest([file], ()) not in known:",
+        "if file.exists() and known and _digest([file], ()) not in known:",
+        "test_refinement.py::test_files_of_others_are_never_replaced",
+    ),
+    Sabotage(
+        "refinement mixes settings in a folder",
+        REFINEMENT,
+        "if settings[key] != earlier.get(key)]",
+        "if key not in earlier]",
+        "test_refinement.py::test_other_settings_into_the_same_folder_are_refused",
     ),
 ]
 

@@ -70,7 +70,7 @@ class BettiPriorLoss(nn.Module):
         if dimension_weights is not None and not all(w >= 0 for w in dimension_weights):
             raise ValueError(f"dimension_weights must be at least 0, got {dimension_weights}")
         self.priors = dict(priors)
-        self._ranges = [_ranges(channel, prior) for channel, prior in self.priors.items()]
+        self._ranges = [betti_ranges(prior, channel) for channel, prior in self.priors.items()]
         self.form = form
         self.dimension_weights = None if dimension_weights is None else tuple(dimension_weights)
         self.connectivity: Connectivity = connectivity
@@ -197,8 +197,12 @@ class BettiPriorLoss(nn.Module):
         return (cost.sum() + missing) / whole.size
 
 
-def _ranges(channel: int, prior: Prior) -> NDArray[np.float64] | None:
-    """Returns (low, high) of each dimension, None where the target's numbers serve."""
+def betti_ranges(prior: Prior, channel: int = 0) -> NDArray[np.float64] | None:
+    """Returns (low, high) of each dimension, None where the target's numbers serve.
+
+    Raises:
+        ValueError: what is no prior; the message names the channel.
+    """
     if isinstance(prior, str):
         if prior != "target":
             raise ValueError(f"a prior must be Betti numbers or 'target', got {prior!r}")

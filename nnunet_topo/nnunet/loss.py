@@ -198,25 +198,41 @@ def topology_channels(
         ValueError: a union of channels that do not exist.
     """
     target, mask = split_ignored(target, label_manager)
+    probability = topology_probability(logits, label_manager, unions)
     if label_manager.has_regions:
-        probability, one_hot = torch.sigmoid(logits.float()), target.bool()
+        one_hot = target.bool()
     else:
         labels = torch.tensor(label_manager.foreground_labels, device=target.device)
         one_hot = target == labels.view(1, -1, *(1,) * (target.ndim - 2))
+    if unions:
+        joint = [one_hot[:, list(union)].any(dim=1, keepdim=True) for union in unions]
+        one_hot = torch.cat([one_hot, *joint], dim=1)
+    return probability, one_hot, mask
+
+
+def topology_probability(
+    logits: Tensor, label_manager: LabelManager, unions: Sequence[Union] = ()
+) -> Tensor:
+    """Returns the probabilities of `topology_channels`, for which no target is needed.
+
+    Raises:
+        ValueError: a union of channels that do not exist.
+    """
+    if label_manager.has_regions:
+        probability = torch.sigmoid(logits.float())
+    else:
         probability = torch.softmax(logits.float(), dim=1)[:, 1:]
-    if not unions:
-        return probability, one_hot, mask
-    probabilities, targets = [probability], [one_hot]
+    joint = []
     for union in map(list, unions):
-        if not union or min(union) < 0 or max(union) >= one_hot.shape[1]:
+        if not union or min(union) < 0 or max(union) >= probability.shape[1]:
             raise ValueError(
-                f"a union must name channels from 0 to {one_hot.shape[1] - 1}, got {tuple(union)}"
+                f"a union must name channels from 0 to {probability.shape[1] - 1}, got "
+                f"{tuple(union)}"
             )
         parts = probability[:, union]
-        joint = parts.amax(dim=1) if label_manager.has_regions else parts.sum(dim=1).clamp(max=1)
-        probabilities.append(joint[:, None])
-        targets.append(one_hot[:, union].any(dim=1, keepdim=True))
-    return torch.cat(probabilities, dim=1), torch.cat(targets, dim=1), mask
+        of_union = parts.amax(dim=1) if label_manager.has_regions else parts.sum(dim=1).clamp(max=1)
+        joint.append(of_union[:, None])
+    return torch.cat([probability, *joint], dim=1) if joint else probability
 
 
 def split_ignored(target: Tensor, label_manager: LabelManager) -> tuple[Tensor, Tensor | None]:

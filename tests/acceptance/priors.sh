@@ -3,7 +3,8 @@
 #
 # Usage: tests/acceptance/priors.sh [FOLDER [SECTION ...]]    section 1: about 10 minutes on an idle core, 3 GB of disk
 #
-# FOLDER is empty, or holds what the sections before have left. Sections are 0 and 1, default all, in this order.
+# FOLDER is empty, or holds what the sections before have left. Sections are 0, 1, 3 and 4, default all, in this order;
+# CASES=n refines so many validation cases (default 40). An interrupted section 3 goes on where it was.
 # Needs Dataset004_Hippocampus, Dataset101_ChaseDB1 and Dataset102_SunnybrookLV under $NNUNET_TOPO_DATA (default
 # ../shared/data).
 set -Eeuo pipefail
@@ -49,8 +50,39 @@ section_1() {
     in_env python "$here/priors.py" agreement "$data" "$work/preprocessed"
 }
 
-# 2: Clough's first experiment on MNIST. 3: refinement of single cases. 4: ten failures.
+# 2: Clough's first experiment on MNIST.
+
+section_3() {
+    say "3. refinement of the validation cases of a stock model"
+    dataset=Dataset004_Hippocampus
+    trainer=nnUNetTrainerStock_10epochs_30iters_nomirror_nospatial_seed1
+    mkdir -p "$work"/{raw,preprocessed,results}
+    ln -sfn "$data/$dataset" "$work/raw/$dataset"
+    if [ ! -e "$work/preprocessed/$dataset/preprocessed" ]; then
+        in_env nnUNetv2_plan_and_preprocess -d 4 -c 2d 3d_fullres -np 1 1 -npfp 1 >"$work/nnunet.log" 2>&1
+        touch "$work/preprocessed/$dataset/preprocessed"
+    fi
+    in_env python "$here/refine.py" plans "$work/preprocessed/$dataset"
+    model=$work/results/$dataset/${trainer}__nnUNetPlansRefine__3d_fullres
+    if [ ! -e "$model/fold_0/validation/summary.json" ]; then
+        EXTRA="nnUNet_n_proc_DA=0" in_env nnUNetv2_train 4 3d_fullres 0 -p nnUNetPlansRefine -tr $trainer -device cpu >"$work/train.log" 2>&1
+    fi
+    in_env python "$here/refine.py" images "$work/raw/$dataset" "$work/preprocessed/$dataset" "$work/validation" "${CASES:-40}"
+    refine() { in_env nnunet-topo refine -i "$work/validation" -o "$work/$1" -m "$model" --prior "$work/validation.json" -device cpu "${@:2}" | tail -1 | sed "s#$work#FOLDER#g"; }
+    in_env nnUNetv2_predict_from_modelfolder -i "$work/validation" -o "$work/predicted" -m "$model" -f 0 -device cpu --continue_prediction >"$work/predict.log" 2>&1
+    refine refined
+    refine largest_component --largest-component
+    refine closed_by_2 --closing 2
+    in_env python "$here/refine.py" table "$work/raw/$dataset" "$work"/{predicted,refined,largest_component,closed_by_2}
+}
+
+section_4() {
+    say "4. ten failures, and nothing worse, nothing overwritten"
+    cd "$root"
+    in_env pytest -q -p no:cacheprovider -m "" tests/test_refinement.py
+    cd "$work"
+}
 
 sections=${*:2}
-for section in ${sections:-0 1}; do "section_$section"; done
-say "all figures of the sections ${sections:-0 1} printed"
+for section in ${sections:-0 1 3 4}; do "section_$section"; done
+say "all figures of the sections ${sections:-0 1 3 4} printed"
