@@ -13,9 +13,16 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
+from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
+    residual_encoder_unet_planners as residual_encoders,
+)
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-from nnunetv2.run.run_training import get_trainer_from_args, run_training
+from nnunetv2.run.run_training import (
+    get_trainer_from_args,
+    maybe_load_checkpoint,
+    run_training,
+)
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -258,7 +265,7 @@ def test_pretrained_weights_are_taken_but_for_the_heads(of_every_kind):
     theirs = source.network.state_dict()
     for stem in ("TAFL", "BettiPrior"):
         trainer = make(f"nnUNetTrainer{stem}_2epochs_2iters_seed1", LABELS)
-        stock_load(trainer, file)
+        maybe_load_checkpoint(trainer, False, False, str(file))
         trainer.on_train_start()
         trainer.on_train_end()
         ours = trainer.network.state_dict()
@@ -268,29 +275,23 @@ def test_pretrained_weights_are_taken_but_for_the_heads(of_every_kind):
         assert not torch.equal(ours[finest], theirs[finest])
 
 
-def stock_load(trainer, file):
-    """Does what nnU-Net does with -pretrained_weights."""
-    from nnunetv2.run.run_training import maybe_load_checkpoint
-
-    maybe_load_checkpoint(trainer, False, False, str(file))
-
-
 def test_finetune_beside_pretrained_weights_is_refused(of_every_kind):
     source = make("nnUNetTrainerStock_1epochs_1iters", LABELS, fold=1)
     source.run_training()
     trainer = make("nnUNetTrainerTAFL_1epochs_1iters_finetune", LABELS, fold=1)
-    stock_load(trainer, Path(source.output_folder) / "checkpoint_final.pth")
+    file = Path(source.output_folder) / "checkpoint_final.pth"
+    maybe_load_checkpoint(trainer, False, False, str(file))
     with pytest.raises(RuntimeError, match=r"-pretrained_weights names another one: leave out one"):
         trainer.on_train_start()
 
 
 @pytest.mark.slow
-def test_fold_all_npz_continue_val_and_val_best(of_every_kind):
+def test_fold_all_npz_continue_val_and_val_best(of_every_kind, nnunet_folders):
     name = "nnUNetTrainerTAFL_2epochs_3iters_from1_nomirror"
     options = {"device": CPU}
     training = (REGIONS_IGNORE, "3d_fullres", "all", name, "nnUNetPlansTiny")
     run_training(*training, export_validation_probabilities=True, **options)
-    folder = Path(os.environ["nnUNet_results"]) / REGIONS_IGNORE  # noqa: SIM112 # nnU-Net's
+    folder = Path(nnunet_folders["nnUNet_results"]) / REGIONS_IGNORE
     folder = folder / f"{name}__nnUNetPlansTiny__3d_fullres/fold_all"
     probabilities = sorted(folder.glob("validation/*.npz"))
     assert len(probabilities) == CASES
@@ -386,13 +387,9 @@ def test_two_processes_with_equal_shares_do_what_one_does(of_every_kind, tmp_pat
 
 
 def test_residual_encoder_plans(of_every_kind, tiny_dataset, monkeypatch):
-    from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (  # noqa: E501
-        nnUNetPlannerResEncM,
-    )
-
     with monkeypatch.context() as planning:
         planning.setenv("nnUNet_n_proc_DA", "1")  # planning takes no 0
-        nnUNetPlannerResEncM(int(tiny_dataset)).plan_experiment()
+        residual_encoders.nnUNetPlannerResEncM(int(tiny_dataset)).plan_experiment()
     file = of_every_kind / "Dataset901_TinyRings/nnUNetResEncUNetMPlans.json"
     plans = json.loads(file.read_text())
     for configuration in CONFIGURATIONS:
