@@ -274,3 +274,17 @@ def test_half_precision_logits_give_the_loss_of_their_rounding(term):
         torch.manual_seed(0)
         values.append(term(*topology_channels(x, label_map(2), LABELS)).item())
     assert values[0] == values[1]
+
+
+def test_a_term_computes_in_float32_under_autocast():
+    def overlap(probability, target, mask):
+        return (probability.flatten(1) @ target.float().flatten(1).T).mean()
+
+    terms = []
+    for enabled in (True, False):
+        loss = TopologyAwareLoss(_Zero(), [(1, overlap), (1, WassersteinLoss())], LABELS)
+        loss.weight = 1.0
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss(logits(3).requires_grad_(), label_map(2))
+        terms.append(loss.record.term)
+    assert terms[0] == terms[1]

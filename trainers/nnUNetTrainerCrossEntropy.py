@@ -1,17 +1,14 @@
 """Cross-entropy alone, Demir's baseline."""
 
-from typing import Any
-
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from torch import nn
 
+from nnunet_topo.nnunet.loss import CrossEntropyBaseLoss
 from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerCrossEntropy(TopologyTrainerMixin, nnUNetTrainer):
     """Cross-entropy (regions: binary), no topology term."""
 
-    def build_base_loss(self, stock: Any) -> nn.Module:
+    def build_base_loss(self, stock):
         """Returns nnU-Net's loss without its Dice."""
-        stock.weight_dice = 0
-        return stock
+        return CrossEntropyBaseLoss(stock)

@@ -1,10 +1,11 @@
 """nnU-Net's logits and targets -> base loss + weight * topology terms."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import isnan, nan
 from time import perf_counter
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -160,7 +161,7 @@ class TopologyAwareLoss(nn.Module):
         began = perf_counter()
         channels = topology_channels(logits, target, self.label_manager, self.unions)
         # Whatever a term draws, augmentation in this process goes on as in the control.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), full_precision(logits):
             seed = int(torch.randint(2**31, (), generator=self._seeds))
             torch.default_generator.manual_seed(seed)
             finish = begin(self.term, *channels)
@@ -168,13 +169,20 @@ class TopologyAwareLoss(nn.Module):
 
         def measure() -> Measure:
             began = perf_counter()
-            measure = finish()
+            with full_precision(logits):
+                measure = finish()
             self.record.term = float(measure.loss.detach())
             self.record.distance = measure.distance
             self.record.milliseconds = 1000 * (spent + perf_counter() - began)
             return measure
 
         return measure
+
+
+def full_precision(logits: Tensor) -> AbstractContextManager[object]:
+    """Returns what keeps autocast off: a term's own operations stay in float32, too."""
+    kind = logits.device.type
+    return torch.autocast(kind, enabled=False) if kind in ("cuda", "cpu") else nullcontext()
 
 
 def topology_channels(
@@ -260,6 +268,19 @@ class FocalBaseLoss(nn.Module):
         """Returns the loss of logits against a label map, or against regions [+ ignore]."""
         target, mask = split_ignored(target, self.label_manager)
         return self.focal(logits, target, mask)
+
+
+class CrossEntropyBaseLoss(nn.Module):
+    """Returns the cross-entropy (regions: binary) of nnU-Net's loss, without its Dice."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        stock.weight_dice = 0
+        self.stock = stock
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss, 0 where all is ignored."""
+        return as_tensor(self.stock(logits, target), logits)
 
 
 def replace_single_scale(loss: nn.Module, replacement: nn.Module) -> nn.Module:

@@ -93,6 +93,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
         self._iteration = 0
         self._finetuned_from = ""
         self._continued = False
+        self._has_given_weights = False
 
     def build_base_loss(self, stock: nn.Module) -> nn.Module:
         """Returns the base loss of one scale, given nnU-Net's own."""
@@ -108,6 +109,8 @@ class TopologyTrainerMixin(nnUNetTrainer):
         """Builds network, optimizer and loss as nnU-Net does, then the term's schedule."""
         self._seed()
         super().initialize()
+        if self.settings.finetune:
+            self._bare_network().register_load_state_dict_post_hook(self._note_given_weights)
         if self.grad_scaler is None:  # with one, nnU-Net leaves out such a step itself
             self.optimizer.register_step_pre_hook(self._refuse_non_finite_gradients)
         chosen = self.settings
@@ -161,9 +164,21 @@ class TopologyTrainerMixin(nnUNetTrainer):
         self._topology = TopologyAwareLoss(loss, term, self.label_manager, self.topology_unions)
         return self._topology
 
-    def configure_optimizers(self):
-        """Returns nnU-Net's optimizer and schedule, or those that the settings name."""
-        optimizer, lr_scheduler = super().configure_optimizers()
+    def configure_optimizers(self, *stage):
+        """Returns nnU-Net's optimizer and schedule, or those that the settings name.
+
+        Trainers of nnU-Net with a warm-up ask once for each of their stages.
+
+        Raises:
+            NotImplementedError: settings of ours for a trainer with stages.
+        """
+        optimizer, lr_scheduler = super().configure_optimizers(*stage)
+        if stage and (self.settings.adam or self.settings.cosine):
+            raise NotImplementedError(
+                f"{type(self).__name__}: adam and cosine are one schedule for the whole training, "
+                f"but {checkpoints.portable_trainer_name(type(self))} changes its own in stages, "
+                f"now {stage[0]!r}; leave them out"
+            )
         if self.settings.adam:
             optimizer = torch.optim.Adam(
                 self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
@@ -243,13 +258,20 @@ class TopologyTrainerMixin(nnUNetTrainer):
     def _check_before_anything_is_written(
         self, plans: dict, configuration: str, fold: int | str
     ) -> None:
+        name, order = type(self).__name__, type(self).__mro__
+        for before in order[: order.index(TopologyTrainerMixin)]:
+            if before.__module__.startswith("nnunetv2."):
+                raise TypeError(
+                    f"{name} derives from {before.__name__} before TopologyTrainerMixin, which "
+                    f"undoes part of what the mixin does: write class {name}(TopologyTrainerMixin, "
+                    f"{before.__name__})"
+                )
         results = os.environ.get("nnUNet_results")  # noqa: SIM112 # nnU-Net spells it so
         if results is None:
             raise RuntimeError(
                 "the environment variable nnUNet_results is not set: it must name the folder for "
                 "trained models, e.g. export nnUNet_results=/data/nnUNet_results"
             )
-        name = type(self).__name__
         folder = (
             Path(results)
             / plans["dataset_name"]
@@ -271,8 +293,20 @@ class TopologyTrainerMixin(nnUNetTrainer):
             )
 
     def on_train_start(self) -> None:
-        """Begins as nnU-Net does, from the weights of the stock training if they are asked for."""
+        """Begins as nnU-Net does, from the weights of the stock training if they are asked for.
+
+        Raises:
+            RuntimeError: two trainings to begin from, or a cascade without its first stage.
+        """
+        self._check_previous_stage()
         if self.settings.finetune and not self._continued:
+            if self._has_given_weights:
+                raise RuntimeError(
+                    "finetune begins from the finished stock training, and -pretrained_weights "
+                    "names another one: leave out one of them. To begin from another training of "
+                    f"the same plans, configuration and fold, export {checkpoints.FINETUNE_FROM}="
+                    "<its trainer>"
+                )
             if not self.was_initialized:
                 self.initialize()
             source = checkpoints.find_stock_training(Path(self.output_folder))
@@ -280,6 +314,23 @@ class TopologyTrainerMixin(nnUNetTrainer):
             self._finetuned_from = self.topology_settings["finetuned_from"] = str(source)
             self.print_to_log_file(f"finetune: all weights are those of {source}")
         super().on_train_start()
+
+    def _check_previous_stage(self) -> None:
+        """Raises where a case was not predicted by the stage before; workers would die of it."""
+        if not self.is_cascaded:
+            return
+        folder = Path(str(self.folder_with_segs_from_previous_stage))
+        cases = {case for part in self.do_split() for case in part}
+        predicted = {file.stem for file in folder.iterdir()} if folder.is_dir() else set()
+        missing = sorted(cases - predicted)
+        if missing:
+            name, stage = type(self).__name__, self.configuration_manager.previous_stage_name
+            raise RuntimeError(
+                f"{self.configuration_name}: {len(missing)} of {len(cases)} cases, such as "
+                f"{missing[0]}, have no segmentation in {folder}. The cascade takes those of the "
+                f"same trainer and settings: first run nnUNetv2_train with {stage} and -tr {name} "
+                "on all folds, or on fold all"
+            )
 
     def _bare_network(self) -> nn.Module:
         """Returns the network without the wrappers of DDP and torch.compile."""
@@ -376,6 +427,9 @@ class TopologyTrainerMixin(nnUNetTrainer):
         if layers is None or not inputs:
             return [], output[0].float(), others
         return list(layers[-1].parameters()), layers[-1](inputs[-1].float()), others
+
+    def _note_given_weights(self, *_) -> None:
+        self._has_given_weights = True
 
     def _refuse_non_finite_gradients(self, optimizer, *_) -> None:
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
@@ -557,5 +611,5 @@ def _gradient_norm(loss: Tensor, leaf: Tensor, logits: Tensor, layer: list[Tenso
     gradients: Iterable[Tensor] = [at_logits]
     if layer:
         gradients = torch.autograd.grad(logits, layer, at_logits, retain_graph=True)
-    norm = float(torch.stack([g.double().norm() for g in gradients]).norm())
+    norm = float(np.linalg.norm([float(g.norm()) for g in gradients]))  # mps knows no float64
     return norm if np.isfinite(norm) else 0.0
