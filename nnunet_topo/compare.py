@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nnunet_topo
 from nnunet_topo.nnunet.evaluation import Settings
+from nnunet_topo.nnunet.priors import allows, in_words
 from nnunet_topo.nnunet.results import (
     Model,
     Study,
@@ -173,10 +174,10 @@ def _contradictions(
             ]
             # The prior of a 2D network is one of slices, and says nothing of a volume.
             known = [of[:-1] for of in numbers if not any(map(isnan, of[:-1])) and isnan(of[-1])]
-            other = sum(of != prior for of in known)
+            other = sum(not allows(prior, of) for of in known)
             if other:
-                notes[label, tuple(prior)] = (
-                    f"{name} was trained with the Betti numbers {tuple(prior)} of "
+                notes[label, in_words(prior)] = (
+                    f"{name} was trained with the Betti numbers {in_words(prior)} of "
                     f"{labels[label]}, which {other} of {len(known)} references do not have"
                 )
     return list(notes.values())

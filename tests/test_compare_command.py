@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from nnunet_topo.cli import main
 from nnunet_topo.metrics import compute
 from nnunet_topo.nnunet import evaluation
+from nnunet_topo.nnunet.priors import allows
 from nnunet_topo.nnunet.results import name_folders, read_volumes
 from nnunet_topo.report import make_table
 from nnunet_topo.report.page import render
@@ -470,14 +471,17 @@ def test_training_curves_come_from_the_checkpoint(results):
 
 
 def test_a_prior_that_references_contradict_is_warned_of(results, capsys):
-    own = {"prior": {"0": [1, 1, 0], "1": [2, 0, 0], "2": "target"}, "finetuned_from": "stock.pth"}
+    own = {
+        "prior": {"0": [1, [1, 2], 0], "1": [2, 0, None], "2": "target"},
+        "finetuned_from": "stock.pth",
+    }
     for fold in (0, 1):
         file = results.fold("nnUNetTrainerTAFL_5epochs", fold) / "checkpoint_final.pth"
         torch.save({"logging": {}, "nnunet_topo": own}, file)
     assert results.compare() == 0
     note = (
-        "nnUNetTrainerTAFL_5epochs was trained with the Betti numbers (2, 0, 0) of blob, which 4 "
-        "of 4 references do not have"
+        "nnUNetTrainerTAFL_5epochs was trained with the Betti numbers (2, 0, free) of blob, which "
+        "4 of 4 references do not have"
     )
     printed = capsys.readouterr().out
     assert printed.count("was trained with") == 1
@@ -485,6 +489,14 @@ def test_a_prior_that_references_contradict_is_warned_of(results, capsys):
     text = Page((results.out / "report.html").read_text()).text
     assert note in text
     assert "nnUNetTrainerTAFL_5epochs, fold 1: from stock.pth" in text
+
+
+def test_ranges_and_free_dimensions_of_a_prior_are_held_against_the_references_too():
+    assert allows([[1, 2], 0, None], [2, 0, 7])
+    assert allows([[1, None], [0, 3], 0], [9, 3, 0])
+    assert not allows([[1, 2], 0, None], [3, 0, 0])
+    assert not allows([[1, None], 0, 0], [0, 0, 0])
+    assert not allows([1, 1, 0], [1, 0, 0])
 
 
 def test_a_prior_of_slices_is_not_held_against_volumes(results, capsys):

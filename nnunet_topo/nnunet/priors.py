@@ -419,3 +419,12 @@ def in_words(prior: list[Any] | str) -> str:
         else:
             words.append("free" if number is None else str(number))
     return f"({', '.join(words)})"
+
+
+def allows(prior: Sequence[Any], betti: Sequence[float]) -> bool:
+    """Returns whether a prior, as the file has it, allows Betti numbers of as many dimensions."""
+    for wanted, number in zip(prior, betti, strict=True):
+        low, high = wanted if isinstance(wanted, list) else (wanted, wanted)
+        if (low is not None and number < low) or (high is not None and number > high):
+            return False
+    return True

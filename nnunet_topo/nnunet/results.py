@@ -322,12 +322,12 @@ class Training:
 
     Attributes:
         curves: what nnU-Net logged at every epoch; epochs without a value are NaN.
-        prior: Betti numbers that a trainer of ours asked for, by channel.
+        prior: Betti numbers that a trainer of ours asked for, by channel, as in topology.json.
         finetuned_from: checkpoint from which it began, "" if from nothing.
     """
 
     curves: dict[str, list[float]]
-    prior: dict[int, list[int]]
+    prior: dict[int, list[Any]]
     finetuned_from: str
 
 
@@ -335,7 +335,7 @@ def read_training(folder: Path) -> Training | None:
     """Returns what the final checkpoint of a fold tells, None without one.
 
     Curves that are lists of lists, such as the Dice of every class, are left out, and so are
-    priors that are no plain numbers.
+    priors of unions.
     """
     import torch
 
@@ -354,9 +354,7 @@ def read_training(folder: Path) -> Training | None:
     prior = {
         int(channel): numbers
         for channel, numbers in own.get("prior", {}).items()
-        if channel.isdigit()
-        and isinstance(numbers, list)
-        and all(isinstance(number, int) for number in numbers)
+        if channel.isdigit() and isinstance(numbers, list)
     }
     return Training(curves, prior, own.get("finetuned_from", ""))
 
