@@ -89,7 +89,7 @@ section_3() {
     mkdir "$work"/home/nnUNet_{preprocessed,results}
     for heading in "Your own data" "From your finished model"; do
         began=$SECONDS
-        { typed README.md "Your own data" | head -1; typed README.md "$heading"; } | sed -E 's/_50epochs//; s/(nnUNetTrainer[A-Z][A-Za-z]*)/\1_2epochs_10iters/g;
+        { typed README.md "Your own data" | head -1; typed README.md "$heading" | sed /^export/d; } | sed -E 's/_50epochs//g; s/(nnUNetTrainer[A-Z][A-Za-z]*)/\1_2epochs_10iters/g;
             s/^nnUNetv2_(train|predict) .*/& -device cpu/' | type_in first user >"$work/own_data.log" 2>&1 || { tail -20 "$work/own_data.log"; false; }
         grep '^\$' "$work/own_data.log"
         tail -6 "$work/own_data.log"
@@ -130,7 +130,7 @@ section_5() {
     typed setup_instructions.md "Uninstall" >>"$work/second.sh"
     environment second
     EXTRA=$folders type_in second <"$work/second.sh" | tail -6
-    find "$work"/second/checkout/nnunet-topo-env/lib -iname '*nnunet*topo*' | sort | tee "$work/traces.log"
+    find "$work"/second/checkout/nnunet-topo-env/{bin,lib} -iname '*nnunet*topo*' | sort | tee "$work/traces.log"
     test ! -s "$work/traces.log"
     echo "no traces"
 }
@@ -138,7 +138,7 @@ section_5() {
 without_network() {
     export -f in_env type_in
     export work kept
-    EXTRA="$folders" unshare --map-root-user --net bash -euo pipefail -c "type_in offline <$1"
+    EXTRA="$folders PIP_CONFIG_FILE=/dev/null" unshare --map-root-user --net bash -euo pipefail -c "type_in offline <$1"
 }
 
 sections=${*:2}
