@@ -4,7 +4,7 @@
 # Usage: tests/acceptance/newcomer.sh [FOLDER [SECTION ...]]    about an hour on 2 cores, 25 GB of disk
 #
 # FOLDER is empty, or holds what the sections before have left. Sections are 1 to 5, default all, in this order; section 1 is
-# made of 1_demo and 1_interrupted. What is run is read from the documents (tests/documents.py), in copies of the commit that
+# made of 1_demo and 1_interrupted, 5 of 5_look, 5_existing, 5_offline and 5_uninstall. What is run is read from the documents (tests/documents.py), in copies of the commit that
 # is checked out, each in a fresh virtual environment, with FOLDER/home as the home folder. Needs a package index; section 3
 # Dataset004_Hippocampus under $NNUNET_TOPO_DATA (default ../shared/data).
 set -Eeuo pipefail
@@ -108,23 +108,33 @@ section_4() {
     in_env first nnunet-topo doctor || echo "exit status $?"
 }
 
-section_5() {
+folders="nnUNet_raw=$work/home nnUNet_preprocessed=$work/home nnUNet_results=$work/home"
+section_5() { section_5_look; section_5_existing; section_5_offline; section_5_uninstall; }
+section_5_look() {
     say "5. setup_instructions: look before you install, where nnU-Net is older"
-    install_once first
     environment older
     in_env older pip install -q --no-deps nnunetv2==2.5.1
     typed setup_instructions.md "Look before you install" | type_in older | tail -1 | tr ' ' '\n' | grep -E '^(nnunetv2|nnunet-topo|torch|numpy)-[0-9]'
+    echo "-- what is there still:"
     in_env older pip list | grep nnunetv2
-    folders="nnUNet_raw=$work/home nnUNet_preprocessed=$work/home nnUNet_results=$work/home"
+}
+section_5_existing() {
     say "5. setup_instructions: into an environment with nnU-Net"
+    install_once first
     typed setup_instructions.md "Into the environment of your nnU-Net" | EXTRA=$folders type_in first | tail -4
+}
+section_5_offline() {
     say "5. setup_instructions: a network without internet"
-    typed setup_instructions.md "A network without internet" | sed -n 1p | type_in first >"$work/wheels.log" 2>&1
-    du -sh "$work/first/checkout/wheelhouse"
+    environment collect
     environment offline
-    mv "$work/first/checkout/wheelhouse" "$work/offline/checkout"
+    typed setup_instructions.md "A network without internet" | sed -n 1p | type_in collect >"$work/wheels.log" 2>&1
+    du -sh "$work/collect/checkout/wheelhouse"
+    mv "$work/collect/checkout/wheelhouse" "$work/offline/checkout"
     typed setup_instructions.md "A network without internet" | sed 1d >"$work/offline.sh"
     without_network "$work/offline.sh" | tail -12
+    rm -rf "$work"/{collect,offline}
+}
+section_5_uninstall() {
     say "5. setup_instructions: a second environment, uninstall"
     typed setup_instructions.md "A second environment, or the first" >"$work/second.sh"
     typed setup_instructions.md "Uninstall" >>"$work/second.sh"
@@ -133,6 +143,7 @@ section_5() {
     find "$work"/second/checkout/nnunet-topo-env/{bin,lib} -iname '*nnunet*topo*' | sort | tee "$work/traces.log"
     test ! -s "$work/traces.log"
     echo "no traces"
+    rm -rf "$work/second"
 }
 # Types the commands of a file where no network can be reached.
 without_network() {
