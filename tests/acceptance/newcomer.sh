@@ -4,9 +4,9 @@
 # Usage: tests/acceptance/newcomer.sh [FOLDER [SECTION ...]]    about an hour on 2 cores, 25 GB of disk
 #
 # FOLDER is empty, or holds what the sections before have left. Sections are 1 to 5, default all, in this order; section 1 is
-# made of 1_demo and 1_interrupted, 5 of 5_look, 5_existing, 5_offline and 5_uninstall. What is run is read from the documents (tests/documents.py), in copies of the commit that
-# is checked out, each in a fresh virtual environment, with FOLDER/home as the home folder. Needs a package index; section 3
-# Dataset004_Hippocampus under $NNUNET_TOPO_DATA (default ../shared/data).
+# made of 1_demo and 1_interrupted, 5 of 5_look, 5_existing, 5_offline and 5_uninstall. What is run is read from the documents
+# (tests/documents.py), in copies of the commit that is checked out, each in a fresh virtual environment, with FOLDER/home as
+# the home folder. Needs a package index; section 3 Dataset004_Hippocampus under $NNUNET_TOPO_DATA (default ../shared/data).
 set -Eeuo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mkdir -p "${1:-/tmp/newcomer}" && cd "${1:-/tmp/newcomer}" && pwd)
