@@ -928,8 +928,8 @@ SABOTAGES = [
     Sabotage(
         "command in a document that nobody runs",
         "setup_instructions.md",
-        "sbatch train.sh",
-        "sbatch train.sh\nsqueue --me",
+        "pip uninstall --yes nnunet-topo",
+        "pip uninstall --yes nnunet-topo\npip cache purge",
         "test_documents.py::test_every_command_is_run_here_or_says_why_not",
     ),
     Sabotage(

@@ -89,9 +89,7 @@ NOT_RUN = {
 TYPED = [block for block in blocks() if block.language not in ("", "python")]
 COMMANDS = sorted({command for block in TYPED for command in block.commands()})
 OUR_KIND = re.compile(r"nnUNetv2_\w+|nnunet-topo")
-NAME_OF_TRAINER = re.compile(
-    r"\bnnUNetTrainer[A-Za-z]*(?:_\d+[a-z]+|_[a-z]+[\d.]*\d|_[a-z]+)*(?![<\w])"
-)
+NAME_OF_TRAINER = re.compile(r"\bnnUNetTrainer\w*(?:[.-]\d\w*)*(?![\w<])")
 
 
 def place(block: Block) -> str:
