@@ -20,6 +20,11 @@ from queue import SimpleQueue
 ROOT = Path(__file__).parents[1]
 COPIED = ("nnunet_topo", "trainers", "tests", "experiments", "pyproject.toml")
 COPIED_FOR_TESTS = ("nnunet_topo_register.pth", "nnunet_topo_register.start")
+COPIED = ("nnunet_topo", "trainers", "tests", "pyproject.toml")
+COPIED_FOR_TESTS = (
+    *("nnunet_topo_register.pth", "nnunet_topo_register.start"),
+    *("README.md", "setup_instructions.md", "CONTRIBUTING.md", "docs"),
+)
 MAKES_DATA = "test_trainers.py::test_settings_reach_nnunet"
 AT_ONCE = 2  # each in a copy of its own
 TEST_FAILED = 1  # pytest's exit status; 2 and above are errors of the run itself
@@ -1191,6 +1196,32 @@ SABOTAGES = [
         "missing = sorted(cases - predicted)",
         "missing = sorted(cases & predicted)",
         "test_compatibility.py::test_a_cascade_without_its_lowres_is_refused",
+        "training left alone by a cancelled demo",
+        "nnunet_topo/demo.py",
+        "            _end(process)\n            raise",
+        "            raise",
+        "test_demo.py::test_a_closed_terminal_and_a_cancelled_job_end_the_training_too",
+    ),
+    Sabotage(
+        "option in a document that does not exist",
+        "README.md",
+        "-o comparison_finetuned --control",
+        "-o comparison_finetuned --kontrol",
+        "test_documents.py::test_the_parser_of_each_command_takes_what_is_printed",
+    ),
+    Sabotage(
+        "command in a document that nobody runs",
+        "setup_instructions.md",
+        "pip uninstall --yes nnunet-topo",
+        "pip uninstall --yes nnunet-topo\npip cache purge",
+        "test_documents.py::test_every_command_is_run_here_or_says_why_not",
+    ),
+    Sabotage(
+        "trainer in a document that nnU-Net does not find",
+        "docs/training.md",
+        "nnUNetTrainerTAFLSinkhorn_weight0.001_from0",
+        "nnUNetTrainerTAFLSinkhorn_weight1e-3_from0",
+        "test_documents.py::test_every_trainer_that_is_named_is_found_by_nnunet",
     ),
 ]
 

@@ -1,5 +1,9 @@
 import json
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +87,24 @@ def test_an_interrupted_training_is_continued_and_a_finished_one_validated(tmp_p
     assert demo._go_on(step)[-1] == "--c"
     (tmp_path / "checkpoint_final.pth").touch()
     assert demo._go_on(step)[-1] == "--val"
+
+
+@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_and_a_cancelled_job_end_the_training_too(tmp_path, way):
+    started = tmp_path / "started"
+    code = f"import os, pathlib, time; pathlib.Path('{started}').write_text(str(os.getpid()))"
+
+    def cancel():
+        while not (started.is_file() and started.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), way)
+
+    threading.Thread(target=cancel).start()
+    with pytest.raises(KeyboardInterrupt):
+        demo._call((PYTHON, "-c", f"{code}; time.sleep(60)"), tmp_path, tmp_path / "log")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+    assert signal.getsignal(way) == signal.SIG_DFL
 
 
 @pytest.mark.slow

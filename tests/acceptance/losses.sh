@@ -69,11 +69,11 @@ section_4() {
 }
 
 section_5() {
-    say "5. every new loss is sabotaged, and the README's own trainer runs"
+    say "5. every new loss is sabotaged, and the documents' own trainer runs"
     "$work/plugin/bin/pip" install -q -e "$root[test]"
     cd "$root"
     in_env python tests/sabotage.py tile pooling plane position bars forms absent prior objects unions factors nospatial
-    in_env pytest -q -p no:cacheprovider tests/test_readme.py
+    in_env pytest -q -p no:cacheprovider tests/test_documents.py -k trainer_of_ones_own
     cd "$work"
 }
 
