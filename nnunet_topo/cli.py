@@ -96,6 +96,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compare.add_argument("--metrics", nargs="+", metavar="KEY", help="metrics to test")
     _add_metric_settings(compare)
     _add_refine(commands)
+    unlabeled = commands.add_parser(
+        "preprocess-unlabeled",
+        help="nnU-Net's preprocessing for images without labels, beside the labelled ones",
+    )
+    unlabeled.add_argument("-d", required=True, metavar="DATASET", help="data set they go with")
+    unlabeled.add_argument(
+        "-i", type=Path, required=True, metavar="DIR", help="images, named as those of the data set"
+    )
+    unlabeled.add_argument("-c", required=True, metavar="CONFIGURATION", help="3d_fullres, 2d, ...")
+    unlabeled.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="default nnUNetPlans")
+    unlabeled.add_argument("-np", type=int, help="processes; default $nnUNet_def_n_proc")
     demo = commands.add_parser(
         "demo", help="the whole job, from data that it makes to a report, on a CPU in minutes"
     )
@@ -114,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told("evaluate", lambda: _evaluate(chosen))
     if chosen.command == "refine":
         return _told("refine", lambda: _refine(chosen))
+    if chosen.command == "preprocess-unlabeled":
+        return _told("preprocess-unlabeled", lambda: _preprocess_unlabeled(chosen))
     if chosen.command == "compare":
         command = shlex.join(["nnunet-topo", *arguments])
         return _told("compare", lambda: _compare(chosen, command))
@@ -262,6 +275,30 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     print(f"{done.cases} cases evaluated, {done.computed} of them now")
     if done.troubles:
         print(f"{len(done.troubles)} troubles:", *done.troubles, sep="\n  ", file=sys.stderr)
+    return (1 if done.cases else 2) if done.troubles else 0
+
+
+def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
+    """Returns 0, 1 where an image was left out, 2 where none can be trained on."""
+    from nnunetv2.configuration import default_num_processes
+
+    from nnunet_topo.nnunet.unlabeled import preprocess_unlabeled
+    from nnunet_topo.report.tables import printable
+
+    done = preprocess_unlabeled(
+        chosen.d,
+        chosen.i,
+        chosen.c,
+        plans=chosen.p,
+        processes=default_num_processes if chosen.np is None else chosen.np,
+    )
+    print(
+        f"{done.computed} cases preprocessed now, {done.cases} in {printable(str(done.folder))} "
+        "for nnUNetTrainerBettiPriorSemiSupervised"
+    )
+    if done.troubles:
+        lines = [printable(trouble) for trouble in done.troubles]
+        print(f"{len(lines)} troubles:", *lines, sep="\n  ", file=sys.stderr)
     return (1 if done.cases else 2) if done.troubles else 0
 
 

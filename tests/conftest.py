@@ -111,6 +111,32 @@ def tiny_dataset(nnunet_folders) -> str:
     return "901"
 
 
+@pytest.fixture(scope="session")
+def unlabelled_images(nnunet_folders) -> Path:
+    """Returns a folder of three images like those of the tiny data set, without labels."""
+    import SimpleITK as sitk
+
+    folder = Path(nnunet_folders["nnUNet_raw"]).parent / "unlabelled"
+    folder.mkdir(exist_ok=True)
+    for case in range(3):
+        file = folder / f"unlabelled_{case}_0000.nii.gz"
+        if not file.is_file():
+            sitk.WriteImage(sitk.GetImageFromArray(tiny_case(100 + case)[0]), file)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unlabelled(tiny_dataset, nnunet_folders, unlabelled_images) -> Path:
+    """Preprocesses unlabelled images for both configurations; returns their folder for 3D."""
+    from nnunet_topo import cli
+
+    for configuration in ("2d", "3d_fullres"):
+        command = ("preprocess-unlabeled", "-d", tiny_dataset, "-i", str(unlabelled_images))
+        assert cli.main([*command, "-c", configuration, "-p", "nnUNetPlansTiny"]) == 0
+    base = Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings"
+    return base / "nnUNetPlans_3d_fullres_unlabeled"
+
+
 @pytest.fixture
 def make_trainer(tiny_dataset, nnunet_folders):
     """Returns a function that makes a trainer by its name, through nnU-Net's own lookup."""

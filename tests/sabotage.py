@@ -83,6 +83,8 @@ TRAINED_MODEL = "nnunet_topo/nnunet/trained_model.py"
 PRIORS = "nnunet_topo/nnunet/priors.py"
 FINGERPRINT = "nnunet_topo/nnunet/fingerprint.py"
 PLAN = "nnunet_topo/nnunet/plan.py"
+SEMI = "nnunet_topo/nnunet/semi_supervised.py"
+UNLABELED = "nnunet_topo/nnunet/unlabeled.py"
 LEVELS = "test_persistence.py::test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 ENGINES = "test_engine.py::test_larger_images_agree_with_gudhi"
 VOXELS = "test_engine.py::test_voxels_are_those_of_gudhi_where_values_are_distinct"
@@ -1222,6 +1224,74 @@ SABOTAGES = [
         "nnUNetTrainerTAFLSinkhorn_weight0.001_from0",
         "nnUNetTrainerTAFLSinkhorn_weight1e-3_from0",
         "test_documents.py::test_every_trainer_that_is_named_is_found_by_nnunet",
+        "unlabelled images without a gradient",
+        SEMI,
+        "linear - linear.detach() + weight",
+        "weight",
+        "test_semi_supervised.py::test_a_step_has_the_gradient_of_labelled_loss_and_weighted_term_of_unlabelled",
+    ),
+    Sabotage(
+        "unlabelled batches change the labelled ones",
+        SEMI,
+        "return _OwnRandomNumbers(loader)",
+        "return loader",
+        "test_semi_supervised.py::test_labelled_batches_are_those_of_the_control_while_unlabelled_ones_are_drawn",
+    ),
+    Sabotage(
+        "unlabelled patches off the objects",
+        SEMI,
+        "astype(int) - patch // 2",
+        "astype(int) - patch",
+        "test_semi_supervised.py::test_patches_lie_where_the_labelled_objects_are",
+    ),
+    Sabotage(
+        "workers on unlabelled images left behind",
+        SEMI,
+        "        finally:\n            self.end_unlabelled()",
+        "        finally:\n            self._unlabelled = None",
+        "test_semi_supervised.py::test_worker_processes_end_with_the_training",
+    ),
+    Sabotage(
+        "every object counts as used",
+        PRIOR,
+        "used=used / whole.size",
+        "used=1.0",
+        "test_semi_supervised.py::test_the_share_of_objects_that_a_prior_was_applied_to_is_told",
+    ),
+    Sabotage(
+        "a leak under another name",
+        UNLABELED,
+        "twin = case.labelled.get(digest)",
+        "twin = None",
+        "test_unlabeled.py::test_a_labelled_case_is_refused_by_its_name_and_under_another_name",
+    ),
+    Sabotage(
+        "a leak by its name",
+        UNLABELED,
+        "    if case.name in labelled:\n        return",
+        "    if not case.name:\n        return",
+        "test_unlabeled.py::test_a_labelled_case_is_refused_by_its_name_and_under_another_name",
+    ),
+    Sabotage(
+        "an unlabelled image before what belongs to it",
+        UNLABELED,
+        "for file in (*others, image):",
+        "for file in (image, *others):",
+        "test_unlabeled.py::test_the_image_of_a_case_is_there_only_while_all_else_is",
+    ),
+    Sabotage(
+        "any spacing of unlabelled images",
+        UNLABELED,
+        "low <= length <= high",
+        "low <= length",
+        "test_unlabeled.py::test_what_is_wrong_with_an_image_is_named_and_the_others_are_done",
+    ),
+    Sabotage(
+        "unlabelled images of other plans",
+        UNLABELED,
+        'if (_record(folder, case) or {}).get("plan") != plan]',
+        "if False]",
+        "test_unlabeled.py::test_an_image_or_a_plan_that_changed_is_preprocessed_anew",
     ),
 ]
 

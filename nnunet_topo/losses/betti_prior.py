@@ -130,7 +130,7 @@ class BettiPriorLoss(nn.Module):
             ignored = ~mask.flatten(1).any(dim=1).cpu().numpy()
         seen = _whole(object_).cpu().numpy(), _skipped(object_, mask).cpu().numpy(), ignored
         labelled = foreground is not None
-        return lambda: Measure(self._loss(bars(), *seen, labelled))
+        return lambda: self._measure(bars(), *seen, labelled)
 
     def _check_call(self, probability: Tensor, foreground: Tensor | None) -> None:
         space = probability.ndim - 2
@@ -150,14 +150,14 @@ class BettiPriorLoss(nn.Module):
         if weights is not None and len(weights) != space:
             raise ValueError(f"dimension_weights must hold {space} numbers, got {weights}")
 
-    def _loss(
+    def _measure(
         self,
         bars: Bars,
         whole: NDArray[np.bool_],
         skipped: NDArray[np.bool_],
         ignored: NDArray[np.bool_],
         labelled: bool,
-    ) -> Tensor:
+    ) -> Measure:
         """Returns the mean over samples and priors of eq. 4.
 
         Args:
@@ -169,7 +169,7 @@ class BettiPriorLoss(nn.Module):
         """
         to_one = np.zeros(len(bars.dimension))  # weight of each bar in the first sum of eq. 3
         to_zero = np.zeros(len(bars.dimension))  # and in the second
-        missing = 0.0
+        missing, used = 0.0, 0
         length_value = bars.birth_value - bars.death_value
         ends = np.searchsorted(bars.channel, np.arange(whole.size + 1))
         for i, (sample, entry) in enumerate(np.ndindex(whole.shape)):
@@ -182,6 +182,7 @@ class BettiPriorLoss(nn.Module):
                     continue
                 if labelled and not (holds and _agrees(own, ranges)):
                     ranges = None
+            used += ranges is not None
             low, high = (own, own) if ranges is None else ranges.T
             for k in range(len(own)):
                 weight = 1.0 if self.dimension_weights is None else self.dimension_weights[k]
@@ -194,7 +195,7 @@ class BettiPriorLoss(nn.Module):
         drawn = (1 - length) ** 2 if self.form == "quadratic" else 1 - length**2
         first, second = (torch.from_numpy(weight).to(length) for weight in (to_one, to_zero))
         cost = first * drawn + second * length**2  # Eq. 3
-        return (cost.sum() + missing) / whole.size
+        return Measure((cost.sum() + missing) / whole.size, used=used / whole.size)
 
 
 def betti_ranges(prior: Prior, channel: int = 0) -> NDArray[np.float64] | None:

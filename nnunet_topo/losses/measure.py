@@ -17,10 +17,13 @@ class Measure:
         distance: exact Wasserstein distance under the optimal matching, sum of squares over bars
             and dimensions, mean over samples and channels (with tiles, over those as well); NaN
             for losses that have no such distance.
+        used: share of the objects, of every sample and prior, that a prior was applied to; NaN for
+            losses without.
     """
 
     loss: Float[Tensor, ""]
     distance: float = nan
+    used: float = nan
 
 
 def prepare(

@@ -22,7 +22,7 @@ Union = tuple[int, ...]
 class TopologyTerm(Protocol):
     """A loss on probabilities, one-hot targets and a mask, as those of `nnunet_topo.losses`."""
 
-    def __call__(self, probability: Tensor, target: Tensor, mask: Tensor | None, /) -> Tensor:
+    def __call__(self, probability: Tensor, target: Any, mask: Tensor | None, /) -> Tensor:
         """Returns the loss."""
         ...
 
@@ -32,7 +32,7 @@ class ParallelTerm(Protocol):
     """A topology term that can work in other threads while the base loss is computed."""
 
     def begin(
-        self, probability: Tensor, target: Tensor, mask: Tensor | None = None
+        self, probability: Tensor, target: Any, mask: Tensor | None = None
     ) -> Callable[[], Measure]:
         """Starts to compute, and returns what waits for the loss."""
         ...
@@ -56,7 +56,7 @@ class SummedTerms(nn.Module):
         return self.begin(probability, target, mask)().loss
 
     def begin(
-        self, probability: Tensor, target: Tensor, mask: Tensor | None = None
+        self, probability: Tensor, target: Tensor | None, mask: Tensor | None = None
     ) -> Callable[[], Measure]:
         """Starts all terms; the exact distance is the sum of those that are known."""
         waiting = [begin(term, probability, target, mask) for term in self.terms]
@@ -72,7 +72,7 @@ class SummedTerms(nn.Module):
 
 
 def begin(
-    term: TopologyTerm, probability: Tensor, target: Tensor, mask: Tensor | None
+    term: TopologyTerm, probability: Tensor, target: Tensor | None, mask: Tensor | None
 ) -> Callable[[], Measure]:
     """Starts on a topology term, and returns what waits for it; a plain function is called."""
     if isinstance(term, ParallelTerm):
@@ -90,12 +90,14 @@ class StepRecord:
         term: topology term, without its weight.
         distance: exact Wasserstein distance.
         milliseconds: forward pass of the term, less what runs beside the base loss.
+        used: share of the objects that a prior was applied to.
     """
 
     base: float = nan
     term: float = nan
     distance: float = nan
     milliseconds: float = nan
+    used: float = nan
 
 
 class TopologyAwareLoss(nn.Module):
@@ -149,12 +151,12 @@ class TopologyAwareLoss(nn.Module):
             return base
         return base + weight * measure().loss
 
-    def measure_term(self, logits: Tensor, target: Tensor) -> Measure | None:
+    def measure_term(self, logits: Tensor, target: Tensor | None) -> Measure | None:
         """Returns the term of one batch and records it, None where logits are not finite."""
         measured = self.begin_term(logits, target)
         return None if measured is None else measured()
 
-    def begin_term(self, logits: Tensor, target: Tensor) -> Callable[[], Measure] | None:
+    def begin_term(self, logits: Tensor, target: Tensor | None) -> Callable[[], Measure] | None:
         """Starts on the term of one batch, and returns what waits for it and records it."""
         if not torch.isfinite(logits).all():
             return None
@@ -172,7 +174,7 @@ class TopologyAwareLoss(nn.Module):
             with full_precision(logits):
                 measure = finish()
             self.record.term = float(measure.loss.detach())
-            self.record.distance = measure.distance
+            self.record.distance, self.record.used = measure.distance, measure.used
             self.record.milliseconds = 1000 * (spent + perf_counter() - began)
             return measure
 
@@ -186,8 +188,11 @@ def full_precision(logits: Tensor) -> AbstractContextManager[object]:
 
 
 def topology_channels(
-    logits: Tensor, target: Tensor, label_manager: LabelManager, unions: Sequence[Union] = ()
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    logits: Tensor,
+    target: Tensor | None,
+    label_manager: LabelManager,
+    unions: Sequence[Union] = (),
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Returns probability, one-hot target and mask of what takes part in topology terms.
 
     Softmax: a channel for each foreground label, none for the background. Regions: a channel each.
@@ -198,15 +203,18 @@ def topology_channels(
 
     Args:
         logits: nnU-Net's output.
-        target: nnU-Net's target, which is not changed.
+        target: nnU-Net's target, which is not changed; None for unlabelled images, whose one-hot
+            target and mask are None, too.
         label_manager: nnU-Net's.
         unions: the channels that make up each union.
 
     Raises:
         ValueError: a union of channels that do not exist.
     """
-    target, mask = split_ignored(target, label_manager)
     probability = topology_probability(logits, label_manager, unions)
+    if target is None:
+        return probability, None, None
+    target, mask = split_ignored(target, label_manager)
     if label_manager.has_regions:
         one_hot = target.bool()
     else:

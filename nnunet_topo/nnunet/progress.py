@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Key in nnU-Net's logger -> label of its axis.
-LOGGED = {
+LOGGED: Mapping[str, str] = {
     "topology_term": "topology term",
     "topology_distance": "optimal Wasserstein distance",
     "topology_weight": "weight in force",
@@ -15,18 +15,21 @@ LOGGED = {
 }
 
 
-def plot_topology(values: Mapping[str, Sequence[float]], file: Path) -> None:
+def plot_topology(
+    values: Mapping[str, Sequence[float]], file: Path, labels: Mapping[str, str] = LOGGED
+) -> None:
     """Draws each logged figure over the epochs; epochs without a value stay blank.
 
     Args:
-        values: one number per epoch for each key of `LOGGED`, NaN where there is none.
+        values: one number per epoch for each key of `labels`, NaN where there is none.
         file: where the PNG goes; replaced if it exists.
+        labels: of the axes.
     """
     figure = Figure(figsize=(8, 10), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(LOGGED), 1)
+    axes = figure.subplots(len(labels), 1)
     axes[-1].set_xlabel("epoch")
-    for axis, (key, label) in zip(axes, LOGGED.items(), strict=True):
+    for axis, (key, label) in zip(axes, labels.items(), strict=True):
         axis.plot(range(len(values[key])), values[key], marker=".")
         axis.set(ylabel=label, xlim=(-0.5, max(len(values[key]) - 0.5, 0.5)))
         axis.set_ylim(bottom=0)

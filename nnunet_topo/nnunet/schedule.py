@@ -51,7 +51,12 @@ class WeightSchedule:
         return self.nominal * self.every
 
     def record(self, base_norm: float, topology_norm: float) -> None:
-        """Takes the gradient norms of one iteration, the term's at its full weight."""
+        """Takes the gradient norms of one iteration, the term's at its full weight.
+
+        An iteration whose term has no gradient tells nothing of the ratio and is not counted.
+        """
+        if topology_norm == 0:
+            return
         self.base_norm += base_norm
         self.topology_norm += topology_norm
         self.measured += 1

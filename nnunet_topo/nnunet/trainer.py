@@ -4,7 +4,7 @@ import functools
 import importlib.util
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,6 +57,8 @@ class TopologyTrainerMixin(nnUNetTrainer):
     stem: ClassVar[str] = ""  # name without settings, "" where there are none
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
     has_filtration: ClassVar[bool] = True  # whether clamp<x> and face mean anything to the term
+    topology_loss: ClassVar[type[TopologyAwareLoss]] = TopologyAwareLoss
+    logged: ClassVar[Mapping[str, str]] = LOGGED  # figures of each epoch, with names for the plot
     topology_unions: Sequence[Union] = ()  # see `topology_channels`
 
     def __init__(
@@ -147,7 +149,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
             "clamp": self.clamp,
             "connectivity": chosen.connectivity,
         }
-        for key in LOGGED:
+        for key in self.logged:
             self.logger.local_logger.my_fantastic_logging[key] = []
 
     @property
@@ -161,7 +163,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
         term = self.build_topology_term()
         if term is None:
             return loss
-        self._topology = TopologyAwareLoss(loss, term, self.label_manager, self.topology_unions)
+        self._topology = self.topology_loss(loss, term, self.label_manager, self.topology_unions)
         return self._topology
 
     def configure_optimizers(self, *stage):
@@ -356,6 +358,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
                 self._measure_gradients(batch)
             weight = self._schedule.weight(self.current_epoch, self._iteration)
         self._topology.weight = weight
+        self.begin_step(weight)
         result = super().train_step(batch)
         record = self._topology.record
         self._iteration += 1
@@ -366,6 +369,9 @@ class TopologyTrainerMixin(nnUNetTrainer):
             "topology_weight": nan if weight is None else weight,
             "topology_ms": record.milliseconds,
         }
+
+    def begin_step(self, weight: float | None) -> None:
+        """Does what is to be done before nnU-Net's own step; None where the term is not due."""
 
     def _measure_gradients(self, batch: dict) -> None:
         """Lets the schedule know the gradient norms of base loss and term."""
@@ -390,21 +396,35 @@ class TopologyTrainerMixin(nnUNetTrainer):
         The last layer runs once more on its own, in float32: nothing of the network's graph is
         kept, half precision rounds no gradient to zero, and a compiled network stays untouched.
         """
-        assert self._topology is not None
-        assert self._schedule is not None
         target = [t.to(self.device) for t in _as_list(batch["target"])]
         layer, logits, others = self._last_layer(batch["data"].to(self.device))
+        several = isinstance(batch["target"], list)
+        return (
+            self._norm_of_base(layer, logits, others, target if several else target[0]),
+            self._norm_of_term(layer, logits, target[0]),
+        )
+
+    def _norm_of_base(
+        self,
+        layer: list[Tensor],
+        logits: Tensor,
+        others: list[Tensor],
+        target: Tensor | list[Tensor],
+    ) -> float:
+        assert self._topology is not None
         leaf = logits.detach().requires_grad_()
         scales = [leaf, *others]
-        several = isinstance(batch["target"], list)
-        base = self._topology.base(scales if several else leaf, target if several else target[0])
-        term = self._topology.measure_term(leaf, target[0])
-        of_base = of_term = 0.0
-        if isinstance(base, Tensor):
-            of_base = _gradient_norm(base, leaf, logits, layer)
-        if term is not None:
-            of_term = _gradient_norm(self._schedule.full_weight * term.loss, leaf, logits, layer)
-        return of_base, of_term
+        base = self._topology.base(scales if isinstance(target, list) else leaf, target)
+        return _gradient_norm(base, leaf, logits, layer) if isinstance(base, Tensor) else 0.0
+
+    def _norm_of_term(self, layer: list[Tensor], logits: Tensor, target: Tensor | None) -> float:
+        assert self._topology is not None
+        assert self._schedule is not None
+        leaf = logits.detach().requires_grad_()
+        term = self._topology.measure_term(leaf, target)
+        if term is None:
+            return 0.0
+        return _gradient_norm(self._schedule.full_weight * term.loss, leaf, logits, layer)
 
     def _last_layer(self, data: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Returns parameters of the last layer, its logits with their graph, the other scales.
@@ -456,11 +476,11 @@ class TopologyTrainerMixin(nnUNetTrainer):
             )
         if self._topology is None:
             return
-        figures = {key: [output[key] for output in train_outputs] for key in LOGGED}
+        figures = {key: [output[key] for output in train_outputs] for key in self.logged}
         if self.is_ddp:
             of_ranks: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(of_ranks, figures)
-            figures = {key: [v for rank in of_ranks for v in rank[key]] for key in LOGGED}
+            figures = {key: [v for rank in of_ranks for v in rank[key]] for key in self.logged}
         for key, values in figures.items():
             known = [value for value in values if np.isfinite(value)]
             mean = float(np.mean(known)) if known else nan
@@ -477,17 +497,19 @@ class TopologyTrainerMixin(nnUNetTrainer):
             self.print_to_log_file(self._topology_line())
         super().on_epoch_end()
         if self._topology is not None and self.local_rank == 0:
-            values = {key: self.logger.get_value(key, step=None) for key in LOGGED}
-            plot_topology(values, Path(self.output_folder) / "topology.png")
+            values = {key: self.logger.get_value(key, step=None) for key in self.logged}
+            plot_topology(values, Path(self.output_folder) / "topology.png", self.logged)
 
     def _topology_line(self) -> str:
-        figures = {key: self.logger.get_value(key, step=-1) for key in LOGGED}
+        figures = {key: self.logger.get_value(key, step=-1) for key in self.logged}
         known = {key: value for key, value in figures.items() if np.isfinite(value)}  # pyright: ignore[reportArgumentType, reportCallIssue] # the logger's types are None
         if "topology_term" in known:
             line = "topology: term {topology_term:.4f}, "
             if "topology_distance" in known:
                 line += "optimal Wasserstein distance {topology_distance:.4f}, "
             line += "weight {topology_weight:.4g}, {topology_ms:.1f} ms per iteration"
+            if "topology_used" in known:
+                line += ", prior applied to {topology_used:.0%} of the objects in unlabelled images"
             return line.format(**known)
         assert self._schedule is not None
         if self._schedule.nominal == 0:

@@ -1,0 +1,15 @@
+"""Betti prior, Clough et al. 2020, on unlabelled images beside labelled ones."""
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_topo.nnunet.semi_supervised import SemiSupervisedTrainerMixin, prior_of_unlabelled
+
+
+class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTrainer):
+    """nnU-Net's loss on labelled + 0.01 * distance from Betti numbers on unlabelled images."""
+
+    topology_weight = 0.01
+
+    def build_topology_term(self):
+        """Returns the loss for the Betti numbers that are known of images without labels."""
+        return prior_of_unlabelled(self)
