@@ -36,6 +36,7 @@ RUN = [
 RUN_SLOWLY = [
     "README.md: Your own data",
     "README.md: From your finished model",
+    "README.md: What you know of the topology",
     "docs/training.md: Settings",
     f"{SETUP}: Sharing models",
     f"{SETUP}: Slurm",
@@ -76,6 +77,9 @@ NOT_RUN = {
     r'$env:nnUNet_raw = "D:\nnUNet_raw"': NO_WINDOWS,
     r'$env:nnUNet_preprocessed = "D:\nnUNet_preprocessed"': NO_WINDOWS,
     r'$env:nnUNet_results = "D:\nnUNet_results"': NO_WINDOWS,
+    "nnunet-topo refine -i IMAGES -o REFINED -m MODEL_FOLDER --prior topology.json": (
+        "tests/test_refinement.py does, on a model whose errors are known"
+    ),
     "sbatch train.sh": "needs Slurm; the script itself is run here",
     "python3 -m venv .venv": OF_CI,
     "source .venv/bin/activate": OF_CI,
@@ -86,7 +90,8 @@ NOT_RUN = {
     "basedpyright": OF_CI,
     "lint-imports": OF_CI,
 }
-TYPED = [block for block in blocks() if block.language not in ("", "python")]
+FILES = ("json", "csv")  # what users edit
+TYPED = [block for block in blocks() if block.language not in ("", "python", *FILES)]
 COMMANDS = sorted({command for block in TYPED for command in block.commands()})
 OUR_KIND = re.compile(r"nnUNetv2_\w+|nnunet-topo")
 NAME_OF_TRAINER = re.compile(r"\bnnUNetTrainer\w*(?:[.-]\d\w*)*(?![\w<])")
@@ -242,6 +247,7 @@ def furnish(here: Path, home: Path) -> None:
     shutil.copytree(raw / "imagesTr", here / "RAW_IMAGES")
     (here / "IMAGES").mkdir()
     shutil.copy(raw / "imagesTr/tiny_0_0000.nii.gz", here / "IMAGES")
+    write(tiny_case(7)[0], here / "SCANS/scan_7_0000.nii.gz")
     for case in range(6):
         labels = tiny_case(case)[1]
         labels[:9] = 0

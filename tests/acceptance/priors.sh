@@ -3,7 +3,7 @@
 #
 # Usage: tests/acceptance/priors.sh [FOLDER [SECTION ...]]    section 1: about 10 minutes on an idle core, 3 GB of disk
 #
-# FOLDER is empty, or holds what the sections before have left. Sections are 0, 1, 3 and 4, default all, in this order;
+# FOLDER is empty, or holds what the sections before have left. Sections are 0 to 4, default all, in this order;
 # CASES=n refines so many validation cases (default 40). An interrupted section 3 goes on where it was.
 # Needs Dataset004_Hippocampus, Dataset101_ChaseDB1 and Dataset102_SunnybrookLV under $NNUNET_TOPO_DATA (default
 # ../shared/data).
@@ -52,6 +52,14 @@ section_1() {
 
 # 2: Clough's first experiment on MNIST.
 
+section_2() {
+    say "2. Clough's experiment 1 on MNIST: m = 2 to 12 lines removed, eq. 5 in both forms of eq. 3, beside the paper's table"
+    (cd "$root" && in_env pytest -q -p no:cacheprovider tests/test_clough_mnist.py)
+    began=$SECONDS
+    in_env python "$root/experiments/clough_mnist.py" --data "$data" -o "$work/mnist" --digits "${DIGITS:-130}"
+    echo "$((SECONDS - began)) s"
+}
+
 section_3() {
     say "3. refinement of the validation cases of a stock model"
     dataset=Dataset004_Hippocampus
@@ -84,5 +92,5 @@ section_4() {
 }
 
 sections=${*:2}
-for section in ${sections:-0 1 3 4}; do "section_$section"; done
-say "all figures of the sections ${sections:-0 1 3 4} printed"
+for section in ${sections:-0 1 2 3 4}; do "section_$section"; done
+say "all figures of the sections ${sections:-0 1 2 3 4} printed"
