@@ -248,6 +248,40 @@ def dice(records: str) -> None:
     assert not missing
 
 
+def cost() -> None:
+    """Prints how long each term takes on a batch, for the network of the finished stock training.
+
+    Of one thread, forward pass, nothing beside it; in training it runs beside the base loss.
+    """
+    import torch
+
+    from nnunet_topo.nnunet.checkpoints import load_weights
+
+    print("| data set | trainer | ms per iteration, median of 20 | least | most |")
+    print("|---|---|---|---|---|")
+    for dataset in DATASETS:
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            stock = Path(_trainer(dataset, "Stock", 1).output_folder) / "checkpoint_final.pth"
+        for stem in CONTROLS:
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+                trainer = _trainer(dataset, stem, 1)
+                trainer.initialize()
+                load_weights(stock, trainer.network)
+                loader, _ = trainer.get_dataloaders()
+            assert trainer._topology is not None
+            times = []
+            for _ in range(21):
+                batch = next(loader)
+                with torch.no_grad():
+                    logits = trainer.network(batch["data"])[0]
+                trainer._topology.measure_term(logits.requires_grad_(), batch["target"][0])
+                times.append(trainer._topology.record.milliseconds)
+            first, *later = times  # the first compiles
+            assert first > 0
+            print(f"| {dataset[7:]} | {stem} | {np.median(later):.1f} | {min(later):.1f} | "
+                  f"{max(later):.1f} |", flush=True)  # fmt: skip
+
+
 def damage() -> None:
     """Prints how often nnU-Net's rotation and scaling change the Betti numbers of each class."""
     from nnunet_topo.nnunet.training_labels import damage_by_augmentation

@@ -66,6 +66,8 @@ section_4() {
     say "4. Dice of each trainer and of its control; the term"
     in_env python "$here/losses.py" train "$work/records" 2>"$work/train.log" >/dev/null
     in_env python "$here/losses.py" dice "$work/records"
+    say "   what a term costs on an iteration's batch"
+    in_env python "$here/losses.py" cost
 }
 
 section_5() {
