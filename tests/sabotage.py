@@ -19,8 +19,6 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("nnunet_topo", "trainers", "tests", "experiments", "pyproject.toml")
-COPIED_FOR_TESTS = ("nnunet_topo_register.pth", "nnunet_topo_register.start")
-COPIED = ("nnunet_topo", "trainers", "tests", "pyproject.toml")
 COPIED_FOR_TESTS = (
     *("nnunet_topo_register.pth", "nnunet_topo_register.start"),
     *("README.md", "setup_instructions.md", "CONTRIBUTING.md", "docs"),
@@ -957,6 +955,8 @@ SABOTAGES = [
         "            self.results = json.loads(self.file.read_text())\n",
         "            pass\n",
         "test_clough_mnist.py::test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not",
+    ),
+    Sabotage(
         "priors of the other connectivity",
         PRIORS,
         'keys = ("priors", connectivity, OBJECTS[space])',
@@ -1130,6 +1130,8 @@ SABOTAGES = [
         "if settings[key] != earlier.get(key)]",
         "if key not in earlier]",
         "test_refinement.py::test_other_settings_into_the_same_folder_are_refused",
+    ),
+    Sabotage(
         "term never computed in a training",
         SEAM,
         "weight, measure = self.weight, None",
@@ -1198,6 +1200,8 @@ SABOTAGES = [
         "missing = sorted(cases - predicted)",
         "missing = sorted(cases & predicted)",
         "test_compatibility.py::test_a_cascade_without_its_lowres_is_refused",
+    ),
+    Sabotage(
         "training left alone by a cancelled demo",
         "nnunet_topo/demo.py",
         "            _end(process)\n            raise",
@@ -1224,6 +1228,8 @@ SABOTAGES = [
         "nnUNetTrainerTAFLSinkhorn_weight0.001_from0",
         "nnUNetTrainerTAFLSinkhorn_weight1e-3_from0",
         "test_documents.py::test_every_trainer_that_is_named_is_found_by_nnunet",
+    ),
+    Sabotage(
         "unlabelled images without a gradient",
         SEMI,
         "linear - linear.detach() + weight",
