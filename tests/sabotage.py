@@ -1141,8 +1141,8 @@ SABOTAGES = [
     Sabotage(
         "term not zero where nothing is wrong",
         SEAM,
-        "probability, one_hot = torch.sigmoid(logits.float()), target.bool()",
-        "probability, one_hot = torch.sigmoid(logits.float()), target.bool().flip(1)",
+        "one_hot = target.bool()",
+        "one_hot = target.bool().flip(1)",
         "test_compatibility.py::test_every_trainer_trains_on_every_kind_of_labels[TopoLoss, 2d, regions, deep]",
     ),
     Sabotage(
