@@ -39,7 +39,7 @@ def readme(file: str, preprocessed: str) -> None:
                 f"Hippocampus, {name}, {connectivity}: (1, 0, 0) in {share:.1f} %, README "
                 f"{expected} %, {share - expected:+.1f}; at the border {record['at_border']}"
             )
-            # Its shares are not of these cases: exact is the comparison with gudhi below.
+            # Two shares differ by more than rounding; the comparison with gudhi is exact.
             assert abs(share - expected) <= 2.5
             assert record["at_border"] == 0
     cases = int(re.search(r"(\d+) T1 MRI crops", text).group(1))
