@@ -73,6 +73,7 @@ section_4() {
     say "4. the second observer of CHASE_DB1 as a model, and the first with thin vessels opened"
     in_env python "$here/compare.py" observers "$data/Dataset101_ChaseDB1" "$work/chase"
     chase=("$data/Dataset101_ChaseDB1" "$work/chase")
+    rm -rf "$work/observers" # what the end of this section spoils
     in_env nnunet-topo compare --gt "${chase[0]}/labelsTr" --pred "second observer=${chase[0]}/labels2ndTr" "opened=${chase[1]}/opened" \
         -djfile "${chase[0]}/dataset.json" -pfile "${chase[1]}/plans.json" --images "${chase[0]}/imagesTr" -o "$work/observers" -np 1
     refused --gt "${chase[0]}/labelsTr" --pred "second observer=${chase[0]}/labels2ndTr" -djfile "${chase[0]}/dataset.json" \
