@@ -181,9 +181,9 @@ def steps(folder: Path, size: Size, device: str) -> list[Step]:
     iterations = f"{size.iterations}iters"
     long, short = (f"{n}epochs_{iterations}" for n in (size.epochs, size.finetune_epochs))
     # Thin rings do not survive rotation, so topology trainers leave it out: here all do. In so few
-    # iterations a term of printed weight, 0.001, is not seen.
+    # iterations nnU-Net's SGD may miss thin classes, and a term of printed weight is not seen.
     trainers = {
-        "stock": f"nnUNetTrainerStock_{long}_nospatial",
+        "stock": f"nnUNetTrainerStock_{long}_lr0.003_adam_nospatial",
         "stock_finetuned": f"nnUNetTrainerStock_{short}_finetune_nospatial",
         "Wasserstein_finetuned": f"nnUNetTrainerWasserstein_{short}_weight0.1_finetune_nospatial",
         "TAFL_finetuned": f"nnUNetTrainerTAFL_{short}_finetune_nospatial",
