@@ -133,6 +133,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _list_trainers() if chosen.list else _print_folder()
 
 
+def _tell_of(troubles: Sequence[str], *, nothing_done: bool) -> int:
+    """Prints what went wrong; returns the exit status, 0 without troubles."""
+    if not troubles:
+        return 0
+    from nnunet_topo.report.tables import printable
+
+    lines = [printable(trouble) for trouble in troubles]
+    print(f"{len(lines)} troubles:", *lines, sep="\n  ", file=sys.stderr)
+    return 2 if nothing_done else 1
+
+
 def _told(
     command: str,
     call: Callable[[], int],
@@ -244,10 +255,7 @@ def _plan(chosen: argparse.Namespace) -> int:
     if done.kept is not None:
         print(f"the former file is kept as {printable(str(done.kept))}")
     print(f"written: {printable(str(done.file))}")
-    if done.troubles:
-        lines = [printable(trouble) for trouble in done.troubles]
-        print(f"{len(lines)} troubles:", *lines, sep="\n  ", file=sys.stderr)
-    return 1 if done.troubles else 0
+    return _tell_of(done.troubles, nothing_done=False)
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
@@ -273,9 +281,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     if done.cases:
         print("\n".join(evaluation.describe(done.summary)))
     print(f"{done.cases} cases evaluated, {done.computed} of them now")
-    if done.troubles:
-        print(f"{len(done.troubles)} troubles:", *done.troubles, sep="\n  ", file=sys.stderr)
-    return (1 if done.cases else 2) if done.troubles else 0
+    return _tell_of(done.troubles, nothing_done=not done.cases)
 
 
 def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
@@ -296,10 +302,7 @@ def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
         f"{done.computed} cases preprocessed now, {done.cases} in {printable(str(done.folder))} "
         "for nnUNetTrainerBettiPriorSemiSupervised"
     )
-    if done.troubles:
-        lines = [printable(trouble) for trouble in done.troubles]
-        print(f"{len(lines)} troubles:", *lines, sep="\n  ", file=sys.stderr)
-    return (1 if done.cases else 2) if done.troubles else 0
+    return _tell_of(done.troubles, nothing_done=not done.cases)
 
 
 def _demo(chosen: argparse.Namespace) -> int:
@@ -397,10 +400,7 @@ def _compare(chosen: argparse.Namespace, command: str) -> int:
     for note in done.notes:
         print(f"note: {printable(note)}")
     print(f"written into {printable(str(chosen.o))}: {', '.join(WRITTEN)}")
-    if done.troubles:
-        lines = [printable(trouble) for trouble in done.troubles]
-        print(f"{len(lines)} troubles:", *lines, sep="\n  ", file=sys.stderr)
-    return 1 if done.troubles else 0
+    return _tell_of(done.troubles, nothing_done=False)
 
 
 def _print_folder() -> int:

@@ -7,20 +7,8 @@
 # 3 shows the reports that 1, 4 and 5 have left. Needs Dataset004_Hippocampus and Dataset101_ChaseDB1 under
 # $NNUNET_TOPO_DATA (default ../shared/data); section 3 Debian's chromium (apt-get install chromium) and npm.
 # Nets of section 1 are small, see tests/small_plans.py.
-set -Eeuo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
-work=$(mkdir -p "${1:-/tmp/compare}" && cd "${1:-/tmp/compare}" && pwd)
-here=$root/tests/acceptance
-cd "$work" # not in the checkout, whose package Python would find
-trap 'echo "FAILED in line $LINENO"' ERR
+source "$(dirname "$0")/prelude.sh" compare "$@"
 
-say() { echo; echo "== $*"; }
-in_env() {
-    env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" nnUNet_preprocessed="$work/preprocessed" \
-        nnUNet_results="$work/results" nnUNet_def_n_proc=1 nnUNet_n_proc_DA=1 nnUNet_npp=1 nnUNet_nps=1 OMP_NUM_THREADS=1 \
-        ${EXTRA:-} "$@"
-}
 tests() { (cd "$root" && in_env pytest -q -p no:cacheprovider "$@" | tee "$work/tests.log" | grep -E '^(tests|FAILED|ERROR)|passed|failed|null sim') ; }
 train() { in_env nnUNetv2_train 4 "$@" -device cpu >"$work/train.log" 2>&1 || { tail -5 "$work/train.log"; false; }; }
 refused() { if in_env nnunet-topo compare "$@" >"$work/refused.log" 2>&1; then echo "NOT REFUSED"; false; else sed "s#$work#FOLDER#g" "$work/refused.log" | tail -1 | fold -sw 140; fi; }

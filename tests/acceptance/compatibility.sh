@@ -10,21 +10,9 @@
 # them in minutes: features 16 / 32 / 64 and 4 patches of 24 x 32 x 24 in section 4, 8 / 16 / 32 and 2 in section 3,
 # batch normalisation. The stock model of section 4 has 10 epochs of 30 iterations, what begins from it 10 of $ITERATIONS
 # (20), all with the same augmentation and seed and, with nnUNet_n_proc_DA=0, the same batches.
-set -Eeuo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
-work=$(mkdir -p "${1:-/tmp/compatibility}" && cd "${1:-/tmp/compatibility}" && pwd)
-here=$root/tests/acceptance
-cd "$work" # not in the checkout, whose package Python would find
-trap 'echo "FAILED in line $LINENO"' ERR
+source "$(dirname "$0")/prelude.sh" compatibility "$@"
+N_PROC_DA=${N_PROC_DA:-0}
 
-say() { echo; echo "== $*"; }
-# A fresh shell: nothing but what is named here.
-in_env() {
-    env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" nnUNet_preprocessed="$work/preprocessed" \
-        nnUNet_results="$work/results" nnUNet_def_n_proc=1 nnUNet_n_proc_DA="${N_PROC_DA:-0}" nnUNet_npp=1 nnUNet_nps=1 \
-        OMP_NUM_THREADS=1 "$@"
-}
 plan() { N_PROC_DA=1 in_env nnUNetv2_plan_and_preprocess -d "$1" -c 3d_fullres -np 1 -npfp 1 >"$work/plan.log" 2>&1; }
 train() { in_env nnUNetv2_train "$@" -p $plans -device cpu </dev/null >"$work/train.log" 2>&1 || { tail -5 "$work/train.log"; false; }; }
 quiet() { in_env "$@" >"$work/command.log" 2>&1 || { tail -5 "$work/command.log"; false; }; }

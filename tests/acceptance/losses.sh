@@ -12,20 +12,8 @@
 # have the same augmentation (nospatial), the same seed and, with nnUNet_n_proc_DA=0, the same batches: a trainer
 # and its control differ in nothing but the term. The focal loss and what is built on it train with the optimizer of its
 # paper, Adam at 0.0005, all others with nnU-Net's.
-set -Eeuo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
-work=$(mkdir -p "${1:-/tmp/losses}" && cd "${1:-/tmp/losses}" && pwd)
-here=$root/tests/acceptance
-trap 'echo "FAILED in line $LINENO"' ERR
-
-say() { echo; echo "== $*"; }
-# A fresh shell: nothing but what is named here.
-in_env() {
-    env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" \
-        nnUNet_preprocessed="$work/preprocessed" nnUNet_results="$work/results" \
-        nnUNet_def_n_proc=1 nnUNet_n_proc_DA="${N_PROC_DA:-0}" nnUNet_npp=1 nnUNet_nps=1 OMP_NUM_THREADS=1 "$@"
-}
+source "$(dirname "$0")/prelude.sh" losses "$@"
+N_PROC_DA=${N_PROC_DA:-0}
 
 section_0() {
     say "0. a fresh virtual environment, both data sets planned"

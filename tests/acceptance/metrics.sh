@@ -6,20 +6,8 @@
 # FOLDER is empty, or holds what the sections before have left. Sections are 0 to 6, default all, in this order.
 # Needs Dataset101_ChaseDB1 and Dataset004_Hippocampus under $NNUNET_TOPO_DATA (default ../shared/data), and a package
 # index for older versions of nnU-Net.
-set -Eeuo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
-work=$(mkdir -p "${1:-/tmp/metrics}" && cd "${1:-/tmp/metrics}" && pwd)
-here=$root/tests/acceptance
-cd "$work" # not in the checkout, whose package Python would find
-trap 'echo "FAILED in line $LINENO"' ERR
+source "$(dirname "$0")/prelude.sh" metrics "$@"
 
-say() { echo; echo "== $*"; }
-in_env() {
-    env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" nnUNet_preprocessed="$work/preprocessed" \
-        nnUNet_results="$work/results" nnUNet_def_n_proc=1 nnUNet_n_proc_DA=1 nnUNet_npp=1 nnUNet_nps=1 OMP_NUM_THREADS=1 \
-        ${EXTRA:-} "$@"
-}
 tests() { (cd "$root" && in_env pytest -q -p no:cacheprovider "$@" | tee "$work/tests.log" | grep -E '^(tests|FAILED|ERROR)|passed|failed') ; }
 
 section_0() {

@@ -7,20 +7,7 @@
 # CASES=n refines so many validation cases (default 40). An interrupted section 3 goes on where it was.
 # Needs Dataset004_Hippocampus, Dataset101_ChaseDB1 and Dataset102_SunnybrookLV under $NNUNET_TOPO_DATA (default
 # ../shared/data).
-set -Eeuo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
-work=$(mkdir -p "${1:-/tmp/priors}" && cd "${1:-/tmp/priors}" && pwd)
-here=$root/tests/acceptance
-cd "$work" # not in the checkout, whose package Python would find
-trap 'echo "FAILED in line $LINENO"' ERR
-
-say() { echo; echo "== $*"; }
-in_env() {
-    env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" nnUNet_preprocessed="$work/preprocessed" \
-        nnUNet_results="$work/results" nnUNet_def_n_proc=1 nnUNet_n_proc_DA=1 nnUNet_npp=1 nnUNet_nps=1 OMP_NUM_THREADS=1 \
-        ${EXTRA:-} "$@"
-}
+source "$(dirname "$0")/prelude.sh" priors "$@"
 
 section_0() {
     say "0. a fresh virtual environment"

@@ -9,21 +9,8 @@
 # Needs Dataset004_Hippocampus and Dataset102_SunnybrookLV under $NNUNET_TOPO_DATA (default ../shared/data). In 3D ten cases
 # are labelled, 20 more validate, and the other 170 are images without labels; the net is small (features 8 / 16 / 32, nnU-Net's
 # own patches, batch 2), so that a CPU trains it.
-set -Eeuo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
-data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
-work=$(mkdir -p "${1:-/tmp/semi_supervised}" && cd "${1:-/tmp/semi_supervised}" && pwd)
-here=$root/tests/acceptance
-cd "$work" # not in the checkout, whose package Python would find
-trap 'echo "FAILED in line $LINENO"' ERR
+source "$(dirname "$0")/prelude.sh" semi_supervised "$@"
 
-say() { echo; echo "== $*"; }
-# A fresh shell: nothing but what is named here.
-in_env() {
-    env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" NNUNET_TOPO_DATA="$data" \
-        nnUNet_preprocessed="$work/preprocessed" nnUNet_results="$work/results" \
-        nnUNet_def_n_proc=1 nnUNet_n_proc_DA="${N_PROC_DA:-1}" nnUNet_npp=1 nnUNet_nps=1 OMP_NUM_THREADS=1 "$@"
-}
 train() { in_env nnUNetv2_train 904 3d_fullres 0 -p nnUNetPlansTiny -device cpu "$@" >"$work/train.log" 2>&1 || { tail -5 "$work/train.log"; false; }; }
 unlabeled() { in_env nnunet-topo preprocess-unlabeled -d 904 -c 3d_fullres -p nnUNetPlansTiny -i "$1" 2>&1; }
 # Prints what a command that must not succeed says at last.
