@@ -7,9 +7,9 @@ once in its file; the named test must pass before and fail after. Exit status 1 
 After the tests, all of which have just passed, they are not run again before.
 """
 
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +25,21 @@ COPIED_FOR_TESTS = (
 )
 MAKES_DATA = "test_trainers.py::test_settings_reach_nnunet"
 AT_ONCE = 2  # each in a copy of its own
+TIMEOUT = 1200  # seconds
+FORKED = multiprocessing.get_context("forkserver")
+# Most of a short test is importing these. Nothing that a sabotage breaks may be among them, nor what imports it.
+FORKED.set_forkserver_preload(
+    [
+        "torch._dynamo",
+        "seaborn",
+        "skimage.morphology",
+        "SimpleITK",
+        "nibabel",
+        "numba",
+        "gudhi",
+        "ot",
+    ]
+)
 TEST_FAILED = 1  # pytest's exit status; 2 and above are errors of the run itself
 
 
@@ -1302,23 +1317,39 @@ SABOTAGES = [
 ]
 
 
-def run_tests(copy: Path, data: Path, *tests: str) -> subprocess.CompletedProcess[str]:
-    """Runs tests of the copy against the copied package."""
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", *[f"tests/{test}" for test in tests]],
-        cwd=copy,
-        env=os.environ
-        | {
-            "PYTHONPATH": str(copy),
-            "NNUNET_TOPO_TEST_DATA": str(data),
-            "NUMBA_CACHE_DIR": str(data / "machine_code"),
-            "HYPOTHESIS_PROFILE": "first-failure",  # nobody reads the smallest example
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1200,  # a sabotage that never ends is a bad one
-    )
+def run_tests(copy: Path, data: Path, *tests: str) -> tuple[int, str]:
+    """Runs tests of the copy against the copied package; returns pytest's exit status and output."""
+    printed = copy / "printed.log"
+    process = FORKED.Process(target=run_pytest, args=(copy, data, printed, tests))
+    process.start()
+    process.join(TIMEOUT)
+    if process.exitcode is None:
+        process.kill()
+        raise TimeoutError(f"{tests} still runs after {TIMEOUT} s: a sabotage that never ends")
+    return process.exitcode, printed.read_text()
+
+
+def run_pytest(copy: Path, data: Path, printed: Path, tests: tuple[str, ...]) -> None:
+    """Turns this process, which has nothing of the project imported, into one of pytest's."""
+    with printed.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(copy)
+    os.environ |= {
+        "PYTHONPATH": str(copy),
+        "NNUNET_TOPO_TEST_DATA": str(data),
+        "NUMBA_CACHE_DIR": str(data / "machine_code"),
+        "HYPOTHESIS_PROFILE": "first-failure",  # nobody reads the smallest example
+    }
+    # As Python starts there: what the installed project has registered is not the copy's.
+    os.environ.pop("nnUNet_extTrainer", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nnunet_topo"]:
+        del sys.modules[name]
+    sys.path.insert(0, str(copy))
+    exec((copy / "nnunet_topo_register.pth").read_text())
+    import pytest
+
+    sys.exit(pytest.main(["-q", "-x", *[f"tests/{test}" for test in tests]]))
 
 
 def copy_project(copy: Path) -> Path:
@@ -1337,7 +1368,7 @@ def is_noticed(sabotage: Sabotage, copy: Path, data: Path) -> bool:
     assert sound.count(sabotage.old) == 1, f"{sabotage.name}: found not exactly once"
     file.write_text(sound.replace(sabotage.old, sabotage.new))
     try:
-        return run_tests(copy, data, sabotage.test).returncode == TEST_FAILED
+        return run_tests(copy, data, sabotage.test)[0] == TEST_FAILED
     finally:
         file.write_text(sound)
 
@@ -1357,10 +1388,10 @@ def main(wanted: list[str]) -> int:
         copy = copies.get()
         # One of nnU-Net's makes the data that all use.
         first = {MAKES_DATA} if passed else {s.test for s in chosen}
-        clean = run_tests(copy, data, *sorted(first))
+        status, printed = run_tests(copy, data, *sorted(first))
         copies.put(copy)
-        if clean.returncode != 0:
-            print("the tests fail before anything is sabotaged:\n" + clean.stdout)
+        if status != 0:
+            print("the tests fail before anything is sabotaged:\n" + printed)
             return 1
 
         def run(sabotage: Sabotage) -> None:

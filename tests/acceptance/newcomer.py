@@ -34,6 +34,8 @@ def interrupt(folder: str) -> None:
         ("train Wasserstein_finetuned:", signal.SIGHUP, lambda status: status != 0),  # closed
         ("train TAFL:", signal.SIGTERM, lambda status: status != 0),  # cancelled
     ]
+    # As in a terminal; a shell's background jobs ignore it, and so do their children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = ["nnunet-topo", "demo", "-o", folder, "-device", "cpu", "--quick"]
     for step, way, expected in stops:
         demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
