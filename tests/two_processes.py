@@ -20,7 +20,7 @@ from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 PROCESSES = 2
-DEADLOCK = timedelta(minutes=2)
+DEADLOCK = timedelta(minutes=6)  # a machine under load may take minutes to start the second
 
 
 def run(rank: int, port: int, *arguments: str):

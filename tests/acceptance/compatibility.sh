@@ -7,9 +7,9 @@
 # there is not repeated. Sections are 0 to 5, default all, in this order.
 #
 # Needs Dataset004_Hippocampus under $NNUNET_TOPO_DATA (default ../shared/data). Nets are small so that one core trains
-# them in minutes: features 16 / 32 / 64 and 4 patches of 24 x 32 x 24 in section 4, 8 / 16 / 32 and 2 in section 3,
-# batch normalisation. The stock model of section 4 has 10 epochs of 30 iterations, what begins from it 10 of $ITERATIONS
-# (20), all with the same augmentation and seed and, with nnUNet_n_proc_DA=0, the same batches.
+# them in minutes: features 16 / 32 / 64 and 4 patches of 24 x 32 x 24 in section 4, which validates a tenth of the cases,
+# 8 / 16 / 32 and 2 in section 3; batch normalisation. The stock model of section 4 has 10 epochs of 30 iterations, what
+# begins from it 10 of $ITERATIONS (20), all with the same augmentation and seed and, with nnUNet_n_proc_DA=0, the same batches.
 source "$(dirname "$0")/prelude.sh" compatibility "$@"
 N_PROC_DA=${N_PROC_DA:-0}
 
