@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 DATASET = "Dataset904_FewLabels"
+PLANS = "nnUNetPlansFewLabels"
 LABELLED, VALIDATION = 10, 20
 
 
@@ -36,9 +37,13 @@ def _link(source: Path, link: Path) -> None:
     link.symlink_to(source)
 
 
-def splits() -> None:
-    """Writes the one split: the first ten cases to train, the others to validate."""
+def plans() -> None:
+    """Writes plans and the one split: the first ten cases to train, the others to validate."""
     folder = Path(os.environ["nnUNet_preprocessed"]) / DATASET  # noqa: SIM112
+    written = json.loads((folder / "nnUNetPlansLean.json").read_text()) | {"plans_name": PLANS}
+    # Most objects lie within such a patch, off its border.
+    written["configurations"]["3d_fullres"] |= {"patch_size": [32, 40, 32], "batch_size": 2}
+    (folder / f"{PLANS}.json").write_text(json.dumps(written, indent=2))
     names = sorted(f.name.removesuffix(".nii.gz") for f in (folder / "gt_segmentations").iterdir())
     split = {"train": names[:LABELLED], "val": names[LABELLED:]}
     (folder / "splits_final.json").write_text(json.dumps([split]))
@@ -49,7 +54,7 @@ def trained(results: str, ours: str, control: str, settings: str) -> None:
     import torch
 
     for name in (ours, control):
-        folder = Path(results) / f"{name}_{settings}__nnUNetPlansTiny__3d_fullres/fold_0"
+        folder = Path(results) / f"{name}_{settings}__{PLANS}__3d_fullres/fold_0"
         means = json.loads((folder / "validation/summary.json").read_text())["mean"]
         for label, metrics in means.items():
             print(

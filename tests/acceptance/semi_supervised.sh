@@ -7,15 +7,16 @@
 # SEEDS is the number of seeds of section 1, default 3.
 #
 # Needs Dataset004_Hippocampus and Dataset102_SunnybrookLV under $NNUNET_TOPO_DATA (default ../shared/data). In 3D ten cases
-# are labelled, 20 more validate, and the other 170 are images without labels; the net is small (features 8 / 16 / 32, nnU-Net's
-# own patches, batch 2), so that a CPU trains it.
+# are labelled, 20 more validate, and the other 170 are images without labels; the net is small (features 16 / 32 / 64, batch
+# normalisation, 2 patches of 32 x 40 x 32), so that a CPU trains it.
 source "$(dirname "$0")/prelude.sh" semi_supervised "$@"
 
-train() { in_env nnUNetv2_train 904 3d_fullres 0 -p nnUNetPlansTiny -device cpu "$@" >"$work/train.log" 2>&1 || { tail -5 "$work/train.log"; false; }; }
-unlabeled() { in_env nnunet-topo preprocess-unlabeled -d 904 -c 3d_fullres -p nnUNetPlansTiny -i "$1" 2>&1; }
+train() { in_env nnUNetv2_train 904 3d_fullres 0 -p $plans -device cpu "$@" >"$work/train.log" 2>&1 || { tail -5 "$work/train.log"; false; }; }
+unlabeled() { in_env nnunet-topo preprocess-unlabeled -d 904 -c 3d_fullres -p $plans -i "$1" 2>&1; }
 # Prints what a command that must not succeed says at last.
 refused() { if "$@" >"$work/refused.log" 2>&1; then echo "NOT REFUSED"; false; else tail -"${LINES_SHOWN:-1}" "$work/refused.log"; fi; }
 dataset=Dataset904_FewLabels
+plans=nnUNetPlansFewLabels
 stem=nnUNetTrainerBettiPriorSemiSupervised
 
 section_0() {
@@ -26,7 +27,7 @@ section_0() {
     in_env python "$here/semi_supervised.py" raw
     in_env nnUNetv2_plan_and_preprocess -d 904 -c 3d_fullres -np 1 -npfp 1 >"$work/plan.log" 2>&1
     in_env python "$root/tests/small_plans.py" "$work/preprocessed/$dataset"
-    in_env python "$here/semi_supervised.py" splits
+    in_env python "$here/semi_supervised.py" plans
 }
 
 section_1() {
@@ -35,12 +36,12 @@ section_1() {
     in_env python "$work/experiments/semi_supervised_sunnybrook.py" --seeds "${SEEDS:-3}" --record "$work/sunnybrook.json"
 }
 
-settings=12epochs_25iters_nospatial_seed1
+settings=16epochs_30iters_nospatial_seed1
 section_2() {
     say "2. Hippocampus, ten labelled cases, with and without unlabelled images"
     unlabeled "$work/unlabelled" | tail -3
     for name in ${stem} nnUNetTrainerStock; do
-        [ -f "$work/results/$dataset/${name}_${settings}__nnUNetPlansTiny__3d_fullres/fold_0/validation/summary.json" ] ||
+        [ -f "$work/results/$dataset/${name}_${settings}__${plans}__3d_fullres/fold_0/validation/summary.json" ] ||
             N_PROC_DA=0 train -tr "${name}_$settings"
     done
     in_env python "$here/semi_supervised.py" trained "$work/results/$dataset" "$stem" nnUNetTrainerStock "$settings"
@@ -58,7 +59,7 @@ section_3() {
     mv "$work/preprocessed/$dataset/nnUNetPlans_3d_fullres_unlabeled" "$work/aside"
     refused train -tr ${stem}_2epochs_2iters_from0
     echo "-- preprocessing killed, and again:"
-    in_env nnunet-topo preprocess-unlabeled -d 904 -c 3d_fullres -p nnUNetPlansTiny -i "$work/unlabelled" >"$work/killed.log" 2>&1 &
+    in_env nnunet-topo preprocess-unlabeled -d 904 -c 3d_fullres -p $plans -i "$work/unlabelled" >"$work/killed.log" 2>&1 &
     until [ "$(ls "$work/preprocessed/$dataset/nnUNetPlans_3d_fullres_unlabeled" 2>/dev/null | grep -c pkl)" -ge 20 ]; do sleep 0.2; done
     kill -KILL "$(pgrep -P $! || echo $!)" $! 2>/dev/null || true
     wait || true
@@ -67,8 +68,8 @@ section_3() {
     rm -rf "$work/aside"
     echo "-- training killed in its semi-supervised phase, and continued:"
     name=${stem}_4epochs_8iters_from1_nospatial
-    killed=$work/results/$dataset/${name}__nnUNetPlansTiny__3d_fullres/fold_0
-    in_env nnUNetv2_train 904 3d_fullres 0 -tr "$name" -p nnUNetPlansTiny -device cpu >"$work/killed.log" 2>&1 &
+    killed=$work/results/$dataset/${name}__${plans}__3d_fullres/fold_0
+    in_env nnUNetv2_train 904 3d_fullres 0 -tr "$name" -p $plans -device cpu >"$work/killed.log" 2>&1 &
     until grep -qs "Epoch 2" "$killed"/training* && [ -f "$killed/checkpoint_best.pth" ]; do sleep 0.2; done
     kill -KILL "$(pgrep -P $! || echo $!)" $! 2>/dev/null || true
     wait || true
