@@ -112,6 +112,9 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
     }
     for name, of_folds in trainings.items():
         notes += _contradictions(name, of_folds, values[name], labels)
+    for name, of_model in values.items():
+        notes += _empty(name, of_model, labels)
+    notes += _augmentations(trainings)
     comparison = Comparison(
         title=study.dataset,
         values=values,
@@ -181,6 +184,35 @@ def _contradictions(
                     f"{labels[label]}, which {other} of {len(known)} references do not have"
                 )
     return list(notes.values())
+
+
+def _empty(name: str, cases: Cases, labels: Mapping[str, str]) -> list[str]:
+    """Returns which labels a model never segments though references have them."""
+    missed = [
+        title
+        for key, title in labels.items()
+        if any(of_case[key].get("n_ref") for of_case in cases.values())
+        and all(of_case[key].get("n_pred") == 0 for of_case in cases.values())
+    ]
+    if not missed:
+        return []
+    return [
+        f"{name} segments nothing as {', '.join(missed)}, in any of the {len(cases)} cases: it may "
+        "have been trained too briefly"
+    ]
+
+
+def _augmentations(trainings: Mapping[str, Mapping[str, Training]]) -> list[str]:
+    """Returns whether some models saw their patches rotated and scaled, and others not."""
+    known = {name: of for name, of in trainings.items() if of}
+    without = [n for n, of in known.items() if not all(t.spatial for t in of.values())]
+    others = [name for name in known if name not in without]
+    if not without or not others:
+        return []
+    return [
+        f"{', '.join(without)} trained without rotation and scaling, {', '.join(others)} with "
+        "them: differences may come of that. A fair control has the suffix nospatial"
+    ]
 
 
 def _origins(trainings: Mapping[str, Mapping[str, Training]]) -> dict[str, str]:

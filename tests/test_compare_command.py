@@ -133,10 +133,8 @@ def test_bare_folders_are_evaluated_paired_and_written(folders, capsys):
     assert (dice["wins"], dice["ties"], dice["losses"]) == ("3", "0", "0")
     printed = capsys.readouterr().out
     assert "ring (label 1), Dice, higher is better" in printed
-    assert (
-        "with 3 cases no difference could be shown, however large (for 12 tests it takes 9)"
-        in printed
-    )
+    told = "with 3 cases no difference could be shown, however large (for 12 tests it takes "
+    assert f"{told}at least 9)" in printed
     assert "\\begin{tabular}" in (folders.out / "compare.tex").read_text()
     page = Page(folders.page())
     page.assert_harmless()
@@ -489,6 +487,34 @@ def test_a_prior_that_references_contradict_is_warned_of(results, capsys):
     text = Page((results.out / "report.html").read_text()).text
     assert note in text
     assert "nnUNetTrainerTAFL_5epochs, fold 1: from stock.pth" in text
+
+
+def test_an_unequal_augmentation_is_warned_of(results, capsys):
+    for fold in (0, 1):
+        file = results.fold("nnUNetTrainerTAFL_5epochs", fold) / "checkpoint_final.pth"
+        torch.save({"logging": {}, "nnunet_topo": {"spatial": False}}, file)
+    assert results.compare() == 0
+    assert "rotation" not in capsys.readouterr().out  # nothing is known of the other
+    for fold in (0, 1):
+        torch.save({"logging": {}}, results.fold("nnUNetTrainer", fold) / "checkpoint_final.pth")
+    assert results.compare() == 0
+    note = "TAFL_5epochs trained without rotation and scaling, nnUNetTrainer with them"
+    assert note in capsys.readouterr().out
+    assert note in Page((results.out / "report.html").read_text()).text
+
+
+def test_a_model_that_segments_nothing_is_named(folders, capsys):
+    for case in range(3):
+        reference, _ = pair(case)
+        folders.put_both(f"case_{case}", reference, np.zeros_like(reference), reference)
+    assert folders.compare() == 0
+    note = "stock segments nothing as ring"
+    printed = capsys.readouterr().out
+    assert note in printed
+    assert "ours segments nothing" not in printed
+    text = Page(folders.page()).text
+    assert note in text
+    assert "Betti error: components, loops and cavities too many or too few" in text
 
 
 def test_ranges_and_free_dimensions_of_a_prior_are_held_against_the_references_too():

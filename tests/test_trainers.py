@@ -166,8 +166,10 @@ def test_where_augmentation_breaks_topology_topology_trainers_leave_it_out_and_s
     trainer = started("nnUNetTrainerTAFL_2epochs_3iters")
     assert spatial_transform(trainer) == (0, 0, True, True)
     log = Path(trainer.log_file).read_text()
+    assert "change the Betti numbers of ring " in log
     assert (
-        "above -100%, so both are left out: compare with a control of the suffix nospatial" in log
+        "above -100%, so both are left out: compare with a control without them, such as "
+        "nnUNetTrainerStock_2epochs_3iters_nospatial" in log
     )
     off = started("nnUNetTrainerTAFL_2epochs_3iters_weight0")
     assert spatial_transform(off) == (0.2, 0.2, False, True)

@@ -29,6 +29,7 @@ class Origin:
             for none.
         version: of nnunet_topo.
         finetuned_from: checkpoint that the training began from, "" if from nothing.
+        spatial: whether patches were rotated and scaled.
     """
 
     trainer: str
@@ -37,6 +38,7 @@ class Origin:
     prior: dict[str, Any] = field(default_factory=dict)
     version: str = nnunet_topo.__version__
     finetuned_from: str = ""
+    spatial: bool = True
 
 
 def portable_trainer_name(trainer: type) -> str:
@@ -161,9 +163,9 @@ def find_stock_training(fold_folder: Path) -> Path:
         )
     missing = data_set / f"{chosen or 'nnUNetTrainer'}__{rest}" / fold / _FINAL
     raise RuntimeError(
-        f"finetune: no finished training to begin from: {missing} is missing; plans, configuration "
-        f"and fold must be the same. Finished there: {', '.join(finished) or 'none'}; "
-        f"{FINETUNE_FROM} names one that is not stock"
+        f"finetune: no finished training to begin from: {missing} is missing. Train it first, with "
+        "the same plans, configuration and fold. To begin from a trainer that is not stock, "
+        f"export {FINETUNE_FROM}=<its name>; finished there: {', '.join(finished) or 'none'}"
     )
 
 

@@ -324,11 +324,13 @@ class Training:
         curves: what nnU-Net logged at every epoch; epochs without a value are NaN.
         prior: Betti numbers that a trainer of ours asked for, by channel, as in topology.json.
         finetuned_from: checkpoint from which it began, "" if from nothing.
+        spatial: whether patches were rotated and scaled.
     """
 
     curves: dict[str, list[float]]
     prior: dict[int, list[Any]]
     finetuned_from: str
+    spatial: bool
 
 
 def read_training(folder: Path) -> Training | None:
@@ -356,7 +358,7 @@ def read_training(folder: Path) -> Training | None:
         for channel, numbers in own.get("prior", {}).items()
         if channel.isdigit() and isinstance(numbers, list)
     }
-    return Training(curves, prior, own.get("finetuned_from", ""))
+    return Training(curves, prior, own.get("finetuned_from", ""), own.get("spatial", True))
 
 
 def _description(study: Study):

@@ -5,7 +5,7 @@ has one spelling and one place, or one training could land in two folders.
 """
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from nnunet_topo.topology import Connectivity
@@ -70,6 +70,11 @@ class Settings:
         """Returns the settings that differ from the default."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: v for name, v in values.items() if v is not None and v is not False}
+
+    def of_control(self) -> "Settings":
+        """Returns these settings without the topology term's, and without rotation and scaling."""
+        of_term = {f.name: f.default for f in fields(self) if f.metadata["of_term"]}
+        return replace(self, **of_term, nospatial=True)  # pyright: ignore[reportArgumentType]
 
 
 def parse_settings(stem: str, suffixes: str, *, has_term: bool) -> Settings:

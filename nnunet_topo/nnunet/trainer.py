@@ -30,7 +30,7 @@ from nnunet_topo.nnunet.loss import (
     replace_single_scale,
     single_scale,
 )
-from nnunet_topo.nnunet.priors import channel_labels
+from nnunet_topo.nnunet.priors import channel_labels, channel_names
 from nnunet_topo.nnunet.progress import LOGGED, plot_topology
 from nnunet_topo.nnunet.schedule import MEASURED_ITERATIONS, WeightSchedule
 from nnunet_topo.nnunet.settings import Settings, parse_settings
@@ -206,15 +206,20 @@ class TopologyTrainerMixin(nnUNetTrainer):
         """Returns whether rotation and scaling change the topology of a class too often."""
         if self._schedule is None or self._schedule.nominal == 0:
             return False
+        self.print_to_log_file(
+            "topology: looking how often rotation and scaling change Betti numbers of the training "
+            "labels, about a minute"
+        )
         damage = damage_by_augmentation(self.training_labels(), tuple(rotation), in_slices)
-        shares = ", ".join(f"{share:.1%}" for share in damage)
+        names = channel_names(self.label_manager)
+        shares = ", ".join(f"{n} {share:.1%}" for n, share in zip(names, damage, strict=True))
         is_damaged = any(share > TOLERATED_DAMAGE for share in damage)
         self.print_to_log_file(
-            "topology: rotation and scaling change the Betti numbers of the classes in "
-            f"{shares} of what they are applied to; "
+            f"topology: rotation and scaling change the Betti numbers of {shares} of what they are "
+            "applied to; "
             + (
-                f"above {TOLERATED_DAMAGE:.0%}, so both are left out: compare with a control of "
-                "the suffix nospatial"
+                f"above {TOLERATED_DAMAGE:.0%}, so both are left out: compare with a control "
+                f"without them, such as nnUNetTrainerStock{self.settings.of_control().suffixes()}"
                 if is_damaged
                 else f"up to {TOLERATED_DAMAGE:.0%}, so both are used"
             )
@@ -532,6 +537,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
         from nnunet_topo.nnunet import evaluation
 
         folder = Path(self.output_folder) / "validation"
+        self.print_to_log_file("topology metrics: comparing the validation with its references")
         try:
             done = evaluation.evaluate(
                 Path(self.preprocessed_dataset_folder_base) / "gt_segmentations",
@@ -564,6 +570,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
             schedule={} if self._schedule is None else self._schedule.state(),
             finetuned_from=self._finetuned_from,
             prior=self.prior,
+            spatial=self._spatial,
         )
         name = checkpoints.portable_trainer_name(type(self))
         checkpoints.rewrite(written, Path(filename), name, origin)

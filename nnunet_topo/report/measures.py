@@ -10,11 +10,13 @@ class Measure:
     Attributes:
         title: what it is called.
         higher_is_better: else lower is.
+        meaning: for a reader who has never heard of it; docs/metrics.md has the definition.
         digits: after the decimal point.
     """
 
     title: str
     higher_is_better: bool
+    meaning: str
     digits: int = 2
 
     @property
@@ -25,26 +27,57 @@ class Measure:
 
 # Betti numbers themselves and the signed volume error are left out: neither direction is better.
 MEASURES = {
-    "Dice": Measure("Dice", True, 4),
-    "IoU": Measure("IoU", True, 4),
-    "topo_betti_error": Measure("Betti error", False),
-    "topo_betti_error_0": Measure("Betti error, components", False),
-    "topo_betti_error_1": Measure("Betti error, loops", False),
-    "topo_betti_error_2": Measure("Betti error, cavities", False),
-    "topo_betti_exact": Measure("right Betti numbers (share of cases)", True, 3),
-    "topo_betti_matching_error": Measure("Betti matching error", False),
-    "topo_euler_error": Measure("Euler characteristic error", False),
-    "topo_cce_3d": Measure("component error", False),
-    "topo_cce_2d": Measure("component error in slices", False),
-    "topo_cldice": Measure("clDice", True, 4),
-    "topo_hd95_mm": Measure("HD95 (mm)", False),
-    "topo_nsd": Measure("normalised surface distance", True, 4),
-    "topo_precision": Measure("precision", True, 4),
-    "topo_recall": Measure("recall", True, 4),
-    "topo_accuracy": Measure("accuracy", True, 5),
-    "topo_aver": Measure("absolute volume error (ratio)", False, 4),
-    "topo_voi": Measure("variation of information (bits)", False, 4),
-    "topo_ari": Measure("adjusted Rand index", True, 4),
+    "Dice": Measure("Dice", True, "overlap with the reference, 1 is all of it", 4),
+    "IoU": Measure("IoU", True, "overlap as a share of prediction and reference together", 4),
+    "topo_betti_error": Measure(
+        "Betti error", False, "components, loops and cavities too many or too few, in number"
+    ),
+    "topo_betti_error_0": Measure(
+        "Betti error, components", False, "components too many or too few, in number"
+    ),
+    "topo_betti_error_1": Measure("Betti error, loops", False, "loops too many or too few"),
+    "topo_betti_error_2": Measure("Betti error, cavities", False, "cavities too many or too few"),
+    "topo_betti_exact": Measure(
+        "right Betti numbers (share of cases)",
+        True,
+        "as many components, loops and cavities as the reference",
+        3,
+    ),
+    "topo_betti_matching_error": Measure(
+        "Betti matching error",
+        False,
+        "components, loops and cavities without a partner in the same place of the other image",
+    ),
+    "topo_euler_error": Measure(
+        "Euler characteristic error", False, "difference of components - loops + cavities"
+    ),
+    "topo_cce_3d": Measure("component error", False, "difference of the numbers of components"),
+    "topo_cce_2d": Measure(
+        "component error in slices",
+        False,
+        "difference of the numbers of components, slice by slice",
+    ),
+    "topo_cldice": Measure(
+        "clDice", True, "how well either centre line lies within the other image", 4
+    ),
+    "topo_hd95_mm": Measure(
+        "HD95 (mm)", False, "95 % of either surface lies within this distance of the other"
+    ),
+    "topo_nsd": Measure(
+        "normalised surface distance", True, "share of the surfaces within the tolerance", 4
+    ),
+    "topo_precision": Measure("precision", True, "share of the prediction that is right", 4),
+    "topo_recall": Measure("recall", True, "share of the reference that is found", 4),
+    "topo_accuracy": Measure("accuracy", True, "share of all voxels that are right", 5),
+    "topo_aver": Measure(
+        "absolute volume error (ratio)", False, "difference of the volumes by the reference's", 4
+    ),
+    "topo_voi": Measure(
+        "variation of information (bits)", False, "how differently both divide into components", 4
+    ),
+    "topo_ari": Measure(
+        "adjusted Rand index", True, "how alike both divide into components, 1 is equal", 4
+    ),
 }
 
 # Few, and chosen before anything is seen: each further test makes every other one weaker.

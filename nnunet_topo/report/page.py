@@ -109,6 +109,15 @@ def _summary(comparison: Comparison) -> Markup:
             "as independent. Whether a difference matters is not for a test to say.",
             class_="small",
         ),
+        tag("p", "The metrics:", class_="small"),
+        tag(
+            "ul",
+            *(
+                tag("li", tag("strong", measure.title), f": {measure.meaning}; {measure.direction}")
+                for measure in map(MEASURES.__getitem__, comparison.metrics)
+            ),
+            class_="small",
+        ),
     )
 
 

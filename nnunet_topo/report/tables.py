@@ -205,7 +205,7 @@ def summarize(
         if 1 < cases < fewest:
             sentence += (
                 f"; with {cases} cases no difference could be shown, however large "
-                f"(for {tests} tests it takes {fewest})"
+                f"(for {tests} tests it takes at least {fewest})"
             )
         details = [
             f"{meaning}: {'; '.join(_claim(row, labels) for row in found[verdict])}."

@@ -34,8 +34,9 @@ def interrupt(folder: str) -> None:
         ("train Wasserstein_finetuned:", signal.SIGHUP, lambda status: status != 0),  # closed
         ("train TAFL:", signal.SIGTERM, lambda status: status != 0),  # cancelled
     ]
-    # As in a terminal; a shell's background jobs ignore it, and so do their children.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # As in a terminal; what runs in the background ignores these, and so do its children.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     command = ["nnunet-topo", "demo", "-o", folder, "-device", "cpu", "--quick"]
     for step, way, expected in stops:
         demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
