@@ -32,7 +32,7 @@ def interrupt(folder: str) -> None:
     stops: list[tuple[str, signal.Signals, Callable[[int], bool]]] = [
         ("train stock:", signal.SIGINT, lambda status: status == 130),  # Ctrl-C
         ("train Wasserstein_finetuned:", signal.SIGHUP, lambda status: status != 0),  # closed
-        ("train TAFL:", signal.SIGTERM, lambda status: status != 0),  # cancelled
+        ("train TAFL_finetuned:", signal.SIGTERM, lambda status: status != 0),  # cancelled
     ]
     # As in a terminal; what runs in the background ignores these, and so do its children.
     for number in (signal.SIGINT, signal.SIGHUP):
