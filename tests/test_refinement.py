@@ -318,6 +318,23 @@ def test_windows_of_several_folds_have_the_gradient_of_all_at_once(tmp_path):
         torch.testing.assert_close(at_once, mine)
 
 
+def test_a_window_has_as_many_whole_sides_as_a_batch_is_large(tmp_path):
+    folders = Folders(tmp_path, patch=(8, 12, 12))
+    descent = WeightsDescent(opened(folders).predictor, Options(), "full")
+    batch = descent.predictor.configuration_manager.batch_size
+    assert batch == 2
+    for extent, size in {
+        (8, 12, 12): (8, 12, 12),
+        (5, 20, 12): (8, 20, 12),
+        (8, 16, 18): (8, 16, 18),  # both, 2304 voxels of 2304
+        (9, 16, 18): (8, 16, 18),  # the third would be too much
+        (8, 18, 20): (8, 12, 20),  # the one that falls shortest
+        (8, 12, 30): (8, 12, 12),  # none
+    }.items():
+        whole = tuple(int(side) for side in descent._window_size(np.array(extent)))
+        assert whole == size, extent
+
+
 def test_regions_and_unions(tmp_path):
     labels = {"background": 0, "whole": [1, 2], "core": [2]}
     folders = Folders(tmp_path, labels=labels, channels=2)

@@ -215,10 +215,10 @@ class WeightsDescent:
         return _Windows(boxed, size, windows, tuple(inside), tuple(place))
 
     def _window_size(self, extent: np.ndarray) -> tuple[int, ...]:
-        """Returns the size of a patch, or one that holds all if a training's batch is as large.
+        """Returns the size of a patch, with as many whole sides as a training's batch is large.
 
-        So it fits into the memory of a machine that has trained the model. U-Nets take any size
-        that their strides divide; of other networks nothing is known.
+        So it fits into the memory of a machine that has trained the model, and few windows
+        overlap. U-Nets take any size that their strides divide; of other networks nothing is known.
         """
         configuration = self.predictor.configuration_manager
         patch = tuple(configuration.patch_size)
@@ -227,10 +227,13 @@ class WeightsDescent:
         if all(extent <= patch) or strides is None or not is_unet:
             return patch
         step = np.prod([np.broadcast_to(stride, len(patch)) for stride in strides], axis=0)
-        larger = np.maximum(patch, -(-extent // step) * step)
-        if np.prod(larger) > configuration.batch_size * np.prod(patch):
-            return patch
-        return tuple(larger.tolist())
+        whole = np.maximum(patch, -(-extent // step) * step)
+        size = np.array(patch)
+        for axis in np.argsort(size / whole):  # where a patch falls short the most
+            longer = np.where(np.arange(len(patch)) == axis, whole, size)
+            if np.prod(longer) <= configuration.batch_size * np.prod(patch):
+                size = longer
+        return tuple(size.tolist())
 
     def _shares(self, views: _Windows) -> Iterator[tuple[Tensor, tuple[slice, ...], Tensor]]:
         """Yields the input of each window, its place in the box, and its share in each voxel."""
