@@ -89,7 +89,13 @@ def test_an_interrupted_training_is_continued_and_a_finished_one_validated(tmp_p
     assert demo._go_on(step)[-1] == "--val"
 
 
-@pytest.mark.parametrize("way", [signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def way(request):
+    before = signal.signal(request.param, signal.SIG_DFL)  # nohup ignores one of them
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_a_closed_terminal_and_a_cancelled_job_end_the_training_too(tmp_path, way):
     started = tmp_path / "started"
     code = f"import os, pathlib, time; pathlib.Path('{started}').write_text(str(os.getpid()))"
