@@ -581,12 +581,15 @@ def test_a_summary_claims_no_more_than_the_tests():
     null = comparison(cases=40)
     for sentence, details in summarize(null.rows, null.labels, 40).values():
         assert sentence == "no difference shown in any of 15 comparisons with the first model."
-        assert len(details) == 1
+        assert list(details) == ["no difference shown"]
+        assert details["no difference shown"].count(": Dice ") == 3
     shifted = comparison(cases=40, shift=0.5, models=("stock", "a"))
-    ((sentence, (better, worse)),) = summarize(shifted.rows, shifted.labels, 40).values()
+    ((sentence, details),) = summarize(shifted.rows, shifted.labels, 40).values()
     assert sentence == "of 15 comparisons with the first model: better in 9, worse in 6."
-    assert better.startswith("Better: label 1, Dice +0.")
-    assert "label 3, Betti error +0." in worse
+    assert list(details) == ["better", "worse"]
+    assert details["better"].startswith("Better: label 1: Dice +0.")
+    assert "; label 2: Dice +0." in details["better"]
+    assert "; label 3: HD95 (mm) +0." in details["worse"]
 
 
 def test_tables_agree_with_one_another():

@@ -10,6 +10,7 @@ import pytest
 
 from nnunet_topo import cli
 from nnunet_topo._register import register, trainers_folder
+from nnunet_topo.nnunet.trainer import trainer_with_settings
 
 from .conftest import run
 
@@ -105,6 +106,22 @@ def test_a_name_that_is_not_ours_is_left_to_nnunet():
     for name in ("nnUNetTrainerTAFLfoo", "nnUNetTrainerNobody_5epochs"):
         printed = run("python", "-c", LOOKUP, name, fails=True)
         assert "RuntimeError: Could not find requested nnunet trainer" in printed
+
+
+def test_a_misspelt_name_of_ours_is_told_the_right_one(capsys):
+    folder = Path(trainers_folder())
+    for name, right in {
+        "nnUNetTrainerTALF_50epochs_seed1": "did you mean nnUNetTrainerTAFL_50epochs_seed1?",
+        "nnUNetTrainerWassersteen": "did you mean nnUNetTrainerWasserstein?",
+        "nnUNetTrainerBettiprior": "did you mean nnUNetTrainerBettiPrior?",
+        "nnUNetTrainerTheirs_50epochs": "",
+        "Path": "",
+    }.items():
+        with pytest.raises(AttributeError):
+            trainer_with_settings(name, folder)
+        told = capsys.readouterr().err
+        assert right in told
+        assert bool(told) == bool(right)
 
 
 def test_the_command_prints_the_folder_and_the_list(capsys):

@@ -4,7 +4,9 @@ import functools
 import importlib.util
 import os
 import random
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from math import nan
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,6 +45,7 @@ from nnunet_topo.nnunet.training_labels import (
 _DEFAULT_CLAMP = 0.01
 _RAMP = 0.1  # of all epochs
 _FINETUNE_LR = 1e-3
+_PREFIX = "nnUNetTrainer"
 
 
 class TopologyTrainerMixin(nnUNetTrainer):
@@ -599,6 +602,8 @@ class TopologyTrainerMixin(nnUNetTrainer):
 def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]:
     """Returns the trainer that a name with settings asks for, the same class each time.
 
+    Where nnU-Net will not find the name, one of ours that is spelt alike is named on stderr.
+
     Args:
         name: such as nnUNetTrainerTAFL_50epochs.
         folder: where the trainer files lie; the name must begin with one of theirs.
@@ -607,7 +612,8 @@ def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]
         AttributeError: the name is no name of ours.
         ValueError: the trainer is ours, its settings are wrong.
     """
-    for file in folder.glob("nnUNetTrainer*.py"):
+    files = sorted(folder.glob("nnUNetTrainer*.py"))
+    for file in files:
         if not name.startswith(f"{file.stem}_"):
             continue
         base = _load_trainer(file)
@@ -618,6 +624,17 @@ def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]
             raise ValueError(f"{name}: clamp<x> and face mean nothing to the term of {file.stem}")
         body = {"settings": settings, "stem": file.stem, "__doc__": base.__doc__}
         return type(name, (base,), body | {"__module__": base.__module__})
+    stem, *suffixes = name.split("_", 1)
+    stems = {file.stem.removeprefix(_PREFIX).lower(): file.stem for file in files}
+    # nnU-Net asks us after its own trainers and, unless told otherwise, after those of others.
+    asked = stem.removeprefix(_PREFIX).lower()
+    for alike in get_close_matches(asked, stems, n=1, cutoff=0.7) if _PREFIX in stem else ():
+        right = "_".join([stems[alike], *suffixes])
+        print(
+            f"nnunet-topo: no trainer of ours is called {name}; did you mean {right}? "
+            "All: nnunet-topo trainers --list",
+            file=sys.stderr,
+        )
     raise AttributeError(name)
 
 

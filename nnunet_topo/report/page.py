@@ -93,7 +93,7 @@ def _summary(comparison: Comparison) -> Markup:
             tag(
                 "div",
                 tag("p", tag("strong", tag("bdi", model)), ": ", sentence),
-                tag("ul", *(tag("li", detail) for detail in details)) if details else None,
+                *(_detail(verdict, detail) for verdict, detail in details.items()),
                 class_="claim",
             )
             for model, (sentence, details) in claims.items()
@@ -119,6 +119,13 @@ def _summary(comparison: Comparison) -> Markup:
             class_="small",
         ),
     )
+
+
+def _detail(verdict: str, detail: str) -> Markup:
+    """Returns what a claim rests on, folded where it claims nothing."""
+    if verdict in {"better", "worse", "mixed"}:
+        return tag("p", detail)
+    return tag("details", tag("summary", f"{verdict[0].upper()}{verdict[1:]}"), tag("p", detail))
 
 
 def _names(names: Sequence[str]) -> Iterator[str]:

@@ -179,8 +179,8 @@ _MEANING = {
 
 def summarize(
     rows: Sequence[Row], labels: Mapping[str, str], cases: int
-) -> dict[str, tuple[str, list[str]]]:
-    """Returns for each model but the first one sentence, and what it rests on.
+) -> dict[str, tuple[str, dict[str, str]]]:
+    """Returns for each model but the first one sentence, and what it rests on by verdict.
 
     No sentence says more than a corrected test: where none shows a difference, that is said, and
     where some do, those that show none are counted and named.
@@ -207,21 +207,28 @@ def summarize(
                 f"; with {cases} cases no difference could be shown, however large "
                 f"(for {tests} tests it takes at least {fewest})"
             )
-        details = [
-            f"{meaning}: {'; '.join(_claim(row, labels) for row in found[verdict])}."
+        details = {
+            verdict: f"{meaning}: {_claims(found[verdict], labels)}."
             for verdict, meaning in _MEANING.items()
             if found[verdict]
-        ]
+        }
         claims[model] = (sentence + ".", details)
     return claims
 
 
-def _claim(row: Row, labels: Mapping[str, str]) -> str:
+def _claims(rows: Sequence[Row], labels: Mapping[str, str]) -> str:
+    return "; ".join(
+        f"{labels[label]}: {', '.join(_claim(row) for row in of_label)}"
+        for label, of_label in groupby(rows, key=lambda row: row.label)
+    )
+
+
+def _claim(row: Row) -> str:
     difference, measure = row.difference, MEASURES[row.metric]
     assert difference is not None  # by the choice of rows
     mean = number(difference.mean, measure.digits, signed=True)
     within = interval(difference.low, difference.high, measure.digits, signed=True)
-    return f"{labels[row.label]}, {measure.title} {mean} {within}".strip()
+    return f"{measure.title} {mean} {within}".strip()
 
 
 def describe_spread(spread: Spread, digits: int) -> str:

@@ -100,13 +100,17 @@ def despite_a_full_disk(call: Callable[[], object]) -> None:
 
 
 @contextmanager
-def compilation_announced(what: str) -> Iterator[None]:
-    """Says on standard error what is compiled, and for how long, if it takes over a second."""
-    began = time.perf_counter()
+def first_use_announced(what: str, module: str) -> Iterator[None]:
+    """Says on standard error what is compiled, or loaded from the cache, if it takes over a second.
+
+    Which of the two is known for certain at the end only: machine code may be of another processor.
+    """
+    began, kept = time.perf_counter(), _machine_code(module)
     where = f"kept in {cache_folder()}" if cache_folder() else "anew in each process, no cache"
+    doing = f"loading {what}" if kept else f"compiling {what} ({where})"
 
     def announce() -> None:
-        print(f"nnunet-topo: compiling {what} ({where}) ...", file=sys.stderr, flush=True)
+        print(f"nnunet-topo: {doing} ...", file=sys.stderr, flush=True)
 
     timer = threading.Timer(_ANNOUNCED_AFTER_S, announce)
     timer.daemon = True
@@ -117,4 +121,10 @@ def compilation_announced(what: str) -> Iterator[None]:
         timer.cancel()
     took = time.perf_counter() - began
     if took > _ANNOUNCED_AFTER_S:
-        print(f"nnunet-topo: compiled {what} in {took:.0f} s", file=sys.stderr, flush=True)
+        did = "loaded" if kept and kept == _machine_code(module) else "compiled"
+        print(f"nnunet-topo: {did} {what} in {took:.0f} s", file=sys.stderr, flush=True)
+
+
+def _machine_code(module: str) -> set[Path]:
+    folder = cache_folder()
+    return set(folder.glob(f"*/{module}.*.nbc")) if folder else set()

@@ -174,11 +174,11 @@ def _compile_once(ndim: int, connectivity: Connectivity) -> None:
 
 @cache
 def _compile(ndim: int, connectivity: Connectivity) -> None:
-    from nnunet_topo.topology._kernel import compilation_announced, despite_a_full_disk
+    from nnunet_topo.topology._kernel import despite_a_full_disk, first_use_announced
 
     image = np.arange(3**ndim, dtype=np.float32).reshape((3,) * ndim) % 5
     dimensions = tuple(range(ndim))
-    with compilation_announced(f"the persistence engine for {ndim}D"):
+    with first_use_announced(f"the persistence engine for {ndim}D", f"_cubical{ndim}d"):
         despite_a_full_disk(lambda: _cubical_pairs(image, 0.0, connectivity, dimensions))
 
 
