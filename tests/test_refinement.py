@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from skimage import io
 
 from nnunet_topo.cli import main
 from nnunet_topo.nnunet import refinement, trained_model
@@ -454,6 +455,32 @@ def test_a_prior_that_contradicts_the_image_is_refused(folders, capsys):
     assert "the prediction shows no trace of what is wanted" in capsys.readouterr().out
 
 
+def test_a_photograph_holds_all_channels_of_a_case_in_one_file(tmp_path, capsys):
+    folders = Folders(tmp_path, channels=3)
+    for name, changes in {
+        "dataset.json": {"file_ending": ".png"},
+        "plans.json": {
+            "image_reader_writer": "NaturalImage2DIO",
+            "foreground_intensity_properties_per_channel": {"0": {}, "1": {}, "2": {}},
+        },
+    }.items():
+        content = json.loads((folders.model / name).read_text()) | changes
+        for configuration in content.get("configurations", {}).values():
+            configuration["normalization_schemes"] = ["RGBTo01Normalization"] * 3
+            configuration["use_mask_for_norm"] = [False] * 3
+        (folders.model / name).write_text(json.dumps(content))
+    folders.images.mkdir()
+    grey = (255 * ring(0.3)).astype(np.uint8)
+    io.imsave(folders.images / "colour_0000.png", np.stack([grey] * 3, axis=-1))
+    assert folders.refine("--prior", folders.topology(ring=[1, 1])) == 0
+    assert folders.case("colour")["status"] == "refined"
+    assert betti_numbers(io.imread(folders.out / "colour.png") == 1) == (1, 1)
+    io.imsave(folders.images / "grey_0000.png", grey, check_contrast=False)
+    assert folders.refine("--prior", folders.topology(ring=[1, 1])) == 1
+    told = "the model takes 3 channels for each case, got 1: grey_0000.png"
+    assert told in capsys.readouterr().out
+
+
 def test_an_unreadable_image_does_not_stop_the_other_nine(folders, capsys):
     for case in range(10):
         # Of noise, for of so many bytes SimpleITK reads a half without a word.
@@ -707,7 +734,10 @@ def test_images_that_are_missing_are_named(tmp_path, capsys):
     folders.put("whole", ring(0.9), ring(0.9))
     folders.put("half", ring(0.9))
     assert folders.refine("--prior", folders.topology(ring=[1, 1])) == 1
-    assert "the model takes 2 files for each case, got half_0000.nii.gz" in capsys.readouterr().out
+    assert (
+        "the model takes 2 channels for each case, got 1: half_0000.nii.gz"
+        in capsys.readouterr().out
+    )
     assert folders.case("whole")["status"] == "kept"
     shutil.rmtree(folders.images)
     folders.images.mkdir()

@@ -107,9 +107,9 @@ class TrainedModel:
         predictor = self.predictor
         manager, configuration = predictor.plans_manager, predictor.configuration_manager
         number = determine_num_input_channels(manager, configuration, predictor.dataset_json)
-        if len(files) != number:
-            found = ", ".join(file.name for file in files)
-            raise ValueError(f"the model takes {number} files for each case, got {found}")
+        found = ", ".join(file.name for file in files)
+        if len(files) > number:
+            raise ValueError(f"the model takes {number} channels for each case, got {found}")
         for file in files:
             if file.name.endswith((".nii", ".nii.gz")):
                 # SimpleITK reads a file that was cut short, with zeros for the rest.
@@ -119,6 +119,10 @@ class TrainedModel:
         data, _, properties = preprocessor.run_case(
             names, None, manager, configuration, predictor.dataset_json
         )
+        if len(data) != number:  # a file may hold several, of a colour photograph
+            raise ValueError(
+                f"the model takes {number} channels for each case, got {len(data)}: {found}"
+            )
         image = torch.from_numpy(data)
         if not torch.isfinite(image).all():
             raise ValueError("the image holds NaN or infinite values")
