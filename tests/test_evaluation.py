@@ -325,7 +325,9 @@ def test_a_summary_written_on_windows_is_merged_into(study):
     assert study.evaluate().troubles == []
     assert_contains(study.read(), content)
     # On other systems a backslash may be part of a name.
-    assert evaluation._name("/results/a\\b.nii.gz") == "a\\b.nii.gz"
+    assert evaluation.file_name("/results/a\\b.nii.gz") == "a\\b.nii.gz"
+    # A folder given to nnU-Net with slashes, and joined by it with backslashes.
+    assert evaluation.file_name("C:/results\\fold_0\\b.nii.gz") == "b.nii.gz"
 
 
 def test_missing_predictions_are_no_trouble_with_chill(study):
@@ -435,6 +437,22 @@ def test_every_format_of_volumes_that_nnunet_reads(tmp_path, reader, ending):
     expected = compute(prediction == 1, reference == 1, spacing_mm=SPACING)
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, rel=1e-5), key
+
+
+def test_the_spacing_of_tiff_volumes_is_that_of_the_file_that_has_one(tmp_path):
+    # nnU-Net copies the labels to where it preprocesses, and not the spacing beside them.
+    study = Study(tmp_path / "volumes", "Tiff3DIO", ".tif")
+    reference, prediction = pair(0)
+    for folder, array in ((study.gt, reference), (study.pred, prediction)):
+        study.reader.write_seg(array, str(folder / "case_0.tif"), {"spacing": list(SPACING)})
+    (study.gt / "case_0.json").unlink()
+    assert study.evaluate().troubles == []
+    found = study.read()["metric_per_case"][0]["metrics"]["1"]
+    expected = compute(prediction == 1, reference == 1, spacing_mm=SPACING)
+    for key in ("topo_hd95_mm", "topo_nsd"):
+        assert found[key] == pytest.approx(expected[key]), key
+    voxel_mm3 = study.read()["nnunet_topo"]["cases"]["case_0.tif"]["voxel_mm3"]
+    assert voxel_mm3 == pytest.approx(np.prod(SPACING))
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])

@@ -7,10 +7,11 @@ top records how the metrics were made, how many are undefined, and what went wro
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isnan, nan
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from nnunetv2.evaluation.evaluate_predictions import (
     region_or_label_to_mask,
 )
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -304,6 +306,7 @@ def _compare(case: _Case) -> _Result:
     digest = _digest(case)
     troubles = []
     segmentations, spacings = [], []
+    has_spacing = [_has_spacing(case.reader, file) for file in (case.reference, case.prediction)]
     for role, file in (("reference", case.reference), ("prediction", case.prediction)):
         try:
             segmentation, properties = read_segmentation(case.reader, file)
@@ -320,7 +323,9 @@ def _compare(case: _Case) -> _Result:
         raise ValueError(
             f"the reference has shape {reference.shape[1:]}, the prediction {prediction.shape[1:]}"
         )
-    if not np.allclose(*spacings, rtol=1e-3):
+    if has_spacing == [False, True]:
+        spacings.reverse()
+    if all(has_spacing) and not np.allclose(*spacings, rtol=1e-3):
         troubles.append(
             f"{case.name}: the reference has spacing {_numbers(spacings[0])}, the prediction "
             f"{_numbers(spacings[1])}; distances are by the reference's"
@@ -365,6 +370,15 @@ def read_segmentation(reader: BaseReaderWriter, file: Path) -> tuple[np.ndarray,
         # SimpleITK reads a file that was cut short, with zeros for the rest.
         nibabel.load(file).dataobj.get_unscaled()  # pyright: ignore[reportAttributeAccessIssue]
     return segmentation, properties
+
+
+def _has_spacing(reader: BaseReaderWriter, file: Path) -> bool:
+    """Returns whether the spacing that the reader gives is known.
+
+    That of a TIFF volume is in a file beside it, which nnU-Net does not copy with the labels when
+    it preprocesses: it reads them with a spacing of 1.
+    """
+    return not isinstance(reader, Tiff3DIO) or file.with_suffix(".json").is_file()
 
 
 def describe_unknown_values(
@@ -470,7 +484,7 @@ class _Summary:
             self.whole = self.content.get(OWN_KEY, {}).get("whole", False)
         self.keys = [label_or_region_to_key(label) for label in self.labels]
         self.entries = {
-            _name(entry["prediction_file"]): entry for entry in self.content["metric_per_case"]
+            file_name(entry["prediction_file"]): entry for entry in self.content["metric_per_case"]
         }
         self.cases: dict[str, dict[str, Any]] = self.content.get(OWN_KEY, {}).get("cases", {})
         self.troubles: list[str] = []
@@ -480,7 +494,7 @@ class _Summary:
             keys = self.content["mean"].keys()
             list(map(key_to_label_or_region, keys))
             right = all(
-                _name(entry["prediction_file"]) and keys <= entry["metrics"].keys()
+                file_name(entry["prediction_file"]) and keys <= entry["metrics"].keys()
                 for entry in self.content["metric_per_case"]
             )
             right = right and isinstance(self.content["foreground_mean"], dict)
@@ -611,9 +625,15 @@ class _Summary:
         return float(np.corrcoef(predicted, reference)[0, 1])
 
 
-def _name(file: str) -> str:
-    """Returns the name of a file that may have been evaluated on another system."""
-    return file.rpartition("/" if "/" in file else "\\")[2]
+def file_name(file: str) -> str:
+    """Returns the name of a file that may have been evaluated on another system.
+
+    A path of Windows may mix both separators; elsewhere a backslash may be part of a name.
+    """
+    of_windows = PureWindowsPath(file)
+    if os.name == "nt" or of_windows.drive or "/" not in file:
+        return of_windows.name
+    return file.rpartition("/")[2]
 
 
 def _of_nnunet(metrics: dict[str, float]) -> dict[str, float]:

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from nnunetv2.postprocessing.remove_connected_components import (
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_topo.nnunet.evaluation import OWN_KEY, Settings, evaluate_folder
+from nnunet_topo.nnunet.evaluation import OWN_KEY, Settings, evaluate_folder, file_name
 
 CHECKPOINT = "checkpoint_final.pth"
 
@@ -196,9 +196,7 @@ def evaluate_model(
             of_fold = _read(summary)
         troubles += [f"{model.name}: {trouble}" for trouble in done.troubles]
         for entry in of_fold.get("metric_per_case", []):
-            name = Path(entry["prediction_file"]).name
-            if not (folder / name).is_file():  # written on another system
-                name = PureWindowsPath(name).name
+            name = file_name(entry["prediction_file"])
             if name in cases:
                 raise ValueError(f"{model.name}: {name} is in the validation of more than one fold")
             cases[name] = entry["metrics"]
@@ -256,7 +254,7 @@ def keep_largest_components(study: Study, model: Model, output: Path) -> Model:
             reader.write_seg(kept, str(folders[fold] / file.name), properties)
             written.add(file.name)
         for file in folders[fold].iterdir():  # of an earlier run
-            if file.name not in written:
+            if file.name.endswith(ending) and file.name not in written:
                 file.unlink()
     return Model(f"{model.name}, largest components", folders, {})
 
