@@ -59,6 +59,12 @@ def test_thick_structures_of_volumes_survive(in_slices):
     assert damage_by_augmentation(labels, (-0.5, 0.5), in_slices)[0] < 0.05
 
 
+def test_a_rectangle_in_one_slice_survives_augmentation_in_slices():
+    label_map = np.zeros((9, 21, 23), np.int16)
+    label_map[4, 5:15, 6:17] = 1
+    assert damage_by_augmentation(labels_of(label_map), (-0.5, 0.5), True)[0] == 0
+
+
 def test_the_measurement_is_the_same_each_time_and_leaves_random_numbers_alone():
     results = []
     for seed in (1, 2):

@@ -132,7 +132,8 @@ def _augmented(
     )
     # The image is resampled as well: a single channel will do.
     result = transform(image=channels[:1].float(), segmentation=channels)
-    return result["segmentation"].numpy().reshape(-1, *[side] * (channels.ndim - 1)).squeeze()
+    moved = result["segmentation"].numpy().reshape(-1, *[side] * (channels.ndim - 1))
+    return moved if in_slices else moved[0]
 
 
 @contextmanager
