@@ -75,7 +75,7 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         raise ValueError(f"each model needs a name of its own, got {', '.join(names)}")
     if len(names) + options.control < 2:
         raise ValueError("it takes two models to compare, or one and --control")
-    _check_output(output)
+    before = _check_output(output)
     models = list(study.models)
     if options.control:
         folder = _own_folder(output / "control")
@@ -131,7 +131,7 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         },
         pictures=pictures,
     )
-    _write(output, comparison)
+    _write(output, comparison, before)
     return comparison
 
 
@@ -174,6 +174,7 @@ def _contradictions(
             numbers = [
                 [of_case[label].get(f"topo_betti_ref_{k}", nan) for k in range(len(prior) + 1)]
                 for of_case in cases.values()
+                if of_case[label].get("topo_betti_ref_0") != 0  # a prior is of what is there
             ]
             # The prior of a 2D network is one of slices, and says nothing of a volume.
             known = [of[:-1] for of in numbers if not any(map(isnan, of[:-1])) and isnan(of[-1])]
@@ -294,27 +295,38 @@ def _version(package: str) -> str:
 # -- the files ---------------------------------------------------------------------------------
 
 
-def _check_output(output: Path) -> None:
-    """Refuses a folder in which files would be replaced that are not ours."""
+def _check_output(output: Path) -> dict[str, str]:
+    """Returns the digests of our files in a folder; refuses one with files in the way.
+
+    Where an earlier run was killed while it replaced them, some are as they were before it.
+    """
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file, -o must be a folder")
     written: dict[str, str] = {}
+    before: dict[str, str] = {}
     record = output / "compare.json"
     if record.exists():
         try:
             content = json.loads(record.read_text(encoding="utf-8"))
-            written = dict(content["files"]) if content["written_by"] == AUTHOR else {}
+            if content["written_by"] == AUTHOR:
+                written, before = dict(content["files"]), content.get("files_before", {})
         except (ValueError, KeyError, TypeError):
             written = {}
         if not written:
             raise ValueError(f"{record} was not written by {AUTHOR} and is left as it is")
-    for name in WRITTEN:
+    found = {
+        name: _digest((output / name).read_bytes())
+        for name in WRITTEN
+        if (output / name).exists() and name != record.name
+    }
+    for name, digest in found.items():
         file = output / name
-        if file.exists() and file != record and _digest(file.read_bytes()) != written.get(name):
+        if digest not in (written.get(name), before.get(name)):
             raise ValueError(
                 f"{file} is not as {AUTHOR} has written it and is left as it is; "
                 "move it away or choose another -o"
             )
+    return found
 
 
 def _own_folder(folder: Path) -> Path:
@@ -326,7 +338,7 @@ def _own_folder(folder: Path) -> Path:
     return folder
 
 
-def _write(output: Path, comparison: Comparison) -> None:
+def _write(output: Path, comparison: Comparison, before: Mapping[str, str]) -> None:
     """Writes all files, each in one step, the record of them first."""
     contents = {
         "compare.csv": as_csv(comparison.rows, comparison.labels),
@@ -338,6 +350,7 @@ def _write(output: Path, comparison: Comparison) -> None:
         "written_by": AUTHOR,
         "version": nnunet_topo.__version__,
         "files": {name: _digest(content) for name, content in written.items()},
+        "files_before": before,
         "made": comparison.made,
         "connectivity": comparison.connectivity,
         "notes": comparison.notes,

@@ -262,9 +262,9 @@ def run(folder: Path, size: Size, device: str | None) -> int:
             print(*log.read_text(errors="replace").splitlines()[-15:], sep="\n", file=sys.stderr)
             print(f"{step.name} failed with status {status}; all of it: {log}", file=sys.stderr)
             return 1
-        finish(step.name)
         if number == 2:
             shrink_plans(folder / "nnUNet_preprocessed")
+        finish(step.name)
         print(f"    {time.monotonic() - since:.0f} s", flush=True)
     print()
     print(log_of_comparison(folder, len(todo) + 1))

@@ -5,12 +5,15 @@ import json
 import re
 from html.parser import HTMLParser
 from math import nan
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
 
+from nnunet_topo import compare
 from nnunet_topo.cli import main
 from nnunet_topo.metrics import compute
 from nnunet_topo.nnunet import evaluation
@@ -263,6 +266,35 @@ def test_own_files_are_replaced_unless_they_were_edited(folders, capsys):
         file.write("% my note")
     assert folders.compare() == 2
     assert "compare.tex is not as nnunet-topo compare has written it" in capsys.readouterr().err
+
+
+class Killed(BaseException):
+    """Ends a process wherever it is."""
+
+
+@pytest.mark.parametrize("replaced", [1, 2, 3])
+def test_a_comparison_killed_while_it_writes_is_written_again(folders, monkeypatch, replaced):
+    assert folders.compare() == 0
+    done, replace = [], Path.replace
+
+    def killed(file, target):
+        if len(done) == replaced:
+            raise Killed
+        done.append(target.name)
+        return replace(file, target)
+
+    monkeypatch.setattr(
+        Path,
+        "replace",
+        lambda file, target: (
+            killed(file, target) if Path(target).parent == folders.out else replace(file, target)
+        ),
+    )
+    with pytest.raises(Killed):
+        folders.compare("--metrics", "Dice")
+    assert done[0] == "compare.json"
+    monkeypatch.undo()
+    assert folders.compare("--metrics", "Dice") == 0
 
 
 def test_a_folder_of_others_in_the_place_of_ours_is_refused(folders, capsys):
@@ -612,6 +644,22 @@ def test_the_reference_is_described_and_a_prior_it_contradicts_warned_of():
     text = Page(render(comparison(cases=50, labels=1))).text
     assert "Betti numbers of the reference segmentations, full connectivity" in text
     assert "the references do not agree on one number in label 1 (components)" in text
+
+
+def test_a_case_without_the_label_contradicts_no_prior():
+    found = comparison(cases=20, labels=1)
+    for of_model in found.values.values():
+        for case, of_case in enumerate(of_model.values()):
+            of_case["1"] |= {f"topo_betti_ref_{k}": float(case >= 5 and k == 0) for k in range(3)}
+    text = Page(render(found)).text
+    assert "1: 15 cases; 0: 5 cases" in text
+    assert "do not agree" not in text
+    cases = found.values["stock"]
+    training = SimpleNamespace(prior={0: (1, 0, 0)})
+    assert compare._contradictions("a", {"0": training}, cases, found.labels) == []
+    training.prior = {0: (2, 0, 0)}
+    (note,) = compare._contradictions("a", {"0": training}, cases, found.labels)
+    assert "which 15 of 15 references do not have" in note
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

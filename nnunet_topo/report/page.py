@@ -321,7 +321,8 @@ def _reference(comparison: Comparison) -> Markup:
             if len(counts) > 4:
                 parts.append(f"{len(counts) - 4} other numbers, up to {max(counts)}")
             cells.append("; ".join(parts))
-            if common[0][1] < 0.95 * counts.total():
+            there = _reference_numbers(comparison, label, k, absent=False)
+            if there and there.most_common(1)[0][1] < 0.95 * there.total():
                 mixed.append(f"{name} ({names[k].lower()})")
         head = tag("th", f"{name} (label {label})", scope="row")
         rows.append(tag("tr", head, *(tag("td", cell) for cell in cells)))
@@ -357,9 +358,17 @@ _CONNECTIVITY = {
 }
 
 
-def _reference_numbers(comparison: Comparison, label: str, k: int) -> Counter[int] | None:
+def _reference_numbers(
+    comparison: Comparison, label: str, k: int, *, absent: bool = True
+) -> Counter[int] | None:
+    """Returns how many references have each number; `absent`: also those without the label."""
     of_first = comparison.values[comparison.models[0]]
-    values = [of_first[case][label].get(f"topo_betti_ref_{k}") for case in comparison.cases]
+    of_cases = [of_first[case][label] for case in comparison.cases]
+    values = [
+        of_case.get(f"topo_betti_ref_{k}")
+        for of_case in of_cases
+        if absent or of_case.get("topo_betti_ref_0") != 0
+    ]
     known = [int(value) for value in values if value is not None and not isnan(value)]
     return Counter(known) if known else None
 
