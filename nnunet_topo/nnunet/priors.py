@@ -4,10 +4,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import distributed as dist
@@ -352,7 +354,11 @@ def _topology_of_training(trainer: "TopologyTrainerMixin") -> tuple[dict[str, An
     if trainer.local_rank == 0:
         content = [read_topology(file) if file.exists() else _make_topology(trainer, file)]
     if trainer.is_ddp:
-        dist.broadcast_object_list(content, src=0)
+        # All labels may take longer to count than a process of NCCL waits for another.
+        patient = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+        assert isinstance(patient, dist.ProcessGroup)  # of which all processes are
+        dist.broadcast_object_list(content, src=0, group=patient, device=torch.device("cpu"))
+        dist.destroy_process_group(patient)
     return content[0], file
 
 
