@@ -27,6 +27,8 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_topo import cli
+from nnunet_topo.nnunet import evaluation
 from nnunet_topo.topology import betti_numbers
 
 from .conftest import run, tiny_case
@@ -49,7 +51,7 @@ CASES = 5  # as many as folds
 LABELS, REGIONS_IGNORE = KINDS["labels"][0], KINDS["regions + ignore"][0]
 
 
-def preprocess(kind: str, folder: Path, like: Path) -> None:
+def preprocess(kind: str, folder: Path, images: Path, like: Path) -> None:
     """Makes a data set and preprocesses it by nnU-Net, with the plans of another one."""
     name, labels_of_kind = KINDS[kind]
     description = json.loads((like / "dataset.json").read_text())
@@ -59,6 +61,7 @@ def preprocess(kind: str, folder: Path, like: Path) -> None:
     plans = json.loads((like / "nnUNetPlansTiny.json").read_text()) | {"dataset_name": name}
     references = folder / "gt_segmentations"
     references.mkdir(parents=True)
+    images.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text(json.dumps(description))
     (folder / "nnUNetPlansTiny.json").write_text(json.dumps(plans))
     shutil.copy(like / "dataset_fingerprint.json", folder)
@@ -66,7 +69,7 @@ def preprocess(kind: str, folder: Path, like: Path) -> None:
         image, labels = tiny_case(case)
         if "ignore" in kind:
             labels[:, :8] = 3  # the ring is known in part
-        files = folder / "image.nii.gz", references / f"tiny_{case}.nii.gz"
+        files = images / f"tiny_{case}_0000.nii.gz", references / f"tiny_{case}.nii.gz"
         for file, array in zip(files, (image, labels), strict=True):
             sitk.WriteImage(sitk.GetImageFromArray(array), file)
         manager = PlansManager(plans)
@@ -84,11 +87,12 @@ def preprocess(kind: str, folder: Path, like: Path) -> None:
 def of_every_kind(tiny_dataset, nnunet_folders, tmp_path_factory) -> Path:
     """Returns the folder in which a data set of each kind of labels is preprocessed."""
     preprocessed = Path(nnunet_folders["nnUNet_preprocessed"])
+    raw = Path(nnunet_folders["nnUNet_raw"])
     for kind, (name, _) in KINDS.items():
         if (preprocessed / name).exists():
             continue
         made = tmp_path_factory.mktemp("made", numbered=True) / name
-        preprocess(kind, made, preprocessed / "Dataset901_TinyRings")
+        preprocess(kind, made, raw / name / "imagesTr", preprocessed / "Dataset901_TinyRings")
         part = shutil.move(made, preprocessed / f"part_{os.getpid()}_{name}")
         try:
             part.rename(preprocessed / name)
@@ -108,14 +112,14 @@ def term_logged(trainer):
 
 # -- the matrix --------------------------------------------------------------------------------
 
-STEMS = [name for name in TRAINERS if name != "nnUNetTrainerBettiPriorSemiSupervised"]
+SEMI_SUPERVISED = "nnUNetTrainerBettiPriorSemiSupervised"
 CONFIGURATIONS = ["3d_fullres", "2d"]
 
 
 def cells():
     """Yields trainer, configuration, kind of labels, deep supervision; a diagonal is not slow."""
     for (i, name), (j, configuration), (k, kind), deep in product(
-        enumerate(STEMS), enumerate(CONFIGURATIONS), enumerate(KINDS), [True, False]
+        enumerate(TRAINERS), enumerate(CONFIGURATIONS), enumerate(KINDS), [True, False]
     ):
         quick = i % 2 == j and i % 3 + 1 == k and deep == (i % 4 < 2)
         marks = [] if quick else [pytest.mark.slow]
@@ -125,12 +129,17 @@ def cells():
 
 @pytest.mark.parametrize(("name", "configuration", "kind", "deep"), cells())
 def test_every_trainer_trains_on_every_kind_of_labels(
-    of_every_kind, name, configuration, kind, deep
+    of_every_kind, unlabelled_images, name, configuration, kind, deep
 ):
+    if name == SEMI_SUPERVISED:
+        images = ("-i", str(unlabelled_images), "-c", configuration, "-p", "nnUNetPlansTiny")
+        assert cli.main(["preprocess-unlabeled", "-d", KINDS[kind][0], *images]) == 0
     has_term = name.removeprefix("nnUNetTrainer") not in WITHOUT_TERM
     settings = "_1epochs_3iters" + "_from0" * has_term + "_nods" * (not deep) + "_seed1"
     trainer = make(name + settings, KINDS[kind][0], configuration)
     trainer.initialize()
+    if name == SEMI_SUPERVISED:  # a network that has learnt nothing shows no whole object
+        trainer.loss.term.in_patches = False
     before = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     trainer.run_training()
     logged = trainer.logger.get_checkpoint()
@@ -145,7 +154,10 @@ def test_every_trainer_trains_on_every_kind_of_labels(
     batch = next(trainer.dataloader_train)
     output = trainer.network(batch["data"])
     assert isinstance(output, list) == isinstance(batch["target"], list) == deep
-    if has_term:
+    if name == SEMI_SUPERVISED:  # whose term never sees a target: see test_semi_supervised.py
+        assert trainer._images.shape == batch["data"].shape
+        trainer.loss.of_unlabelled = None  # of the last iteration, which has gone backward
+    elif has_term:
         assert_perfect_logits_have_no_term(trainer, batch)
     if "ignore" in kind:
         assert_ignored_voxels_have_no_influence(trainer, output, batch["target"])
@@ -224,6 +236,25 @@ def test_nnunets_validation_has_topology_metrics_for_every_kind_of_labels(of_eve
         for k in range(3):
             assert metrics[f"topo_betti_pred_{k}"] == pair[0][k]
             assert metrics[f"topo_betti_ref_{k}"] == pair[1][k]
+
+
+def test_a_validation_of_which_no_case_can_be_measured_ends_all_the_same(
+    of_every_kind, monkeypatch
+):
+    def fail(*_, **__):
+        raise MemoryError
+
+    trainer = make("nnUNetTrainerStock_1epochs_1iters_nomirror", KINDS["labels"][0])
+    trainer.run_training()
+    monkeypatch.setattr(evaluation, "compute", fail)
+    monkeypatch.setattr("nnunet_topo.nnunet.trainer.default_num_processes", 1)
+    trainer.perform_actual_validation()
+    summary = json.loads((Path(trainer.output_folder) / "validation/summary.json").read_text())
+    assert np.isfinite(summary["mean"]["1"]["FN"])
+    assert "nnunet_topo" not in summary
+    log = Path(trainer.log_file).read_text()
+    assert "not evaluated, MemoryError" in log
+    assert "topology metrics: of no case" in log
 
 
 def test_a_batch_of_ignored_voxels_alone_is_trained_on(of_every_kind):

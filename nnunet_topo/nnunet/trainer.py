@@ -556,7 +556,8 @@ class TopologyTrainerMixin(nnUNetTrainer):
         except Exception as error:
             self.print_to_log_file(f"topology metrics: none, {type(error).__name__}: {error}")
             return
-        for line in (*done.troubles, *evaluation.describe(done.summary)):
+        means = evaluation.describe(done.summary) if done.cases else ["of no case"]
+        for line in (*done.troubles, *means):
             self.print_to_log_file(f"topology metrics: {line}")
 
     # -- checkpoints -------------------------------------------------------------------------

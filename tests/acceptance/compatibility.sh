@@ -45,7 +45,7 @@ section_1() {
 
 section_2() {
     say "2. two gloo processes: equal shares, one without foreground, and a training with its validation"
-    tests -v tests/test_compatibility.py tests/test_end_to_end.py -k two_processes | grep -E '::|passed|failed'
+    tests -vv tests/test_compatibility.py tests/test_end_to_end.py -k two_processes | grep -E '::|passed|failed'
 }
 
 length=3epochs_20iters
@@ -68,7 +68,8 @@ section_3_choose() {
     made=$work/results/$twelve/${second}__${plans}__3d_fullres
     crossval=$made/crossval_results_folds_0_1_2_3_4
     quiet nnUNetv2_determine_postprocessing -i "$crossval" -ref "$work/raw/$twelve/labelsTr" -plans_json "$made/plans.json" -dataset_json "$made/dataset.json" -np 1
-    quiet nnUNetv2_apply_postprocessing -i "$work/ensemble" -o "$work/postprocessed" -pp_pkl_file "$crossval/postprocessing.pkl" -np 1
+    quiet nnUNetv2_apply_postprocessing -i "$work/ensemble" -o "$work/postprocessed" -pp_pkl_file "$crossval/postprocessing.pkl" -np 1 \
+        -plans_json "$made/plans.json" -dataset_json "$made/dataset.json" # which nnU-Net asks for where an ensemble is given
     in_env python "$here/compatibility.py" accepted "$work/results/$twelve" "$work/raw/$twelve/labelsTr" "$work"/predicted_* "$work/ensemble" "$work/postprocessed"
     in_env nnunet-topo compare -d 44 -c 3d_fullres -p $plans -tr $models -f 0 1 2 3 4 -o "$work/comparison" -np 1
 }
@@ -85,7 +86,7 @@ section_5() {
     test "$(wc -l <"$work/recipe")" = 2
     while read -r command; do
         echo "\$ $command"
-        read -r _ arguments <<<"${command/_50epochs_/_1epochs_5iters_}"
+        read -r _ arguments <<<"${command/_50epochs_finetune/_1epochs_5iters_finetune_nomirror}" # as the finished model was trained
         train $arguments
         grep -ohE 'finetune: all weights.*|topology: term.*|Mean Validation Dice.*|topology metrics: label.*' "$work/train.log" |
             sed "s#$work#FOLDER#g"
