@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     compare.add_argument("--metrics", nargs="+", metavar="KEY", help="metrics to test")
     _add_metric_settings(compare)
+    _add_run(commands)
     _add_refine(commands)
     unlabeled = commands.add_parser(
         "preprocess-unlabeled",
@@ -127,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told("refine", lambda: _refine(chosen))
     if chosen.command == "preprocess-unlabeled":
         return _told("preprocess-unlabeled", lambda: _preprocess_unlabeled(chosen))
+    if chosen.command == "run":
+        return _told("run", lambda: _run(chosen))
     if chosen.command == "compare":
         command = shlex.join(["nnunet-topo", *arguments])
         return _told("compare", lambda: _compare(chosen, command))
@@ -161,6 +164,26 @@ def _told(
     except KeyboardInterrupt:
         print(f"\ninterrupted; {interrupted}", file=sys.stderr)
         return 130
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = commands.add_parser(
+        "run",
+        help="nnUNetv2_train for several trainers and folds, one after the other, then compare",
+        description="Trains and validates what is not finished yet, fold by fold, and compares all "
+        "trainers with the first. The same command goes on where it was interrupted.",
+    )
+    run.add_argument("-d", required=True, metavar="DATASET", help="number or name of the data set")
+    run.add_argument("-c", required=True, metavar="CONFIGURATION", help="3d_fullres, 2d, ...")
+    run.add_argument(
+        "-tr", required=True, nargs="+", metavar="TRAINER", help="trainers, the control first"
+    )
+    run.add_argument("-f", nargs="+", metavar="FOLD", default=list("01234"), help="default 0 to 4")
+    run.add_argument("-p", metavar="PLANS", default="nnUNetPlans", help="default nnUNetPlans")
+    run.add_argument("-o", type=Path, required=True, metavar="DIR", help="for report and logs")
+    run.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cuda", help="default cuda")
+    run.add_argument("-num_gpus", type=int, default=1, metavar="N", help="for each training")
+    run.add_argument("--npz", action="store_true", help="save probabilities of the validations")
 
 
 def _add_refine(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -359,6 +382,28 @@ def _refine(chosen: argparse.Namespace) -> int:
             f"failed: {printable(', '.join(failed))}; again with the same command", file=sys.stderr
         )
     return int(bool(failed))
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    """Returns 0, 1 where a training failed or something could not be evaluated."""
+    register(ask=False)
+    from nnunet_topo.report.tables import printable
+    from nnunet_topo.run import choose_trainings, train
+
+    of_data = ("-d", chosen.d, "-c", chosen.c, "-p", chosen.p)
+    options = ["-device", chosen.device, "-num_gpus", str(chosen.num_gpus)]
+    options += ["--npz"] if chosen.npz else []
+    trainings = choose_trainings(chosen.d, chosen.c, chosen.p, chosen.tr, chosen.f, options)
+    failed = train(
+        trainings,
+        chosen.o / "logs",
+        lambda lines: print(*map(printable, lines.splitlines()), sep="\n", flush=True),
+    )
+    if failed:
+        names = ", ".join(f"{training.trainer}, fold {training.fold}" for training in failed)
+        print(f"not compared, for some failed: {printable(names)}", file=sys.stderr)
+        return 1
+    return main(["compare", *of_data, "-tr", *chosen.tr, "-f", *chosen.f, "-o", str(chosen.o)])
 
 
 def _compare(chosen: argparse.Namespace, command: str) -> int:

@@ -5,16 +5,11 @@ small part, with bright specks and noise around: networks of little training lea
 shell and see islands.
 """
 
-import contextlib
 import json
 import os
 import shlex
-import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from nnunet_topo.nnunet.commands import call, continued, last_lines
 from nnunet_topo.topology import betti_numbers
 
 DATASET = "Dataset900_TopologyDemo"
@@ -257,9 +253,9 @@ def run(folder: Path, size: Size, device: str | None) -> int:
         print(f"{label}: {shlex.join(step.command[:7])} ...", flush=True)
         log = folder / "logs" / f"{number:02d}_{step.name.replace(' ', '_')}.log"
         since = time.monotonic()
-        status = _call(_go_on(step), folder, log)
+        status = _call(step, folder, log)
         if status != 0:
-            print(*log.read_text(errors="replace").splitlines()[-15:], sep="\n", file=sys.stderr)
+            print(last_lines(log), file=sys.stderr)
             print(f"{step.name} failed with status {status}; all of it: {log}", file=sys.stderr)
             return 1
         if number == 2:
@@ -281,72 +277,14 @@ def log_of_comparison(folder: Path, number: int) -> str:
     return (folder / "logs" / f"{number:02d}_evaluate_and_compare.log").read_text()
 
 
-def _go_on(step: Step) -> tuple[str, ...]:
-    """Returns the command, for a training with what nnU-Net needs to go on where it was."""
-    if step.fold is None:
-        return step.command
-    if (step.fold / "checkpoint_final.pth").is_file():
-        return (*step.command, "--val")
-    begun = any((step.fold / f"checkpoint_{kind}.pth").is_file() for kind in ("latest", "best"))
-    return (*step.command, "--c") if begun else step.command
-
-
-def _call(command: tuple[str, ...], folder: Path, log: Path) -> int:
-    """Runs a command of this Python's environment with nnU-Net's folders inside the demo's."""
+def _call(step: Step, folder: Path, log: Path) -> int:
+    """Runs a step with nnU-Net's folders inside the demo's."""
     inside = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "MPLCONFIGDIR")
     few = dict.fromkeys(("nnUNet_def_n_proc", "nnUNet_n_proc_DA", "nnUNet_npp", "nnUNet_nps"), "1")
     environment = os.environ | {name: str(folder / name) for name in inside} | few
     environment["NUMBA_CACHE_DIR"] = str(folder / "machine_code")
-    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    executable = shutil.which(command[0], path=places)
-    if executable is None:
-        raise ValueError(f"{command[0]} is not found beside {sys.executable}: is it installed?")
-    with log.open("a") as output:
-        process = subprocess.Popen(
-            [executable, *command[1:]],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            with _interrupted_by_signals():
-                return process.wait()
-        except BaseException:
-            _end(process)
-            raise
-
-
-@contextlib.contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Lets a closed terminal and a cancelled job interrupt like Ctrl-C, unless that is ignored.
-
-    Else a training would go on alone, and the next run would train into the same folder.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no HUP
-    numbers = [getattr(signal, name) for name in names]
-    handled = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-    for number in handled:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills a command and its workers."""
-    with contextlib.suppress(ProcessLookupError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()  # Windows
-    process.wait()
+    command = step.command if step.fold is None else continued(step.command, step.fold)
+    return call(command, log, environment)
 
 
 def _best_device() -> str:

@@ -1218,10 +1218,24 @@ SABOTAGES = [
     ),
     Sabotage(
         "training left alone by a cancelled demo",
-        "nnunet_topo/demo.py",
+        "nnunet_topo/nnunet/commands.py",
         "            _end(process)\n            raise",
         "            raise",
         "test_demo.py::test_a_closed_terminal_and_a_cancelled_job_end_the_training_too",
+    ),
+    Sabotage(
+        "training that failed taken for finished",
+        "nnunet_topo/run.py",
+        "if status == 0 and training.is_finished:",
+        "if training.summary:",
+        "test_run.py::test_a_training_that_fails_keeps_no_other_from_its_own",
+    ),
+    Sabotage(
+        "spacing of TIFF volumes taken for 1",
+        "nnunet_topo/nnunet/evaluation.py",
+        "        spacings.reverse()",
+        "        pass",
+        "test_evaluation.py::test_the_spacing_of_tiff_volumes_is_that_of_the_file_that_has_one",
     ),
     Sabotage(
         "option in a document that does not exist",

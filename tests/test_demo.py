@@ -12,6 +12,7 @@ import pytest
 from nnunet_topo import demo
 from nnunet_topo.cli import main
 from nnunet_topo.demo import BETTI, SHAPE, Step, make_case
+from nnunet_topo.nnunet.commands import call, continued
 from nnunet_topo.topology import betti_numbers
 
 from .conftest import run
@@ -81,12 +82,12 @@ def test_folders_that_are_not_the_demos_are_left_alone(short_steps, capsys):
 
 
 def test_an_interrupted_training_is_continued_and_a_finished_one_validated(tmp_path):
-    step = Step("train", ("nnUNetv2_train", "900"), tmp_path)
-    assert demo._go_on(step) == ("nnUNetv2_train", "900")
+    command = ("nnUNetv2_train", "900")
+    assert continued(command, tmp_path) == command
     (tmp_path / "checkpoint_best.pth").touch()
-    assert demo._go_on(step)[-1] == "--c"
+    assert continued(command, tmp_path) == (*command, "--c")
     (tmp_path / "checkpoint_final.pth").touch()
-    assert demo._go_on(step)[-1] == "--val"
+    assert continued(command, tmp_path) == (*command, "--val")
 
 
 @pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
@@ -107,7 +108,7 @@ def test_a_closed_terminal_and_a_cancelled_job_end_the_training_too(tmp_path, wa
 
     threading.Thread(target=cancel).start()
     with pytest.raises(KeyboardInterrupt):
-        demo._call((PYTHON, "-c", f"{code}; time.sleep(60)"), tmp_path, tmp_path / "log")
+        call((PYTHON, "-c", f"{code}; time.sleep(60)"), tmp_path / "log", os.environ)
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)
     assert signal.getsignal(way) == signal.SIG_DFL

@@ -42,6 +42,7 @@ RUN_SLOWLY = [
     f"{SETUP}: Slurm",
     f"{SETUP}: What the installation does, and how to refuse it",
     "docs/compare.md: Trainers",
+    "docs/compare.md: Trainers that are still to be trained",
 ]
 NEWCOMER = "tests/acceptance/newcomer.sh runs it, in a fresh environment"
 OF_CI = ".ci/run does that"
@@ -274,9 +275,9 @@ def affordable(command: str) -> str:
     command = NAME_OF_TRAINER.sub(shorter, command)
     if command.startswith("nnUNetv2_plan_and_preprocess"):
         return f"{command} -np 1 -npfp 1"
-    if command.startswith("nnunet-topo compare -d") and " -f " not in command:
-        return f"{command} -f 0"
-    uses_device = re.match(r"nnUNetv2_(train|predict)|nnunet-topo train", command)
+    if re.match(r"nnunet-topo (compare|run) -d", command) and " -f " not in command:
+        command += " -f 0"
+    uses_device = re.match(r"nnUNetv2_(train|predict)|nnunet-topo (train|run)", command)
     return f"{command} -device cpu" if uses_device and not torch.cuda.is_available() else command
 
 
@@ -325,6 +326,7 @@ def test_the_trainings_run_as_printed_but_shorter(home, tmp_path):
         "README.md: From your finished model": ("comparison_finetuned/report.html",),
         f"{SETUP}: Sharing models": ("model.zip", "PREDICTED/tiny_0.nii.gz"),
         "docs/compare.md: Trainers": ("comparison/report.html",),
+        "docs/compare.md: Trainers that are still to be trained": ("comparison_run/report.html",),
     }
     for number, heading in enumerate(RUN_SLOWLY):
         here = tmp_path / str(number)

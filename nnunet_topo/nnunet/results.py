@@ -69,10 +69,7 @@ def find_trainings(
     Raises:
         ValueError: a trainer, a fold or the data set is missing; the message names what exists.
     """
-    try:
-        name = str(maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset))
-    except RuntimeError as error:
-        raise ValueError(" ".join(str(error).split())) from None
+    name = dataset_name(dataset)
     for path in (nnUNet_results, nnUNet_preprocessed):
         if path.get() is None:
             raise ValueError("nnUNet_results and nnUNet_preprocessed must be set, as for nnU-Net")
@@ -105,6 +102,18 @@ def find_trainings(
     images = raw if raw is not None and raw.is_dir() else None
     files = first / "dataset.json", first / "plans.json"
     return Study(name, references, images, *files, tuple(models))
+
+
+def dataset_name(dataset: str) -> str:
+    """Returns the name of a data set that is given by name or number.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    try:
+        return str(maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset))
+    except RuntimeError as error:
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def _has_validation(fold: Path) -> bool:

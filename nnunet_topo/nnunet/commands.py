@@ -1,0 +1,95 @@
+"""Commands of nnU-Net's in processes of their own, which end with this one."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+
+def continued(command: tuple[str, ...], fold: Path) -> tuple[str, ...]:
+    """Returns the command of a training with what nnU-Net needs to go on where it was.
+
+    Args:
+        command: nnUNetv2_train and its arguments.
+        fold: where the training leaves its checkpoints.
+    """
+    if (fold / "checkpoint_final.pth").is_file():
+        return (*command, "--val")
+    begun = any((fold / f"checkpoint_{kind}.pth").is_file() for kind in ("latest", "best"))
+    return (*command, "--c") if begun else command
+
+
+def call(command: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> int:
+    """Runs a command of this Python's environment, and returns its exit status.
+
+    An interruption of this process ends the command and its workers, too.
+
+    Args:
+        command: with its arguments.
+        log: what it prints is appended to this file.
+        environment: all its variables.
+
+    Raises:
+        ValueError: there is no such command.
+        KeyboardInterrupt: Ctrl-C, a closed terminal or a cancelled job.
+    """
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    executable = shutil.which(command[0], path=places)
+    if executable is None:
+        raise ValueError(f"{command[0]} is not found beside {sys.executable}: is it installed?")
+    with log.open("a") as output:
+        process = subprocess.Popen(
+            [executable, *command[1:]],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            with _interrupted_by_signals():
+                return process.wait()
+        except BaseException:
+            _end(process)
+            raise
+
+
+def last_lines(log: Path, number: int = 15) -> str:
+    """Returns the end of what a command printed."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-number:])
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Lets a closed terminal and a cancelled job interrupt like Ctrl-C, unless that is ignored.
+
+    Else a training would go on alone, and the next run would train into the same folder.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no HUP
+    numbers = [getattr(signal, name) for name in names]
+    handled = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kills a command and its workers."""
+    with contextlib.suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()  # Windows
+    process.wait()

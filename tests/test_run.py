@@ -1,0 +1,92 @@
+"""The command that trains several trainers on several folds and compares them."""
+
+import csv
+import json
+
+import pytest
+
+from nnunet_topo import run
+from nnunet_topo.cli import main
+
+from .conftest import run as run_command
+
+PLANS = ("-p", "nnUNetPlansTiny")
+STOCK, OURS = (f"nnUNetTrainer{name}_1epochs_2iters_nomirror" for name in ("Stock", "Wasserstein"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("-d", "987", "-c", "3d_fullres", "-tr", OURS),
+            "Could not find a dataset with the ID 987",
+        ),
+        (("-c", "3d_lowres", "-tr", OURS), "has no 3d_lowres, but 2d, 3d_fullres"),
+        (("-p", "nnUNetPlansX", "-tr", OURS), "nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres"),
+        (("-tr", STOCK, "nnUNetTrainerWassersteen"), "nnU-Net finds no trainer nnUNetTrainerWass"),
+        (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is no setting"),
+        (("-f", "0", "every", "-tr", OURS), "a fold is a number or all, got 'every'"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_anything_is(
+    tiny_dataset, nnunet_folders, tmp_path, capsys, monkeypatch, arguments, told
+):
+    for name, folder in nnunet_folders.items():
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr(run, "call", lambda *_: pytest.fail("something was trained"))
+    defaults = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS)
+    assert main([*defaults, *arguments, "-o", str(tmp_path / "out")]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_fails_keeps_no_other_from_its_own(tmp_path, monkeypatch):
+    trainings = [
+        run.Training(trainer, fold, tmp_path / trainer / fold, ("nnUNetv2_train", trainer, fold))
+        for fold in "01"
+        for trainer in ("a", "b")
+    ]
+    called, broken = [], {("b", "0")}
+
+    def call(command, log, environment):
+        called.append(command[1:])
+        folder = tmp_path / command[1] / command[2]
+        if command[1:3] in broken:
+            log.write_text("out of memory")
+            (folder / "checkpoint_latest.pth").touch()
+            return 1
+        (folder / "validation").mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoint_final.pth").touch()
+        summary = {"foreground_mean": {"Dice": 0.5}}
+        (folder / "validation/summary.json").write_text(json.dumps(summary))
+        return 0
+
+    monkeypatch.setattr(run, "call", call)
+    (tmp_path / "b/0").mkdir(parents=True)
+    told = []
+    (failed,) = run.train(trainings, tmp_path / "logs", told.append)
+    assert (failed.trainer, failed.fold) == ("b", "0")
+    assert called == [("a", "0"), ("b", "0"), ("a", "1"), ("b", "1")]
+    assert any("out of memory" in line and "b_fold_0.log" in line for line in told)
+    assert "0.0 minutes, mean validation Dice 0.5000" in told[1]
+    broken.clear()
+    called.clear()
+    assert run.train(trainings, tmp_path / "logs", told.append) == []
+    assert called == [("b", "0", "--c")]
+    (trainings[3].folder / "validation/summary.json").unlink()
+    assert run.train(trainings, tmp_path / "logs", told.append) == []
+    assert called[1:] == [("b", "1", "--val")]
+
+
+def test_two_trainers_are_trained_and_compared_by_one_command(tiny_dataset, tmp_path):
+    command = ("nnunet-topo", "run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-f", "0")
+    command += ("-tr", STOCK, OURS, "-o", str(tmp_path / "out"), "-device", "cpu")
+    printed = run_command(*command)
+    assert "[1/2] fold 0, nnUNetTrainerStock" in printed
+    assert "[2/2] fold 0, nnUNetTrainerWasserstein" in printed
+    assert printed.count(", mean validation Dice 0.") == 2
+    rows = list(csv.DictReader((tmp_path / "out/compare.csv").open()))
+    assert {row["model"] for row in rows} == {STOCK, OURS}
+    assert (tmp_path / "out/report.html").is_file()
+    assert "Training done." in (tmp_path / f"out/logs/{OURS}_fold_0.log").read_text()
+    assert run_command(*command).count("done before") == 2
