@@ -82,8 +82,8 @@ def _comparisons(
             arguments.configuration,
             arguments.plans,
             arguments.device,
-            warm_up=22,
-            runs=10,
+            warm_up=3,
+            runs=7,
         )
     from benchmarks import engine
 

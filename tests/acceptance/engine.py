@@ -49,12 +49,15 @@ def classes(comparisons: list[dict]) -> None:
 
 
 def train_step(comparisons: list[dict]) -> None:
-    """TAFL at most 1.05 times as long as Focal."""
+    """TAFL at most 1.05 times as long as Focal; the others are told."""
     for comparison in comparisons:
         ours, control = comparison["timings"]
-        ratio = ours["median"] / control["median"]
-        text = f"{ours['side']} {ratio:.3f} times {control['side']}, medians"
-        verdict(text, ratio <= 1.05, "at most 1.05")
+        ratio = ours["minimum"] / control["minimum"]
+        text = f"{ours['side']} {ratio:.3f} times {control['side']}"
+        if ours["side"].startswith("nnUNetTrainerTAFL_"):
+            verdict(text, ratio <= 1.05, "at most 1.05")
+        else:
+            print(f"        {text}")
 
 
 def verdict(text: str, good: bool, wanted: str) -> None:

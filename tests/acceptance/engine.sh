@@ -62,7 +62,7 @@ section_5() {
     mkdir -p "$work"/{raw,preprocessed,results,images}
     ln -sfn "$data/Dataset004_Hippocampus" "$work/raw/Dataset004_Hippocampus"
     nnUNetv2_plan_and_preprocess -d 4 -c 3d_fullres -np 1 -npfp 1 >"$work/plan.log" 2>&1
-    local trainer=nnUNetTrainerStock_1epochs_60iters
+    local trainer=nnUNetTrainerStock_1epochs_60iters_nomirror
     nnUNetv2_train 4 3d_fullres 0 -tr $trainer -device cpu >"$work/train.log" 2>&1
     for case in $(ls "$data/Dataset004_Hippocampus/imagesTr" | head -2); do
         cp "$data/Dataset004_Hippocampus/imagesTr/$case" "$work/images"
@@ -70,7 +70,7 @@ section_5() {
     nnUNetv2_predict -i "$work/images" -o "$work/maps" -d 4 -c 3d_fullres -f 0 -tr $trainer -device cpu \
         --save_probabilities >"$work/predict.log" 2>&1
     measure maps --maps "$work/maps"
-    measure train_step -d 4
+    OMP_NUM_THREADS=1 measure train_step -d 4
     check train_step train_step
 }
 
