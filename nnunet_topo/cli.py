@@ -387,13 +387,20 @@ def _refine(chosen: argparse.Namespace) -> int:
 def _run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where a training failed or something could not be evaluated."""
     register(ask=False)
+    import torch
+
+    from nnunet_topo.compare import check_output
     from nnunet_topo.report.tables import printable
     from nnunet_topo.run import choose_trainings, train
 
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("-device cuda: PyTorch finds no GPU here; -device cpu works everywhere")
+    trainers, folds = dict.fromkeys(chosen.tr), dict.fromkeys(chosen.f)
     of_data = ("-d", chosen.d, "-c", chosen.c, "-p", chosen.p)
     options = ["-device", chosen.device, "-num_gpus", str(chosen.num_gpus)]
     options += ["--npz"] if chosen.npz else []
     trainings = choose_trainings(chosen.d, chosen.c, chosen.p, chosen.tr, chosen.f, options)
+    check_output(chosen.o)
     failed = train(
         trainings,
         chosen.o / "logs",
@@ -403,7 +410,7 @@ def _run(chosen: argparse.Namespace) -> int:
         names = ", ".join(f"{training.trainer}, fold {training.fold}" for training in failed)
         print(f"not compared, for some failed: {printable(names)}", file=sys.stderr)
         return 1
-    return main(["compare", *of_data, "-tr", *chosen.tr, "-f", *chosen.f, "-o", str(chosen.o)])
+    return main(["compare", *of_data, "-tr", *trainers, "-f", *folds, "-o", str(chosen.o)])
 
 
 def _compare(chosen: argparse.Namespace, command: str) -> int:

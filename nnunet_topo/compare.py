@@ -75,7 +75,7 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         raise ValueError(f"each model needs a name of its own, got {', '.join(names)}")
     if len(names) + options.control < 2:
         raise ValueError("it takes two models to compare, or one and --control")
-    before = _check_output(output)
+    before = check_output(output)
     models = list(study.models)
     if options.control:
         folder = _own_folder(output / "control")
@@ -115,6 +115,10 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
     for name, of_model in values.items():
         notes += _empty(name, of_model, labels)
     notes += _augmentations(trainings)
+    if any("all" in model.trainings for model in models):
+        notes.append(
+            "fold all is validated on the cases it was trained on: this says nothing of new ones"
+        )
     comparison = Comparison(
         title=study.dataset,
         values=values,
@@ -295,10 +299,13 @@ def _version(package: str) -> str:
 # -- the files ---------------------------------------------------------------------------------
 
 
-def _check_output(output: Path) -> dict[str, str]:
+def check_output(output: Path) -> dict[str, str]:
     """Returns the digests of our files in a folder; refuses one with files in the way.
 
     Where an earlier run was killed while it replaced them, some are as they were before it.
+
+    Raises:
+        ValueError: files or folders that an earlier comparison has not written; names one.
     """
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file, -o must be a folder")
@@ -326,13 +333,19 @@ def _check_output(output: Path) -> dict[str, str]:
                 f"{file} is not as {AUTHOR} has written it and is left as it is; "
                 "move it away or choose another -o"
             )
+    for name in ("evaluation", "control"):
+        _check_own(output / name)
     return found
+
+
+def _check_own(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise ValueError(f"{folder} was not written by {AUTHOR} and is left as it is")
 
 
 def _own_folder(folder: Path) -> Path:
     """Makes a folder of ours; one that holds what others have put there is refused."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
-        raise ValueError(f"{folder} was not written by {AUTHOR} and is left as it is")
+    _check_own(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).touch()
     return folder

@@ -284,7 +284,8 @@ def _call(step: Step, folder: Path, log: Path) -> int:
     environment = os.environ | {name: str(folder / name) for name in inside} | few
     environment["NUMBA_CACHE_DIR"] = str(folder / "machine_code")
     # On a CPU under Linux a third of the time would go into memory that is given back and fetched.
-    kept = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**33))
+    largest = 2**25  # that older versions of glibc take
+    kept = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(largest))
     environment = kept | environment
     command = step.command if step.fold is None else continued(step.command, step.fold)
     return call(command, log, environment)

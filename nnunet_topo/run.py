@@ -1,5 +1,7 @@
 """Several trainers on several folds, one training after the other, by nnU-Net's own command."""
 
+import contextlib
+import io
 import json
 import os
 import time
@@ -9,9 +11,11 @@ from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.nnunet.commands import call, continued, last_lines
-from nnunet_topo.nnunet.results import dataset_name
+from nnunet_topo.nnunet.evaluation import read_json
+from nnunet_topo.nnunet.results import dataset_name, dataset_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Training:
 
     Attributes:
         trainer: its name.
-        fold: a number, or all.
+        fold: its number.
         folder: where nnU-Net leaves checkpoints and validation.
         command: nnUNetv2_train and its arguments.
     """
@@ -35,10 +39,14 @@ class Training:
         """Returns the file that a validation ends with."""
         return self.folder / "validation" / "summary.json"
 
-    @property
-    def is_finished(self) -> bool:
-        """Returns whether it was trained and validated."""
-        return (self.folder / "checkpoint_final.pth").is_file() and self.summary.is_file()
+    def dice(self) -> float | None:
+        """Returns the mean Dice of the validation; None where it is not trained and validated."""
+        if not (self.folder / "checkpoint_final.pth").is_file():
+            return None
+        try:
+            return json.loads(self.summary.read_text(encoding="utf-8"))["foreground_mean"]["Dice"]
+        except (OSError, ValueError):  # a file that was cut short is none
+            return None
 
 
 def choose_trainings(
@@ -56,7 +64,7 @@ def choose_trainings(
         configuration: such as 3d_fullres.
         plans: such as nnUNetPlans.
         trainers: names, ours or others that nnU-Net finds.
-        folds: numbers, or all.
+        folds: their numbers.
         options: more arguments for nnUNetv2_train.
 
     Raises:
@@ -66,19 +74,19 @@ def choose_trainings(
         if path.get() is None:
             raise ValueError("nnUNet_results and nnUNet_preprocessed must be set, as for nnU-Net")
     name = dataset_name(dataset)
-    planned = Path(str(nnUNet_preprocessed)) / name / f"{plans}.json"
-    cure = f"nnUNetv2_plan_and_preprocess -d {dataset} -c {configuration}"
-    if not planned.is_file():
-        raise ValueError(f"{planned} is missing; {cure} makes nnUNetPlans")
-    configurations = json.loads(planned.read_text(encoding="utf-8"))["configurations"]
-    if configuration not in configurations:
-        raise ValueError(f"{planned} has no {configuration}, but {', '.join(configurations)}")
-    for fold in folds:
-        if not (fold.isdigit() or fold == "all"):
-            raise ValueError(f"a fold is a number or all, got {fold!r}")
+    _check_plans(Path(str(nnUNet_preprocessed)) / name, configuration, plans)
+    if len(set(trainers)) < 2:
+        raise ValueError(f"it takes two trainers to compare, got {', '.join(trainers)}")
+    splits = Path(str(nnUNet_preprocessed)) / name / "splits_final.json"
+    number = len(json.loads(splits.read_text(encoding="utf-8"))) if splits.is_file() else 5
+    known = [str(fold) for fold in range(number)]  # of "all", no case is left for a validation
+    unknown = [fold for fold in folds if fold not in known]
+    if unknown:
+        raise ValueError(f"folds are {', '.join(known)}, got {', '.join(unknown)}")
     for trainer in trainers:
         try:
-            recursive_find_trainer_class_by_name(trainer)
+            with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it looks
+                recursive_find_trainer_class_by_name(trainer)
         except RuntimeError:
             raise ValueError(
                 f"nnU-Net finds no trainer {trainer}; of ours, nnunet-topo trainers --list has all"
@@ -95,6 +103,32 @@ def choose_trainings(
         for fold in dict.fromkeys(folds)
         for trainer in dict.fromkeys(trainers)
     ]
+
+
+def _check_plans(preprocessed: Path, configuration: str, plans: str) -> None:
+    """Refuses what is not planned and preprocessed, and plans under another name."""
+    number, file = dataset_number(preprocessed.name), preprocessed / f"{plans}.json"
+    cure = f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} makes nnUNetPlans"
+    if not file.is_file():
+        found = sorted(other.stem for other in preprocessed.glob("*lans*.json"))
+        raise ValueError(f"{file} is missing; there are {', '.join(found) or 'no plans'}; {cure}")
+    content = read_json(file)
+    named = content.get("plans_name"), content.get("dataset_name")
+    if named != (plans, preprocessed.name):
+        raise ValueError(
+            f"{file} calls itself {named[0]} of {named[1]}, and nnU-Net would train into the "
+            "folder of those; correct plans_name and dataset_name in it"
+        )
+    if configuration not in content["configurations"]:
+        known = ", ".join(content["configurations"])
+        raise ValueError(f"{file} has no {configuration}, but {known}")
+    planned = PlansManager(content).get_configuration(configuration)
+    data = preprocessed / planned.data_identifier
+    if not (data.is_dir() and any(data.iterdir())):
+        raise ValueError(
+            f"{data} is missing or empty: nnUNetv2_preprocess -d {number} -c {configuration} "
+            f"-plans_name {plans} preprocesses the images"
+        )
 
 
 def train(
@@ -114,21 +148,19 @@ def train(
     failed = []
     for number, training in enumerate(trainings, start=1):
         head = f"[{number}/{len(trainings)}] fold {training.fold}, {training.trainer}"
-        if training.is_finished:
-            tell(f"{head}: done before, {_dice(training)}")
+        dice = training.dice()
+        if dice is not None:
+            tell(f"{head}: done before, mean validation Dice {dice:.4f}")
             continue
         log = logs / f"{training.trainer}_fold_{training.fold}.log"
         tell(f"{head}: {log} ...")
         began = time.monotonic()
         status = call(continued(training.command, training.folder), log, os.environ)
-        if status == 0 and training.is_finished:
-            tell(f"    {(time.monotonic() - began) / 60:.1f} minutes, {_dice(training)}")
+        dice = training.dice()
+        if status == 0 and dice is not None:
+            minutes = (time.monotonic() - began) / 60
+            tell(f"    {minutes:.1f} minutes, mean validation Dice {dice:.4f}")
         else:
             failed.append(training)
             tell(f"{last_lines(log)}\n    failed with status {status}; all of it: {log}")
     return failed
-
-
-def _dice(training: Training) -> str:
-    summary = json.loads(training.summary.read_text(encoding="utf-8"))
-    return f"mean validation Dice {summary['foreground_mean']['Dice']:.4f}"

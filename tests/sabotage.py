@@ -1226,8 +1226,8 @@ SABOTAGES = [
     Sabotage(
         "training that failed taken for finished",
         "nnunet_topo/run.py",
-        "if status == 0 and training.is_finished:",
-        "if training.summary:",
+        "if status == 0 and dice is not None:",
+        "if dice is None or dice is not None:",
         "test_run.py::test_a_training_that_fails_keeps_no_other_from_its_own",
     ),
     Sabotage(

@@ -2,8 +2,10 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
+import torch
 
 from nnunet_topo import run
 from nnunet_topo.cli import main
@@ -23,9 +25,10 @@ STOCK, OURS = (f"nnUNetTrainer{name}_1epochs_2iters_nomirror" for name in ("Stoc
         ),
         (("-c", "3d_lowres", "-tr", OURS), "has no 3d_lowres, but 2d, 3d_fullres"),
         (("-p", "nnUNetPlansX", "-tr", OURS), "nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres"),
+        (("-tr", OURS, OURS), "it takes two trainers to compare, got"),
         (("-tr", STOCK, "nnUNetTrainerWassersteen"), "nnU-Net finds no trainer nnUNetTrainerWass"),
         (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is no setting"),
-        (("-f", "0", "every", "-tr", OURS), "a fold is a number or all, got 'every'"),
+        (("-f", "0", "01", "all", "-tr", STOCK, OURS), "folds are 0, 1, 2, 3, 4, got 01, all"),
     ],
 )
 def test_what_cannot_be_trained_is_told_before_anything_is(
@@ -34,10 +37,45 @@ def test_what_cannot_be_trained_is_told_before_anything_is(
     for name, folder in nnunet_folders.items():
         monkeypatch.setenv(name, str(folder))
     monkeypatch.setattr(run, "call", lambda *_: pytest.fail("something was trained"))
-    defaults = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS)
+    defaults = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-device", "cpu")
     assert main([*defaults, *arguments, "-o", str(tmp_path / "out")]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("changed", ["plans_name", "dataset_name", "data_identifier"])
+def test_plans_that_nnunet_would_train_elsewhere_are_refused(
+    tiny_dataset, nnunet_folders, tmp_path, capsys, monkeypatch, changed
+):
+    name, file = "Dataset901_TinyRings", "nnUNetPlansTiny.json"
+    folder = tmp_path / name
+    folder.mkdir()
+    plans = json.loads((Path(nnunet_folders["nnUNet_preprocessed"]) / name / file).read_text())
+    of = plans["configurations"]["3d_fullres"] if changed == "data_identifier" else plans
+    of[changed] = "other"
+    (folder / file).write_text(json.dumps(plans))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    with pytest.raises(ValueError, match=r"calls itself|is missing or empty"):
+        run.choose_trainings(name, "3d_fullres", "nnUNetPlansTiny", [STOCK, OURS], ["0"])
+
+
+@pytest.mark.parametrize("mine", ["report.html", "evaluation/mine.json"])
+def test_files_in_the_way_of_the_comparison_are_told_before_anything_is_trained(
+    tiny_dataset, tmp_path, capsys, monkeypatch, mine
+):
+    monkeypatch.setattr(run, "call", lambda *_: pytest.fail("something was trained"))
+    (tmp_path / mine).parent.mkdir(exist_ok=True)
+    (tmp_path / mine).touch()
+    command = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-device", "cpu")
+    assert main([*command, "-tr", STOCK, OURS, "-o", str(tmp_path)]) == 2
+    assert "left as it is" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
+def test_a_missing_gpu_is_told_once(tiny_dataset, tmp_path, capsys):
+    command = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-tr", STOCK, OURS)
+    assert main([*command, "-o", str(tmp_path / "out")]) == 2
+    assert "PyTorch finds no GPU here; -device cpu works everywhere" in capsys.readouterr().err
 
 
 def test_a_training_that_fails_keeps_no_other_from_its_own(tmp_path, monkeypatch):
@@ -73,7 +111,7 @@ def test_a_training_that_fails_keeps_no_other_from_its_own(tmp_path, monkeypatch
     called.clear()
     assert run.train(trainings, tmp_path / "logs", told.append) == []
     assert called == [("b", "0", "--c")]
-    (trainings[3].folder / "validation/summary.json").unlink()
+    (trainings[3].folder / "validation/summary.json").write_text('{"foreground_mean": {"Di')
     assert run.train(trainings, tmp_path / "logs", told.append) == []
     assert called[1:] == [("b", "1", "--val")]
 
@@ -83,6 +121,7 @@ def test_two_trainers_are_trained_and_compared_by_one_command(tiny_dataset, tmp_
     command += ("-tr", STOCK, OURS, "-o", str(tmp_path / "out"), "-device", "cpu")
     printed = run_command(*command)
     assert "[1/2] fold 0, nnUNetTrainerStock" in printed
+    assert "Searching in" not in printed
     assert "[2/2] fold 0, nnUNetTrainerWasserstein" in printed
     assert printed.count(", mean validation Dice 0.") == 2
     rows = list(csv.DictReader((tmp_path / "out/compare.csv").open()))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -34,6 +33,7 @@ from nnunet_topo.nnunet.priors import (
     unions_of,
     write_topology,
 )
+from nnunet_topo.nnunet.results import dataset_name, dataset_number
 from nnunet_topo.nnunet.training_labels import TOLERATED_DAMAGE
 
 FEW = 20  # objects: fewer that all agree leave room for more than 1 in 7 that do not
@@ -111,7 +111,7 @@ def plan(
         raise ValueError(f"{file} was changed while the labels were measured, and stays as it is")
     kept = _keep(file) if edited and overwrite else None
     write_topology(content, file)
-    number = int(manager.dataset_name[len("Dataset") :].partition("_")[0])
+    number = dataset_number(manager.dataset_name)
     notes = [
         f"{name}: no preprocessed labels in {folder}, so nothing is known of resampling and "
         f"augmentation; nnUNetv2_preprocess -d {number} -plans_name {plans} -c {name} makes them"
@@ -121,10 +121,7 @@ def plan(
 
 
 def _find_plans(dataset: str, plans: str) -> tuple[PlansManager, dict[str, Any]]:
-    try:
-        name = str(maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset))
-    except RuntimeError as error:
-        raise ValueError(" ".join(str(error).split())) from None
+    name = dataset_name(dataset)
     if not nnUNet_preprocessed.get():
         raise ValueError("nnUNet_preprocessed must be set, as for nnU-Net")
     folder = Path(str(nnUNet_preprocessed)) / name
@@ -133,7 +130,7 @@ def _find_plans(dataset: str, plans: str) -> tuple[PlansManager, dict[str, Any]]
         there = sorted(f.stem for f in folder.glob("*lans*.json"))
         raise ValueError(
             f"no plans {file}; there are: {', '.join(there) or 'none'}. nnU-Net plans first: "
-            f"nnUNetv2_plan_and_preprocess -d {dataset}"
+            f"nnUNetv2_plan_and_preprocess -d {dataset_number(name)}"
         )
     content, dataset_json = read_json(file), read_json(folder / "dataset.json")
     manager = PlansManager(content)

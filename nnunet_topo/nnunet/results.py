@@ -112,8 +112,13 @@ def dataset_name(dataset: str) -> str:
     """
     try:
         return str(maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+def dataset_number(name: str) -> int:
+    """Returns the number in the name of a data set, which is what nnU-Net's planning takes."""
+    return int(name.removeprefix("Dataset").partition("_")[0])
 
 
 def _has_validation(fold: Path) -> bool:

@@ -19,7 +19,6 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 import nnunet_topo
 from nnunet_topo.nnunet.processes import in_processes
+from nnunet_topo.nnunet.results import dataset_name
 
 OWN_KEY = "nnunet_topo"
 _DIGESTS = "labelled_images.json"
@@ -211,13 +211,10 @@ def digest_of_plan(plans: PlansManager, configuration: ConfigurationManager) -> 
 
 
 def _dataset_folder(dataset: str) -> Path:
-    try:
-        name = maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+    name = dataset_name(dataset)
     if nnUNet_preprocessed.get() is None or nnUNet_raw.get() is None:
         raise ValueError("nnUNet_preprocessed and nnUNet_raw must be set, as for nnU-Net")
-    return Path(str(nnUNet_preprocessed)) / str(name)
+    return Path(str(nnUNet_preprocessed)) / name
 
 
 def _target(base: Path, plans: str, configuration: str) -> _Target:
