@@ -7,6 +7,7 @@ shell and see islands.
 
 import json
 import os
+import platform
 import shlex
 import sys
 import time
@@ -284,9 +285,10 @@ def _call(step: Step, folder: Path, log: Path) -> int:
     environment = os.environ | {name: str(folder / name) for name in inside} | few
     environment["NUMBA_CACHE_DIR"] = str(folder / "machine_code")
     # On a CPU under Linux a third of the time would go into memory that is given back and fetched.
-    largest = 2**25  # that older versions of glibc take
-    kept = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(largest))
-    environment = kept | environment
+    library, version = platform.libc_ver()
+    if library == "glibc" and [int(part) for part in version.split(".")[:2]] >= [2, 35]:
+        kept = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**33))
+        environment = kept | environment  # older ones take no threshold above 32 MB
     command = step.command if step.fold is None else continued(step.command, step.fold)
     return call(command, log, environment)
 
