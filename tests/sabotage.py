@@ -1253,7 +1253,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "option in a document that does not exist",
-        "README.md",
+        "docs/training.md",
         "-o comparison_finetuned --control",
         "-o comparison_finetuned --kontrol",
         "test_documents.py::test_the_parser_of_each_command_takes_what_is_printed",

@@ -35,9 +35,10 @@ RUN = [
 ]
 RUN_SLOWLY = [
     "README.md: Your own data",
-    "README.md: From your finished model",
-    "README.md: What you know of the topology",
+    "docs/training.md: From a finished model",
     "docs/training.md: Settings",
+    "docs/priors.md: Let your labels say it",
+    "docs/semi_supervised.md: Training with unlabelled images",
     f"{SETUP}: Sharing models",
     f"{SETUP}: Slurm",
     f"{SETUP}: What the installation does, and how to refuse it",
@@ -323,7 +324,7 @@ def test_the_commands_run_as_printed(heading, home, tmp_path):
 def test_the_trainings_run_as_printed_but_shorter(home, tmp_path):
     written = {
         "README.md: Your own data": ("PREDICTED/tiny_0.nii.gz", "comparison/report.html"),
-        "README.md: From your finished model": ("comparison_finetuned/report.html",),
+        "docs/training.md: From a finished model": ("comparison_finetuned/report.html",),
         f"{SETUP}: Sharing models": ("model.zip", "PREDICTED/tiny_0.nii.gz"),
         "docs/compare.md: Trainers": ("comparison/report.html",),
         "docs/compare.md: Trainers that are still to be trained": ("comparison_run/report.html",),

@@ -81,8 +81,8 @@ section_4() {
 }
 
 section_5() {
-    say "5. the recipe of the README, one short epoch long"
-    grep '^nnUNetv2_train .*_50epochs_finetune$' "$root/README.md" >"$work/recipe"
+    say "5. the recipe of docs/training.md, one short epoch long"
+    grep '^nnUNetv2_train .*_50epochs_finetune$' "$root/docs/training.md" >"$work/recipe"
     test "$(wc -l <"$work/recipe")" = 2
     while read -r command; do
         echo "\$ $command"

@@ -87,9 +87,9 @@ section_3() {
     rm -rf "$work"/home/nnUNet_* "$work/first/user"
     python3 "$here/newcomer.py" raw "$data/Dataset004_Hippocampus" "$work/home/nnUNet_raw" "$work/first/user/IMAGES"
     mkdir "$work"/home/nnUNet_{preprocessed,results}
-    for heading in "Your own data" "From your finished model"; do
+    for place in "README.md:Your own data" "docs/training.md:From a finished model"; do
         began=$SECONDS
-        { typed README.md "Your own data" | head -1; typed README.md "$heading" | sed /^export/d; } | sed -E 's/_50epochs//g; s/(nnUNetTrainer[A-Z][A-Za-z]*)/\1_2epochs_10iters/g;
+        { typed README.md "Your own data" | head -1; typed "${place%%:*}" "${place#*:}" | sed /^export/d; } | sed -E 's/_50epochs//g; s/(nnUNetTrainer[A-Z][A-Za-z]*)/\1_2epochs_10iters/g;
             s/^nnUNetv2_(train|predict) .*/& -device cpu/' | type_in first user >"$work/own_data.log" 2>&1 || { tail -20 "$work/own_data.log"; false; }
         grep '^\$' "$work/own_data.log"
         tail -6 "$work/own_data.log"
