@@ -76,7 +76,7 @@ RESULTS = "nnunet_topo/nnunet/results.py"
 COMPARE = "nnunet_topo/compare.py"
 DIAGRAMS = "nnunet_topo/losses/diagrams.py"
 WASSERSTEIN = "nnunet_topo/losses/wasserstein.py"
-CLOUGH = "experiments/clough_mnist.py"
+CLOUGH = "experiments/clough_mnist"
 TILES = "nnunet_topo/losses/tiles.py"
 MEASURE = "nnunet_topo/losses/measure.py"
 POOLING = "nnunet_topo/losses/projected_pooling.py"
@@ -938,35 +938,35 @@ SABOTAGES = [
     ),
     Sabotage(
         "columns of the Fourier transform left in",
-        CLOUGH,
+        f"{CLOUGH}/digits.py",
         "    spectrum[:, rng.choice(image.shape[1], lines, replace=False)] = 0\n",
         "",
         "test_clough_mnist.py::test_exactly_m_rows_and_m_columns_are_removed",
     ),
     Sabotage(
         "refinement without the topology of the digit",
-        CLOUGH,
+        f"{CLOUGH}/refinement.py",
         "+ WEIGHT * topology(restored)",
         "+ 0 * topology(restored)",
         "test_clough_mnist.py::test_refinement_closes_the_ring_where_the_prior_has_a_loop_and_only_there",
     ),
     Sabotage(
         "channels of copies mixed up",
-        CLOUGH,
+        f"{CLOUGH}/networks.py",
         "return torch.cat([part.unflatten(1, (self.copies, -1)) for part in parts], 2).flatten(1, 2)",
         "return torch.cat(parts, 1)",
         "test_clough_mnist.py::test_copies_side_by_side_restore_as_the_network_does",
     ),
     Sabotage(
         "test digits train the classifier",
-        CLOUGH,
+        f"{CLOUGH}/digits.py",
         "return DigitSets(network, development, test, classifier)",
         "return DigitSets(network, development, test, np.append(test, classifier))",
         "test_clough_mnist.py::test_no_digit_is_in_two_sets_and_none_is_left_out",
     ),
     Sabotage(
         "an interrupted experiment begins anew",
-        CLOUGH,
+        f"{CLOUGH}/experiment.py",
         "            self.results = json.loads(self.file.read_text())\n",
         "            pass\n",
         "test_clough_mnist.py::test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not",

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,19 +19,23 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("NNUNET_TOPO_DATA", ROOT.parent / "shared" / "data"))
 
 
-@pytest.fixture(scope="module")
-def clough():
-    """Returns the experiment as a module."""
+@pytest.fixture(scope="module", autouse=True)
+def _experiments():
+    """Lets the package of experiments be imported, which is not installed."""
+    folder = ROOT / "experiments"
     spec = importlib.util.spec_from_file_location(
-        "clough_mnist", ROOT / "experiments" / "clough_mnist.py"
+        "experiments", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
     assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    sys.modules["experiments"] = importlib.util.module_from_spec(spec)
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "experiments"]:
+        del sys.modules[name]
+
+
+def part(name: str) -> ModuleType:
+    """Returns a module of the experiment."""
+    return importlib.import_module(f"experiments.clough_mnist.{name}")
 
 
 def rings(count: int, faint: float = 1.0) -> np.ndarray:
@@ -45,46 +50,44 @@ def rings(count: int, faint: float = 1.0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def copier(clough):
+def copier():
     """Returns a network that has learned to return rings, faint gaps included, as they are."""
     images = np.concatenate([rings(10, faint) for faint in (0.0, 0.3, 0.6, 1.0)])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clough, "EPOCHS", 25)
-        return clough.train_network(images, images)
+    return part("networks").train_network(images, images, epochs=25)
 
 
 @pytest.mark.parametrize("lines", [0, 2, 12])
-def test_exactly_m_rows_and_m_columns_are_removed(clough, lines):
+def test_exactly_m_rows_and_m_columns_are_removed(lines):
     image = np.random.default_rng(1).random((28, 28), dtype=np.float32)
     whole = np.fft.fft2(image)
     assert (whole != 0).all()
-    removed = clough.remove_lines(image, lines, np.random.default_rng(2)) == 0
+    removed = part("digits").remove_lines(image, lines, np.random.default_rng(2)) == 0
     rows, columns = removed.all(axis=1), removed.all(axis=0)
     assert (rows.sum(), columns.sum()) == (lines, lines)
     assert (removed == (rows[:, None] | columns)).all()
-    kept = clough.remove_lines(image, lines, np.random.default_rng(2))
+    kept = part("digits").remove_lines(image, lines, np.random.default_rng(2))
     assert (kept[~removed] == whole[~removed]).all()
 
 
-def test_a_digit_is_corrupted_alike_whoever_asks_and_reaches_1(clough):
+def test_a_digit_is_corrupted_alike_whoever_asks_and_reaches_1():
     digits = rings(6)
-    together = clough.corrupt(digits, np.array([1, 4, 5]), 8)
-    assert (together[1] == clough.corrupt(digits, np.array([4]), 8)[0]).all()
-    assert (together[1] != clough.corrupt(digits, np.array([4]), 6)[0]).any()
+    together = part("digits").corrupt(digits, np.array([1, 4, 5]), 8)
+    assert (together[1] == part("digits").corrupt(digits, np.array([4]), 8)[0]).all()
+    assert (together[1] != part("digits").corrupt(digits, np.array([4]), 6)[0]).any()
     assert (together.min(), together.max()) >= (0, 1)
     assert (together.max(axis=(1, 2)) == 1).all()
     assert np.abs(together - digits[[1, 4, 5]]).max() > 0.1
 
 
-def test_no_digit_is_in_two_sets_and_none_is_left_out(clough):
-    sets = clough.digit_sets()
+def test_no_digit_is_in_two_sets_and_none_is_left_out():
+    sets = part("digits").digit_sets()
     parts = [sets.network, sets.development, sets.test, sets.classifier]
     assert [len(part) for part in parts] == [100, 30, 1000, 8870]
     assert sorted(np.concatenate(parts).tolist()) == list(range(10000))
 
 
-def test_the_digits_have_the_papers_betti_numbers(clough):
-    assert {digit for digit, prior in clough.PRIORS.items() if prior == (1, 0)} == {
+def test_the_digits_have_the_papers_betti_numbers():
+    assert {digit for digit, prior in part("digits").PRIORS.items() if prior == (1, 0)} == {
         1,
         2,
         3,
@@ -92,11 +95,11 @@ def test_the_digits_have_the_papers_betti_numbers(clough):
         5,
         7,
     }
-    assert {digit for digit, prior in clough.PRIORS.items() if prior == (1, 1)} == {0, 6, 9}
-    assert clough.PRIORS[8] == (1, 2)
+    assert {digit for digit, prior in part("digits").PRIORS.items() if prior == (1, 1)} == {0, 6, 9}
+    assert part("digits").PRIORS[8] == (1, 2)
 
 
-def test_copies_side_by_side_restore_as_the_network_does(clough, copier):
+def test_copies_side_by_side_restore_as_the_network_does(copier):
     images = torch.from_numpy(rings(3, 0.4))
     with torch.no_grad():
         one_by_one = copier(images[:, None])[:, 0]
@@ -105,21 +108,27 @@ def test_copies_side_by_side_restore_as_the_network_does(clough, copier):
     assert one_by_one.max() - one_by_one.min() > 0.5
 
 
-def test_each_digit_is_refined_as_if_it_were_alone(clough, copier):
+def test_each_digit_is_refined_as_if_it_were_alone(copier):
     images, priors = rings(3, 0.3), [(1, 1), (2, 0), (1, 0)]
     settings = {"form": "published", "learning_rate": 1e-3, "steps": 5}
-    together = clough.refine(copier, images, priors, **settings).last
+    together = part("refinement").refine(copier, images, priors, **settings).last
     for i in range(3):
-        alone = clough.refine(copier, images[i : i + 1], priors[i : i + 1], **settings).last[0]
+        alone = (
+            part("refinement")
+            .refine(copier, images[i : i + 1], priors[i : i + 1], **settings)
+            .last[0]
+        )
         np.testing.assert_allclose(together[i], alone, atol=2e-3)
-    before = clough.refine(copier, images, priors, **(settings | {"steps": 0})).last
+    before = part("refinement").refine(copier, images, priors, **(settings | {"steps": 0})).last
     assert np.abs(together - before).max() > 0.02
 
 
 @pytest.mark.parametrize("form", ["quadratic", "published"])
-def test_refinement_closes_the_ring_where_the_prior_has_a_loop_and_only_there(clough, copier, form):
+def test_refinement_closes_the_ring_where_the_prior_has_a_loop_and_only_there(copier, form):
     images, priors = rings(4, 0.3), [(1, 1), (1, 1), (1, 0), (1, 0)]
-    refined = clough.refine(copier, images, priors, form=form, learning_rate=1e-3, steps=60)
+    refined = part("refinement").refine(
+        copier, images, priors, form=form, learning_rate=1e-3, steps=60
+    )
     with torch.no_grad():
         before = copier(torch.from_numpy(images)[:, None])[:, 0].numpy()
     assert [betti_numbers(image > 0.5) for image in before] == [(1, 0)] * 4
@@ -131,16 +140,16 @@ def test_refinement_closes_the_ring_where_the_prior_has_a_loop_and_only_there(cl
     assert np.abs(refined.last - before)[:2].mean() < 0.1
 
 
-def test_mcnemars_test_by_hand(clough):
+def test_mcnemars_test_by_hand():
     before = np.array([True] + 8 * [False] + 20 * [True])
     after = np.array([False] + 8 * [True] + 20 * [True])
-    assert clough.mcnemar_p(before, after) == pytest.approx(2 * (1 + 9) / 2**9)
-    assert clough.mcnemar_p(after, after) == 1
-    assert clough.wilcoxon_p(np.zeros(5)) == 1
+    assert part("tables").mcnemar_p(before, after) == pytest.approx(2 * (1 + 9) / 2**9)
+    assert part("tables").mcnemar_p(after, after) == 1
+    assert part("tables").wilcoxon_p(np.zeros(5)) == 1
 
 
 @pytest.fixture
-def small_experiment(clough, tmp_path, monkeypatch):
+def small_experiment(tmp_path, monkeypatch):
     """Returns a function that opens an experiment of a few drawn digits in a folder."""
     (tmp_path / "mnist").mkdir()
     images = np.concatenate([rings(15), rings(15, 0.0)])
@@ -149,19 +158,26 @@ def small_experiment(clough, tmp_path, monkeypatch):
     (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(content))
     content = np.array([0x801, 30], ">i4").tobytes() + bytes(15 * [0] + 15 * [3])
     (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content))
-    changed = {"EPOCHS": 1, "LEARNING_RATES": (1e-3, 1e-2), "CHOSEN_AT": 4, "LINES": (2, 4)}
-    for name, value in (changed | {"STEPS": 2, "AT_ONCE": 2}).items():
-        monkeypatch.setattr(clough, name, value)
-    parts = np.split(np.random.default_rng(0).permutation(30), [4, 7, 13])
-    monkeypatch.setattr(clough, "digit_sets", lambda count: clough.DigitSets(*parts))
-    return lambda folder: clough.Experiment(tmp_path, tmp_path / folder)
+    monkeypatch.setattr(part("experiment"), "AT_ONCE", 2)
+    sets = np.split(np.random.default_rng(0).permutation(30), [4, 7, 13])
+    chosen = part("digits").DigitSets(*sets)
+    monkeypatch.setattr(part("experiment"), "digit_sets", lambda count: chosen)
+
+    def experiment(folder: str, *, steps: int = 2):
+        few = part("experiment").Settings(
+            lines=(2, 4), steps=steps, epochs=1, learning_rates=(1e-3, 1e-2), chosen_at=4
+        )
+        return part("experiment").Experiment(tmp_path, tmp_path / folder, few)
+
+    return experiment
 
 
 def test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not(
-    clough, small_experiment, tmp_path, monkeypatch
+    small_experiment, tmp_path, monkeypatch
 ):
     small_experiment("whole").run(5)
-    calls, score = [], clough.score
+    experiment = part("experiment")
+    calls, score = [], experiment.score
 
     def interrupted(*arguments):
         calls.append(arguments)
@@ -170,10 +186,10 @@ def test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not(
         return score(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(clough, "score", interrupted)
+        patch.setattr(experiment, "score", interrupted)
         with pytest.raises(KeyboardInterrupt):
             small_experiment("interrupted").run(5)
-    monkeypatch.setattr(clough, "train_classifier", None)  # is kept
+    monkeypatch.setattr(experiment, "train_classifier", None)  # is kept
     again = small_experiment("interrupted")
     done = [again.done(lines) for lines in (2, 4)]
     again.run(5)
@@ -189,40 +205,37 @@ def test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not(
             del found["seconds"]
     assert results[0]["lines"] == results[1]["lines"]
     assert results[0]["learning_rate_trials"] == results[1]["learning_rate_trials"]
-    printed = clough.tables(again.results)
+    printed = part("tables").tables(again.results)
     assert "| 4 | 5 |" in printed
     assert "All m, the first 5 digits, quadratic: accuracy" in printed
-    clough.draw_three_priors(again, tmp_path / "figure.png")
+    part("figure").draw_three_priors(again, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes()[1:4] == b"PNG"
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_results_of_other_settings_are_refused_and_kept(
-    clough, small_experiment, tmp_path, monkeypatch
-):
+def test_results_of_other_settings_are_refused_and_kept(small_experiment, tmp_path, monkeypatch):
     small_experiment("out").run(1)
     written = (tmp_path / "out" / "results.json").read_bytes()
-    monkeypatch.setattr(clough, "STEPS", 3)
     with pytest.raises(ValueError, match=r"results\.json has other settings"):
-        small_experiment("out")
+        small_experiment("out", steps=3)
     assert (tmp_path / "out" / "results.json").read_bytes() == written
 
 
-def test_missing_digits_are_named(clough, tmp_path):
+def test_missing_digits_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"t10k-images.* is missing: --data, or NNUNET"):
-        clough.read_digits(tmp_path)
+        part("digits").read_digits(tmp_path)
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"no idx"))
     with pytest.raises(ValueError, match="must be an idx file"):
-        clough.read_digits(tmp_path)
+        part("digits").read_digits(tmp_path)
 
 
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"no MNIST in {DATA}")
-def test_the_real_digits_are_read(clough):
-    digits, labels = clough.read_digits(DATA)
+def test_the_real_digits_are_read():
+    digits, labels = part("digits").read_digits(DATA)
     assert digits.shape == (10000, 28, 28)
     assert np.bincount(labels)[[0, 8]].tolist() == [980, 974]
     for digit, expected in ((0, 790), (8, 564)):  # as shared/data/README.md counts them
         chosen = digits[labels == digit] > 127 / 255
-        right = [betti_numbers(image) == clough.PRIORS[digit] for image in chosen]
+        right = [betti_numbers(image) == part("digits").PRIORS[digit] for image in chosen]
         assert sum(right) == expected

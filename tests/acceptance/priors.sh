@@ -43,7 +43,7 @@ section_2() {
     say "2. Clough's experiment 1 on MNIST: m = 2 to 12 lines removed, eq. 5 in both forms of eq. 3, beside the paper's table"
     (cd "$root" && in_env pytest -q -p no:cacheprovider tests/test_clough_mnist.py)
     began=$SECONDS
-    in_env python "$root/experiments/clough_mnist.py" --data "$data" -o "$work/mnist" --digits "${DIGITS:-130}"
+    (cd "$root" && in_env python -m experiments.clough_mnist --data "$data" -o "$work/mnist" --digits "${DIGITS:-130}")
     echo "$((SECONDS - began)) s"
 }
 

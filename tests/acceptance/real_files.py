@@ -2,10 +2,11 @@
 
 Usage: real_files.py BEFORE [ITEM ...]
 
-BEFORE is a folder with the package as it was. Each function `item_<number>` or `item_<number>_<word>` of the modules
-`real_files_*.py` beside this file runs twice, in a process of its own: once with that package, once with the installed one.
-Functions named `figures_<number>` show what is new, and run with the installed package alone.
-Exit status 1 if a function fails with the installed package.
+BEFORE is a folder with the package as it was. Each function `item_<number>` or
+`item_<number>_<word>` of the modules `real_files_*.py` beside this file runs twice, in a process of
+its own: once with that package, once with the installed one. Functions named `figures_<number>`
+show what is new, and run with the installed package alone. Exit status 1 if a function fails with
+the installed package.
 """
 
 import ast
@@ -17,7 +18,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LONGEST = 1800  # seconds that one function may take
-NOISE = re.compile(r"(Future|User|Deprecation|Runtime)Warning|^\s*warnings\.warn|^\s*$|it/s|s/it|\?it/s")
+NOISE = re.compile(
+    r"(Future|User|Deprecation|Runtime)Warning|^\s*warnings\.warn|^\s*$|it/s|s/it|\?it/s"
+)
 
 
 def functions() -> list[tuple[int, str, Path]]:

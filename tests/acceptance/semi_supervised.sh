@@ -33,7 +33,7 @@ section_0() {
 section_1() {
     say "1. Sunnybrook: Dice and correct topology of every arm, beside Table 2, and Wilcoxon's tests"
     cp -r "$root/experiments" "$work"
-    in_env python "$work/experiments/semi_supervised_sunnybrook.py" --seeds "${SEEDS:-3}" --record "$work/sunnybrook.json"
+    in_env python -m experiments.semi_supervised_sunnybrook --data "$data" --seeds "${SEEDS:-3}" --record "$work/sunnybrook.json"
 }
 
 settings=16epochs_30iters_nospatial_seed1

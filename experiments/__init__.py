@@ -1,0 +1,1 @@
+"""Experiments, a folder each; run from the checkout: python -m experiments.NAME."""

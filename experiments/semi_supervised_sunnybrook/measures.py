@@ -1,0 +1,35 @@
+"""Repairs of a mask, and what is measured of it."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.morphology import closing, disk
+
+from experiments.semi_supervised_sunnybrook.slices import Slices
+from experiments.semi_supervised_sunnybrook.training import dice_of
+from nnunet_topo.topology import betti_numbers
+
+
+def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns the largest 8-connected component."""
+    parts, _ = ndimage.label(mask, np.ones((3, 3)))
+    return parts == np.bincount(parts.flat)[1:].argmax() + 1 if mask.any() else mask
+
+
+def closed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns the closing by a disk of radius 7, the paper's."""
+    return closing(np.pad(mask, 7), disk(7))[7:-7, 7:-7]
+
+
+def measure(predicted: NDArray[np.bool_], slices: Slices) -> dict[str, dict[str, float]]:
+    """Returns Dice and share of correct topology, over the slices of each patient and over all."""
+    dice = dice_of(predicted, slices)
+    correct = np.array([betti_numbers(mask) == (1, 0) for mask in predicted], float)
+    groups = {"all": np.ones(len(dice), bool)}
+    groups |= {str(name): slices.patients == name for name in np.unique(slices.patients)}
+    return {
+        "dice": {name: round(float(dice[chosen].mean()), 4) for name, chosen in groups.items()},
+        "correct": {
+            name: round(float(correct[chosen].mean()), 4) for name, chosen in groups.items()
+        },
+    }

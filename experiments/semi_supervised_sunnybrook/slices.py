@@ -1,0 +1,77 @@
+"""Degraded crops around the cavity, split by patient."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage import io
+from torch import Tensor
+
+SIDE, KEPT = 80, 8  # of a crop; lines of lowest frequency
+PATIENTS = (18, 4, 8)  # to train, to validate, to test
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Degraded images and masks, `[slice, 1, y, x]`, and the patient of each slice."""
+
+    images: Tensor
+    masks: Tensor
+    patients: NDArray[np.str_]
+
+    def of(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Slices":
+        """Returns some of the slices."""
+        index = torch.from_numpy(np.arange(len(self.patients))[chosen])
+        return Slices(self.images[index], self.masks[index], self.patients[chosen])
+
+
+def read_crops(folder: Path) -> tuple[NDArray, NDArray, NDArray]:
+    """Returns crops around the cavity, `[slice, y, x]`, their masks and their patients."""
+    images, masks, patients = [], [], []
+    for file in sorted((folder / "labelsTr").glob("*.png")):
+        mask = io.imread(file) > 0
+        if not mask.any():
+            continue
+        image = io.imread(folder / "imagesTr" / f"{file.stem}_0000.png").astype(np.float64)
+        places = np.argwhere(mask)
+        corner = (places.min(0) + places.max(0) + 1) // 2  # after the padding, that of the crop
+        box = tuple(slice(start, start + SIDE) for start in corner)
+        images.append(np.pad(image, SIDE // 2)[box])
+        masks.append(np.pad(mask, SIDE // 2)[box])
+        patients.append(file.stem.partition("-IM")[0])
+    return np.stack(images), np.stack(masks), np.array(patients)
+
+
+def degrade(image: NDArray, removed: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Returns an image without so many lines of its Fourier transform, in [0, 1]."""
+    spectrum = np.fft.fftshift(np.fft.fft2(image))
+    middle = np.arange(SIDE // 2 - KEPT // 2, SIDE // 2 + KEPT // 2)
+    lines = np.setdiff1d(np.arange(SIDE), middle)
+    spectrum[rng.choice(lines, removed, replace=False)] = 0
+    degraded = np.abs(np.fft.ifft2(np.fft.ifftshift(spectrum)))
+    low, high = degraded.min(), degraded.max()
+    return ((degraded - low) / (high - low)).astype(np.float32)
+
+
+def split(
+    crops: tuple[NDArray, NDArray, NDArray], seed: int, labelled: int, removed: int
+) -> dict[str, Slices]:
+    """Returns the slices to train with and without labels, to validate and to test."""
+    images, masks, patients = crops
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.unique(patients))
+    train, validate, test = np.split(order, np.cumsum(PATIENTS)[:-1])
+    to_train = rng.permutation(np.flatnonzero(np.isin(patients, train)))
+    noise = np.random.default_rng((seed, removed))
+    degraded = np.stack([degrade(image, removed, noise) for image in images])
+    slices = Slices(
+        torch.from_numpy(degraded)[:, None], torch.from_numpy(masks)[:, None].float(), patients
+    )
+    return {
+        "labelled": slices.of(to_train[:labelled]),
+        "unlabelled": slices.of(to_train[labelled:]),
+        "validate": slices.of(np.isin(patients, validate)),
+        "test": slices.of(np.isin(patients, test)),
+    }
