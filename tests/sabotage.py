@@ -120,8 +120,8 @@ SABOTAGES = [
     Sabotage(
         "Fortran order in the reference",
         PERSISTENCE,
-        "np.maximum(values.astype(np.float64), floor).T",
-        "np.maximum(values.astype(np.float64), floor)",
+        "negated = -_as_levels(values, lowest).T",
+        "negated = -_as_levels(values, lowest)",
         ENGINES,
     ),
     Sabotage(
@@ -155,9 +155,51 @@ SABOTAGES = [
     Sabotage(
         "wide values rounded",
         PERSISTENCE,
-        "and not np.array_equal(narrow, values)",
-        "and False",
+        "values.dtype.itemsize <= 4 or np.array_equal(narrow, values)",
+        "True",
         "test_engine.py::test_nothing_is_rounded_or_reordered",
+    ),
+    Sabotage(
+        "whole numbers compared in float64",
+        PERSISTENCE,
+        "    return _hold_whole(values, lowest, _FLOAT32_WHOLE)\n",
+        "    return np.array_equal(narrow, values)\n",
+        "test_persistence.py::test_whole_numbers_of_any_size_are_told_apart",
+    ),
+    Sabotage(
+        "whole numbers rounded for gudhi",
+        PERSISTENCE,
+        "is_exact = _hold_whole(values, lowest, _FLOAT64_WHOLE)",
+        "is_exact = True",
+        "test_persistence.py::test_whole_numbers_of_any_size_are_told_apart",
+    ),
+    Sabotage(
+        "rounded diagrams not refused",
+        PERSISTENCE,
+        "if whole != int(rounded):",
+        "if False:",
+        "test_persistence.py::test_a_diagram_in_float64_never_holds_whole_numbers_that_were_rounded",
+    ),
+    Sabotage(
+        "the level of the clamp rounded upwards",
+        PERSISTENCE,
+        "    if least > lowest:\n",
+        "    if False:\n",
+        "test_persistence.py::test_floats_of_every_size_and_byte_order_are_told_apart",
+    ),
+    Sabotage(
+        "clamp at zero by default",
+        PERSISTENCE,
+        "lowest = minimum if clamp is None else",
+        "clamp = clamp or 0.0\n    lowest =",
+        "test_persistence.py::test_adding_a_constant_to_an_image_moves_its_bars_and_loses_none",
+    ),
+    Sabotage(
+        "a clamp of NaN taken",
+        PERSISTENCE,
+        "return isfinite(clamp)",
+        "return isfinite(clamp) or clamp != clamp",
+        "test_persistence.py::test_bad_input_is_refused_by_name",
     ),
     Sabotage(
         "memory of all threads in one",
@@ -218,8 +260,8 @@ SABOTAGES = [
     Sabotage(
         "clamp ignored",
         PERSISTENCE,
-        "floor = max(clamp, float(minimum))",
-        "floor = float(minimum)",
+        "lowest = minimum if clamp is None else",
+        "lowest = minimum if True else",
         "test_persistence.py::test_the_clamp_gives_the_diagram_of_the_raised_image",
     ),
     Sabotage(
