@@ -250,8 +250,11 @@ def _train(arguments: list[str]) -> int:
     register(ask=False)
     from nnunetv2.run.run_training import run_training_entry
 
+    from nnunet_topo.nnunet.lookup import without_timms_warning
+
     sys.argv = ["nnUNetv2_train", *arguments]
-    run_training_entry()
+    with without_timms_warning():
+        run_training_entry()
     return 0
 
 

@@ -1,7 +1,5 @@
 """Several trainers on several folds, one training after the other, by nnU-Net's own command."""
 
-import contextlib
-import io
 import json
 import os
 import time
@@ -10,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.nnunet.commands import call, continued, last_lines
 from nnunet_topo.nnunet.evaluation import read_json
+from nnunet_topo.nnunet.lookup import find_trainer
 from nnunet_topo.nnunet.results import dataset_name, dataset_number
 
 
@@ -84,13 +82,7 @@ def choose_trainings(
     if unknown:
         raise ValueError(f"folds are {', '.join(known)}, got {', '.join(unknown)}")
     for trainer in trainers:
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it looks
-                recursive_find_trainer_class_by_name(trainer)
-        except RuntimeError:
-            raise ValueError(
-                f"nnU-Net finds no trainer {trainer}; of ours, nnunet-topo trainers --list has all"
-            ) from None
+        find_trainer(trainer)
     results = Path(str(nnUNet_results)) / name
     of_plans = ("-p", plans, *options)
     return [

@@ -619,6 +619,11 @@ def test_a_warm_up_of_nnunets_goes_through_its_stages(mixed):
         trainer.logger.log = lambda *_: None
         trainer.on_train_epoch_start()
         schedules.append(type(trainer.lr_scheduler).__name__)
+        loader, _ = trainer.get_dataloaders()
+        batch = next(loader)
+        batch["data"][0] = np.nan
+        with pytest.raises(FloatingPointError, match="the image of"):  # in every stage
+            trainer.train_step(batch)
     assert schedules == ["Lin_incr_LRScheduler", "PolyLRScheduler_offset"]
 
 

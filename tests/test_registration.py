@@ -2,6 +2,7 @@
 
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,25 +104,58 @@ def test_wrong_settings_stop_the_lookup_with_the_right_name():
 
 
 def test_a_name_that_is_not_ours_is_left_to_nnunet():
-    for name in ("nnUNetTrainerTAFLfoo", "nnUNetTrainerNobody_5epochs"):
-        printed = run("python", "-c", LOOKUP, name, fails=True)
-        assert "RuntimeError: Could not find requested nnunet trainer" in printed
+    printed = run("python", "-c", LOOKUP, "nnUNetTrainerNobody_5epochs", fails=True)
+    assert "RuntimeError: Could not find requested nnunet trainer" in printed
+    assert "did you mean" not in printed
 
 
-def test_a_misspelt_name_of_ours_is_told_the_right_one(capsys):
-    folder = Path(trainers_folder())
-    for name, right in {
-        "nnUNetTrainerTALF_50epochs_seed1": "did you mean nnUNetTrainerTAFL_50epochs_seed1?",
-        "nnUNetTrainerWassersteen": "did you mean nnUNetTrainerWasserstein?",
-        "nnUNetTrainerBettiprior": "did you mean nnUNetTrainerBettiPrior?",
-        "nnUNetTrainerTheirs_50epochs": "",
-        "Path": "",
-    }.items():
-        with pytest.raises(AttributeError):
-            trainer_with_settings(name, folder)
-        told = capsys.readouterr().err
-        assert right in told
-        assert bool(told) == bool(right)
+MISSPELT = {
+    "nnUNetTrainerTALF_50epochs_seed1": "did you mean nnUNetTrainerTAFL_50epochs_seed1?",
+    "nnUNetTrainerWassersteen": "did you mean nnUNetTrainerWasserstein?",
+    "nnUNetTrainerBettiprior": "did you mean nnUNetTrainerBettiPrior?",
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_search_for_a_misspelt_name_ends_with_the_right_one(name, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", trainers_folder())
+    told = f"Could not find requested nnunet trainer {name}; {MISSPELT[name]}"
+    with pytest.raises(RuntimeError, match=re.escape(told)):
+        trainer_with_settings(name, Path(trainers_folder()))
+
+
+def test_the_right_spelling_is_the_last_line_of_nnunets_traceback():
+    printed = run("python", "-c", LOOKUP, "nnUNetTrainerWassersteen", fails=True)
+    last = printed.strip().splitlines()[-1]
+    assert last.startswith("RuntimeError: Could not find requested nnunet trainer ")
+    assert "did you mean nnUNetTrainerWasserstein?" in last
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerTheirs_50epochs", "Path", "nnUNetTrainer"])
+def test_names_that_are_not_like_ours_are_no_misspelt_ones(name):
+    with pytest.raises(AttributeError):
+        trainer_with_settings(name, Path(trainers_folder()))
+
+
+def test_a_folder_after_ours_may_hold_the_name_and_else_the_right_one_is_the_last_line(user_folder):
+    ours = at_start(SHOW)
+    file = Path(user_folder) / "nnUNetTrainerTheirs.py"
+    name = "nnUNetTrainerTALF"
+    file.write_text(file.read_text().replace("nnUNetTrainerTheirs", name))
+    env = {"nnUNet_extTrainer": ours + os.pathsep + user_folder}
+    printed = run("python", "-c", LOOKUP, name, env=env)
+    assert f"FOUND {name}" in printed
+    assert "did you mean" not in printed
+    file.write_text("")
+    printed = run("python", "-c", LOOKUP, name, env=env, fails=True)
+    assert "RuntimeError: Could not find requested nnunet trainer" in printed
+    assert "did you mean nnUNetTrainerTAFL?" in printed.strip().splitlines()[-1]
+
+
+def test_our_commands_search_without_the_warning_of_timm():
+    code = "from nnunet_topo.nnunet.lookup import find_trainer as f; print(f('nnUNetTrainerTAFL'))"
+    strict = "error:`torch.jit.interface` is deprecated:FutureWarning"
+    assert run("python", "-W", strict, "-c", code).startswith("<class")
 
 
 def test_the_command_prints_the_folder_and_the_list(capsys):
