@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan.add_argument(
         "--update",
         action="store_true",
-        help="keep priors and unions of a file that was edited, measure the rest anew",
+        help="keep priors, unions and rotation_and_scaling of a file that was edited, measure the "
+        "rest anew",
     )
     plan.add_argument(
         "--overwrite",
@@ -262,7 +263,8 @@ def _plan(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where something could not be measured, 2 where nothing was."""
     from nnunetv2.configuration import default_num_processes
 
-    from nnunet_topo.nnunet.plan import describe, plan, warn
+    from nnunet_topo.nnunet.plan import plan
+    from nnunet_topo.nnunet.plan_words import describe, warn
     from nnunet_topo.report.tables import printable
 
     done = plan(
@@ -274,8 +276,8 @@ def _plan(chosen: argparse.Namespace) -> int:
         overwrite=chosen.overwrite,
     )
     print(*map(printable, describe(done.content)), "", sep="\n")
-    for line in warn(done.content):
-        print(f"warning: {printable(line)}")
+    for warned in warn(done.content):
+        print("\n".join(map(printable, f"warning: {warned}".splitlines())))
     for line in done.notes:
         print(f"note: {printable(line)}")
     if done.kept is not None:

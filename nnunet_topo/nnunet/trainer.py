@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import nnunet_topo
 from nnunet_topo.nnunet import checkpoints
+from nnunet_topo.nnunet.augmentation import rotates_and_scales
 from nnunet_topo.nnunet.divergence import describe_cause
 from nnunet_topo.nnunet.lookup import refuse_misspelt
 from nnunet_topo.nnunet.loss import (
@@ -32,15 +33,9 @@ from nnunet_topo.nnunet.loss import (
     replace_single_scale,
     single_scale,
 )
-from nnunet_topo.nnunet.priors import channel_labels, channel_names
 from nnunet_topo.nnunet.progress import LOGGED, plot_topology
 from nnunet_topo.nnunet.schedule import MEASURED_ITERATIONS, WeightSchedule
 from nnunet_topo.nnunet.settings import Settings, parse_settings
-from nnunet_topo.nnunet.training_labels import (
-    TOLERATED_DAMAGE,
-    TrainingLabels,
-    damage_by_augmentation,
-)
 from nnunet_topo.nnunet.validation import add_topology_metrics
 
 _DEFAULT_CLAMP = 0.01
@@ -205,46 +200,12 @@ class TopologyTrainerMixin(nnUNetTrainer):
         )
         if self.settings.nomirror:
             mirror_axes = self.inference_allowed_mirroring_axes = None
-        self._spatial = not (self.settings.nospatial or self._is_damaged(rotation, in_slices))
+        self._spatial = not self.settings.nospatial
+        if self._spatial and self._schedule is not None and self._schedule.nominal > 0:
+            self._spatial = rotates_and_scales(self, tuple(rotation), in_slices)
         if not self._spatial:
             patch_size = list(self.configuration_manager.patch_size)  # no margin to rotate into
         return rotation, in_slices, patch_size, mirror_axes
-
-    def _is_damaged(self, rotation: tuple[float, float], in_slices: bool) -> bool:
-        """Returns whether rotation and scaling change the topology of a class too often."""
-        if self._schedule is None or self._schedule.nominal == 0:
-            return False
-        self.print_to_log_file(
-            "topology: looking how often rotation and scaling change Betti numbers of the training "
-            "labels, about a minute"
-        )
-        damage = damage_by_augmentation(self.training_labels(), tuple(rotation), in_slices)
-        names = channel_names(self.label_manager)
-        shares = ", ".join(f"{n} {share:.1%}" for n, share in zip(names, damage, strict=True))
-        is_damaged = any(share > TOLERATED_DAMAGE for share in damage)
-        self.print_to_log_file(
-            f"topology: rotation and scaling change the Betti numbers of {shares} of what they are "
-            "applied to; "
-            + (
-                f"above {TOLERATED_DAMAGE:.0%}, so both are left out: compare with a control "
-                f"without them, such as nnUNetTrainerStock{self.settings.of_control().suffixes()}"
-                if is_damaged
-                else f"up to {TOLERATED_DAMAGE:.0%}, so both are used"
-            )
-        )
-        return is_damaged
-
-    def training_labels(self) -> TrainingLabels:
-        """Returns the preprocessed labels of the training cases."""
-        cases, _ = self.do_split()
-        return TrainingLabels(
-            dataset_class=self.dataset_class,
-            folder=self.preprocessed_dataset_folder,
-            cases=tuple(cases),
-            classes=channel_labels(self.label_manager),
-            space=len(self.configuration_manager.patch_size),
-            connectivity=self.settings.connectivity,
-        )
 
     def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
         """Returns nnU-Net's augmentation, free of what settings, topology and seed forbid."""
