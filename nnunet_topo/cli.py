@@ -1,7 +1,6 @@
 """The command nnunet-topo."""
 
 import argparse
-import ast
 import os
 import shlex
 import sys
@@ -30,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trainers = commands.add_parser(
         "trainers", help="print the folder of the trainers, for nnUNet_extTrainer"
     )
-    trainers.add_argument("--list", action="store_true", help="print trainers and settings instead")
+    shown = trainers.add_mutually_exclusive_group()
+    shown.add_argument("--list", action="store_true", help="print trainers and settings instead")
+    shown.add_argument("--json", action="store_true", help="the same and more, for programs")
     plan = commands.add_parser(
         "plan",
         help="count the Betti numbers of all training labels, and write the priors they agree on",
@@ -134,7 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.command == "compare":
         command = shlex.join(["nnunet-topo", *arguments])
         return _told("compare", lambda: _compare(chosen, command))
-    return _list_trainers() if chosen.list else _print_folder()
+    if chosen.list or chosen.json:
+        return _list_trainers(as_json=chosen.json)
+    return _print_folder()
 
 
 def _tell_of(troubles: Sequence[str], *, nothing_done: bool) -> int:
@@ -465,25 +468,11 @@ def _print_folder() -> int:
     return 0
 
 
-def _list_trainers() -> int:
-    for name, description in _described_trainers():
-        print(f"{name:<36}{description}")
-    from nnunet_topo.nnunet.settings import describe_suffixes
+def _list_trainers(*, as_json: bool) -> int:
+    from nnunet_topo import trainer_list
 
-    print("\nSettings, joined to the name with _ in this order, as in nnUNetTrainerTAFL_50epochs:")
-    for spelling, meaning in describe_suffixes():
-        print(f"  {spelling:<26}{meaning}")
+    print(trainer_list.as_json() if as_json else "\n".join(trainer_list.as_table()))
     return 0
-
-
-def _described_trainers() -> list[tuple[str, str]]:
-    """Returns name and first docstring line of each trainer, read without importing it."""
-    described = []
-    for file in sorted(Path(trainers_folder()).glob("nnUNetTrainer*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-        described.append((file.stem, (ast.get_docstring(classes[0]) or "").split("\n")[0]))
-    return described
 
 
 if __name__ == "__main__":

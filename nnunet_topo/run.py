@@ -14,6 +14,7 @@ from nnunet_topo.nnunet.commands import call, continued, last_lines
 from nnunet_topo.nnunet.evaluation import read_json
 from nnunet_topo.nnunet.lookup import find_trainer
 from nnunet_topo.nnunet.results import dataset_name, dataset_number
+from nnunet_topo.nnunet.splits import check_folds
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,12 @@ def choose_trainings(
         if path.get() is None:
             raise ValueError("nnUNet_results and nnUNet_preprocessed must be set, as for nnU-Net")
     name = dataset_name(dataset)
-    _check_plans(Path(str(nnUNet_preprocessed)) / name, configuration, plans)
+    preprocessed = Path(str(nnUNet_preprocessed)) / name
+    data = _check_plans(preprocessed, configuration, plans)
     if len(set(trainers)) < 2:
         raise ValueError(f"it takes two trainers to compare, got {', '.join(trainers)}")
-    splits = Path(str(nnUNet_preprocessed)) / name / "splits_final.json"
-    number = len(json.loads(splits.read_text(encoding="utf-8"))) if splits.is_file() else 5
-    known = [str(fold) for fold in range(number)]  # of "all", no case is left for a validation
-    unknown = [fold for fold in folds if fold not in known]
-    if unknown:
-        raise ValueError(f"folds are {', '.join(known)}, got {', '.join(unknown)}")
+    # Of "all", no case is left for a validation.
+    check_folds(preprocessed, data, folds, number=dataset_number(name))
     for trainer in trainers:
         find_trainer(trainer)
     results = Path(str(nnUNet_results)) / name
@@ -97,8 +95,12 @@ def choose_trainings(
     ]
 
 
-def _check_plans(preprocessed: Path, configuration: str, plans: str) -> None:
-    """Refuses what is not planned and preprocessed, and plans under another name."""
+def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:
+    """Returns the folder of preprocessed cases.
+
+    Raises:
+        ValueError: what is not planned or preprocessed, and plans under another name.
+    """
     number, file = dataset_number(preprocessed.name), preprocessed / f"{plans}.json"
     cure = f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} makes nnUNetPlans"
     if not file.is_file():
@@ -121,6 +123,7 @@ def _check_plans(preprocessed: Path, configuration: str, plans: str) -> None:
             f"{data} is missing or empty: nnUNetv2_preprocess -d {number} -c {configuration} "
             f"-plans_name {plans} preprocesses the images"
         )
+    return data
 
 
 def train(

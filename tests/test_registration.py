@@ -1,5 +1,6 @@
 """How nnU-Net finds the trainers, in the environment that the tests run in."""
 
+import json
 import os
 import pkgutil
 import re
@@ -11,7 +12,8 @@ import pytest
 
 from nnunet_topo import cli
 from nnunet_topo._register import register, trainers_folder
-from nnunet_topo.nnunet.trainer import trainer_with_settings
+from nnunet_topo.nnunet.lookup import find_trainer
+from nnunet_topo.nnunet.trainer import TopologyTrainerMixin, trainer_with_settings
 
 from .conftest import run
 
@@ -165,6 +167,40 @@ def test_the_command_prints_the_folder_and_the_list(capsys):
     listed = capsys.readouterr().out
     for name in [*TRAINERS, "<n>epochs", "seed<n>"]:
         assert name in listed
+    # Each column begins in the same place, whatever the longest name.
+    for rows in (
+        listed.splitlines()[: len(TRAINERS)],
+        listed.split("_50epochs:\n")[1].splitlines(),
+    ):
+        names = [row.split()[0] for row in rows]
+        ends = {row.index(name) + len(name) for row, name in zip(rows, names, strict=True)}
+        begins = {len(row) - len(row.split(None, 1)[1]) for row in rows}
+        assert len(begins) == 1
+        assert begins.pop() >= max(ends) + 2
+
+
+def test_programs_are_told_what_each_trainer_is(capsys):
+    assert cli.main(["trainers", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["folder"] == trainers_folder()
+    trainers = {trainer["name"]: trainer for trainer in listed["trainers"]}
+    assert list(trainers) == TRAINERS
+    for name, told in trainers.items():
+        class_ = find_trainer(name)
+        assert told["weight"] == class_.topology_weight
+        assert (told["base_loss"], told["term"]) == (class_.base_loss, class_.term)
+        has_term = class_.build_topology_term is not TopologyTrainerMixin.build_topology_term
+        assert bool(told["term"]) == bool(told["control"]) == has_term
+        assert not told["control"] or told["control"] == class_.control
+        for spelling in (suffix["suffix"] for suffix in listed["settings"]):
+            example = spelling.replace("<n>", "1").replace("<x>", "0.5")
+            taken = spelling in told["settings"]
+            try:
+                trainer_with_settings(f"{name}_{example}", Path(trainers_folder()))
+            except ValueError:
+                assert not taken
+            else:
+                assert taken
 
 
 def test_the_train_command_registers_in_the_process():

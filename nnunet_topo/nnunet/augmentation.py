@@ -150,7 +150,7 @@ def rotates_and_scales(
     why = f"{'up to' if by_itself.used else 'above'} {TOLERATED_DAMAGE:.0%}, so"
     if not shares or by_itself.used != decision.used:
         why = f"{file} was edited:"
-    control = f"nnUNetTrainerStock{trainer.settings.of_control().suffixes()}"
+    control = f"{trainer.control}{trainer.settings.of_control().suffixes()}"
     told = "both are used"
     if not decision.used:
         told = f"both are left out: compare with a control without them, such as {control}"

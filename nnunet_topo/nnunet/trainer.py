@@ -53,6 +53,9 @@ class TopologyTrainerMixin(nnUNetTrainer):
 
     settings: ClassVar[Settings] = Settings()
     stem: ClassVar[str] = ""  # name without settings, "" where there are none
+    base_loss: ClassVar[str] = "nnU-Net's Dice + cross-entropy"  # in words, as the next
+    term: ClassVar[str] = ""
+    control: ClassVar[str] = "nnUNetTrainerStock"  # to compare with
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
     has_filtration: ClassVar[bool] = True  # whether clamp<x> and face mean anything to the term
     topology_loss: ClassVar[type[TopologyAwareLoss]] = TopologyAwareLoss
