@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from gudhi import CubicalComplex
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
@@ -32,6 +33,7 @@ from nnunet_topo.nnunet.priors import (
 )
 from nnunet_topo.topology import betti_numbers
 
+from .model_folder import plans
 from .shapes import ball, corner_neighbours, ring, shell
 
 NAME = "Dataset901_TinyRings"
@@ -543,6 +545,56 @@ def test_regions_overlap_and_one_that_is_everything_needs_no_union(tmp_path):
     taken = regions.measure()
     assert priors(taken) == {"whole": [1, 0, 0], "core": [1, 0, 0]}
     assert taken.content["unions"] == {}
+
+
+def test_listed_volumes_of_tiff_with_spacing_files_and_nested_regions(
+    tmp_path, monkeypatch, capsys
+):
+    name = "Dataset908_Listed"
+    raw, base = tmp_path / "raw" / name, tmp_path / "preprocessed" / name
+    for variable, folder in (("raw", raw), ("preprocessed", base)):
+        folder.mkdir(parents=True)
+        monkeypatch.setenv(f"nnUNet_{variable}", str(folder.parent))
+    elsewhere, shape, centre = tmp_path / "of a colleague", (11, 13, 15), (5, 6, 7)
+    elsewhere.mkdir()
+    listed = {}
+    for case in range(4):
+        label_map = np.zeros(shape, np.uint8)
+        for label, radius in ((1, 5), (2, 4), (3, 2)):
+            label_map[ball(shape, centre, radius)] = label
+        if case == 2:
+            label_map[0, 0, 0] = 1  # at a corner of the image
+        file = elsewhere / f"knee.{case} (left).tif"
+        Tiff3DIO().write_seg(label_map, str(file), {"spacing": [2, 0.5, 0.5]})
+        label = str(file) if case else "$ELSEWHERE/" + file.name
+        listed[file.stem] = {"images": [str(file)], "label": label}
+    monkeypatch.setenv("ELSEWHERE", str(elsewhere))
+    description = {
+        "channel_names": {"0": "noNorm"},
+        "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "seed": [3]},
+        "regions_class_order": [1, 2, 3],
+        "numTraining": 4,
+        "file_ending": ".tif",
+        "dataset": listed,
+    }
+    content = plans((16, 16, 16)) | {"image_reader_writer": "Tiff3DIO", "dataset_name": name}
+    (base / "nnUNetPlans.json").write_text(json.dumps(content))
+    (base / "dataset.json").write_text(json.dumps(description))
+    assert main(["plan", "-d", "908", "-np", "1"]) == 0
+    found = read_topology(base / "topology.json")
+    assert found["priors"]["full"]["volumes"] == {
+        "whole": "none",
+        "core": [1, 0, 0],
+        "seed": [1, 0, 0],
+    }
+    differing = found["statistics"]["differing"]["full"]["volumes"]
+    assert differing == {"whole": {"2 0 0": ["knee.2 (left)"]}}
+    assert found["statistics"]["full"]["volumes"]["whole"]["raw"]["at_border"] == 4
+    told = capsys.readouterr().out.splitlines()
+    contradicts = "no prior, because a fixed (1, 0, 0) would contradict 1 of 4 volumes"
+    (place,) = [n for n, line in enumerate(told) if f"whole, volumes, full: {contradicts}" in line]
+    assert told[place + 1] == "    (2, 0, 0): knee.2 (left)"
+    assert "    (2, 0): knee.2 (left) in slice 0" in told
 
 
 def test_unions_of_classes_are_measured_as_one(tmp_path):

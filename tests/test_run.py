@@ -102,10 +102,11 @@ def test_folds_that_nnunet_could_not_train_or_validate_are_told_first(four_cases
         choose(folds or ["0"])
 
 
-def test_folds_of_ones_own_are_trained_and_may_overlap(four_cases):
+def test_folds_of_ones_own_are_trained_and_may_overlap(four_cases, make_trainer):
     overlapping = {"train": ["tiny_0", "tiny_2"], "val": ["tiny_0"]}
     (four_cases / "splits_final.json").write_text(json.dumps([FOLD, overlapping, {}]))
     assert [training.fold for training in choose(["0", "1"])] == ["0", "0", "1", "1"]
+    assert make_trainer(OURS, fold=1).do_split() == (["tiny_0", "tiny_2"], ["tiny_0"])
 
 
 @pytest.mark.parametrize("mine", ["report.html", "evaluation/mine.json"])

@@ -301,6 +301,8 @@ def test_photographs_whose_spacing_is_whole_numbers_are_preprocessed(tmp_path, m
     (base / "nnUNetPlans.json").write_text(json.dumps(content))
     description = {"channel_names": {"0": "noNorm"}, "labels": {"background": 0, "wall": 1}}
     description |= {"numTraining": 1, "file_ending": ".png"}
+    files = {"images": [f"imagesTr/{case}_0000.png"], "label": f"labelsTr/{case}.png"}
+    description["dataset"] = {case: files}
     for folder in (raw, base):
         (folder / "dataset.json").write_text(json.dumps(description))
     _, properties = NaturalImage2DIO().read_images([str(raw / f"imagesTr/{case}_0000.png")])

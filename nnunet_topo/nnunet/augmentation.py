@@ -197,10 +197,11 @@ def _decide(
 def _all_labels(trainer: "TopologyTrainerMixin") -> TrainingLabels:
     """Returns the preprocessed labels of all cases, whatever the fold."""
     folder = str(trainer.preprocessed_dataset_folder)
+    cases = trainer.dataset_class.get_identifiers(folder)
     return TrainingLabels(
         dataset_class=trainer.dataset_class,
         folder=folder,
-        cases=tuple(sorted(trainer.dataset_class.get_identifiers(folder))),
+        cases=tuple(sorted(case for case in cases if not case.startswith("."))),  # as plan does
         classes=channel_labels(trainer.label_manager),
         space=len(trainer.configuration_manager.patch_size),
         connectivity=trainer.settings.connectivity,

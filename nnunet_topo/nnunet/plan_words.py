@@ -160,10 +160,13 @@ def _list(differing: Mapping[str, Any]) -> str:
     lines = []
     for key, of_cases in differing.items():
         if isinstance(of_cases, Mapping):
-            named = [f"{case} ({slices})" for case, slices in of_cases.items()]
+            named = [
+                f"{case} in slice{'' if slices.isdecimal() else 's'} {slices}"
+                for case, slices in of_cases.items()
+            ]
         else:
             named = list(of_cases)
-        shown = ", ".join(named[:_NAMED])
+        shown = ("; " if isinstance(of_cases, Mapping) else ", ").join(named[:_NAMED])
         more = len(named) - _NAMED
         rest = f" and {more} more, see {FILE}" if more > 0 else ""
         lines.append(f"\n    ({key.replace(' ', ', ')}): {shown}{rest}")

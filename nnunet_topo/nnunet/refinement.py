@@ -218,7 +218,8 @@ def _find_priors(model: TrainedModel, folder: Path, request: Request) -> LabelPr
             f"nothing is wanted of any label: in {file} every prior of {OBJECTS[space]} at "
             f'{connectivity} connectivity is "{NO_PRIOR}" or free, because the training labels do '
             f"not agree on one. Write what you know into it, priors > {connectivity} > "
-            f"{OBJECTS[space]} > {example}, or give --per-case-priors; --largest-component needs no prior"
+            f"{OBJECTS[space]} > {example}, or give --per-case-priors. --largest-component needs "
+            "no prior"
         )
     classes = len(model.names)
     return {
