@@ -108,7 +108,9 @@ def _writable(folder: Path) -> bool:
 def _numbers() -> Iterator[Finding]:
     for variable in _NUMBERS:
         value = os.environ.get(variable)
-        if value is not None and not value.isdecimal():
+        if value is None:
+            continue
+        if not value.isdecimal():
             what = f"{variable} is {value!r}, and must be a whole number"
             yield Finding("WRONG", what, f"export {variable}=8, or unset {variable}")
         elif variable == "nnUNet_n_proc_DA" and int(value) == 0:

@@ -38,6 +38,7 @@ RUN_SLOWLY = [
     "README.md: From your finished model",
     "README.md: What you know of the topology",
     "docs/training.md: Settings",
+    "docs/training.md: The same training twice",
     f"{SETUP}: Sharing models",
     f"{SETUP}: Slurm",
     f"{SETUP}: What the installation does, and how to refuse it",

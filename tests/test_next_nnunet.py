@@ -16,6 +16,8 @@ from nnunet_topo.cli import main
 from nnunet_topo.nnunet import checkpoints
 from nnunet_topo.nnunet.validation import log_means
 
+from .conftest import Recorder
+
 LATER = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -34,22 +36,6 @@ class nnUNetTrainerLater(TopologyTrainerMixin, Later):
     settings = Settings(epochs=1, iters=1, start=0)
     build_topology_term = lambda self: WassersteinLoss(clamp=0.01)
 """
-
-
-class _Recorder:
-    """A logger as MetaLogger bundles them, such as nnU-Net's for Weights & Biases."""
-
-    def __init__(self):
-        self.summary = {}
-
-    def update_config(self, config):
-        pass
-
-    def log(self, key, value, step):
-        pass
-
-    def log_summary(self, key, value):
-        self.summary[key] = value
 
 
 @pytest.fixture
@@ -133,7 +119,7 @@ def test_nnunets_loggers_are_given_our_means_beside_its_own(validation, tmp_path
     summary, evaluate = validation
     assert main(evaluate) == 0
     logger = MetaLogger(str(tmp_path), resume=False)
-    recorder = _Recorder()
+    recorder = Recorder()
     logger.loggers.append(recorder)
     log_means(logger, summary, "topo_")
     content = json.loads(summary.read_text())

@@ -10,6 +10,8 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
 from nnunet_topo.nnunet.priors import (
     FILE,
     channel_labels,
@@ -147,19 +149,18 @@ def rotates_and_scales(
         for name, share in decision.changed.items()
     )
     by_itself = decide([*decision.changed], [_or_nan(s) for s in decision.changed.values()])
-    why = f"{'up to' if by_itself.used else 'above'} {TOLERATED_DAMAGE:.0%}, so"
+    why = f"{'up to' if by_itself.used else 'above'} {TOLERATED_DAMAGE:.0%}"
     if not shares or by_itself.used != decision.used:
-        why = f"{file} was edited:"
-    control = f"{trainer.control}{trainer.settings.of_control().suffixes()}"
-    told = "both are used"
+        why = f"{file.name} was edited"
+    subject, counted = "rotation and scaling", ""
+    if shares:
+        counted = f"{subject} change the Betti numbers of {shares} of what they are applied to; "
+        subject = "both"
+    told = f"{subject} are used"
     if not decision.used:
-        told = f"both are left out: compare with a control without them, such as {control}"
-    counted = (
-        f"change the Betti numbers of {shares} of what they are applied to; " if shares else ""
-    )
-    trainer.print_to_log_file(
-        f"topology: rotation and scaling {counted}{why} {told} (all folds, all cases counted)"
-    )
+        control = f"{trainer.control}{trainer.settings.of_control().suffixes()}"
+        told = f"{subject} are left out: compare with a control without them, such as {control}"
+    trainer.print_to_log_file(f"topology: {counted}{why}, so {told}; for all folds, in {file}")
     return decision.used
 
 
@@ -175,7 +176,7 @@ def _decide(
         "both change Betti numbers in the labels of all cases, about a minute; `nnunet-topo plan` "
         "does it beforehand"
     )
-    shares = damage_by_augmentation(_all_labels(trainer), tuple(rotation), in_slices)
+    shares = damage_by_augmentation(all_labels(trainer), tuple(rotation), in_slices)
     decision = decide(channel_names(trainer.label_manager), shares)
     content = read_topology(file) if file.exists() else {}
     found = recorded_decision(content, *asked)  # of another fold's training, meanwhile
@@ -194,12 +195,13 @@ def _decide(
     return decision
 
 
-def _all_labels(trainer: "TopologyTrainerMixin") -> TrainingLabels:
+def all_labels(trainer: "TopologyTrainerMixin") -> TrainingLabels:
     """Returns the preprocessed labels of all cases, whatever the fold."""
     folder = str(trainer.preprocessed_dataset_folder)
-    cases = trainer.dataset_class.get_identifiers(folder)
+    dataset_class = infer_dataset_class(folder)
+    cases = dataset_class.get_identifiers(folder)
     return TrainingLabels(
-        dataset_class=trainer.dataset_class,
+        dataset_class=dataset_class,
         folder=folder,
         cases=tuple(sorted(case for case in cases if not case.startswith("."))),  # as plan does
         classes=channel_labels(trainer.label_manager),

@@ -68,10 +68,11 @@ def _row(name: str, source: str, record: Mapping[str, Any], prior: Any) -> tuple
 
 
 def warn(content: Mapping[str, Any]) -> list[str]:
-    """Returns what is to be known before a training, the decisive first, lines with a margin below.
+    """Returns what is to be known before a training, the decisive first.
 
     First what concerns the default connectivity and the volumes or slices of the configurations
     that were measured; there, what changes every trainer with a topology term, then the priors.
+    Lines with a margin belong to the one above: cases that contradict, at the default connectivity.
     """
     statistics, priors = content["statistics"], content["priors"]
     warned: list[tuple[tuple[int, ...], str]] = []
@@ -90,7 +91,7 @@ def warn(content: Mapping[str, Any]) -> list[str]:
                 warned.append(((*place, 0), line))
             for name, records in of_labels.items():
                 prior = priors[connectivity][objects].get(name, NO_PRIOR)
-                differing = _differing(statistics, connectivity, objects, name)
+                differing = _differing(statistics, connectivity, objects, name) if not rank else {}
                 told = (
                     *_warn_of_raw(records[RAW], prior, objects, _trainer(connectivity), differing),
                     *_warn_of_preprocessed(records, prior, objects),
@@ -158,7 +159,7 @@ def _warn_of_raw(
 def _list(differing: Mapping[str, Any]) -> str:
     """Returns a line for each of the Betti numbers that differ, with the first cases that do."""
     lines = []
-    for key, of_cases in differing.items():
+    for key, of_cases in list(differing.items())[:_SHOWN]:
         if isinstance(of_cases, Mapping):
             named = [
                 f"{case} in slice{'' if slices.isdecimal() else 's'} {slices}"
@@ -170,6 +171,8 @@ def _list(differing: Mapping[str, Any]) -> str:
         more = len(named) - _NAMED
         rest = f" and {more} more, see {FILE}" if more > 0 else ""
         lines.append(f"\n    ({key.replace(' ', ', ')}): {shown}{rest}")
+    if len(differing) > _SHOWN:
+        lines.append(f"\n    {len(differing) - _SHOWN} more Betti numbers, see {FILE}")
     return "".join(lines)
 
 

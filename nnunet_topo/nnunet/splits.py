@@ -40,8 +40,9 @@ def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number:
     if unknown:
         whose = "" if splits is None else f" in {file}"
         raise ValueError(f"folds are {', '.join(known)}{whose}, got {', '.join(unknown)}")
-    for fold in folds if splits is not None else ():
-        _check_fold(splits[int(fold)], f"{file}: fold {fold}", cases, data)
+    if splits is not None:
+        for fold in folds:
+            _check_fold(splits[int(fold)], f"{file}: fold {fold}", cases, data)
 
 
 def _read_splits(file: Path) -> list[Any]:
