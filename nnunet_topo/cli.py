@@ -329,8 +329,9 @@ def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
         plans=chosen.p,
         processes=default_num_processes if chosen.np is None else chosen.np,
     )
+    cases = f"{done.computed} case{'' if done.computed == 1 else 's'}"
     print(
-        f"{done.computed} cases preprocessed now, {done.cases} in {printable(str(done.folder))} "
+        f"{cases} preprocessed now, {done.cases} in {printable(str(done.folder))} "
         "for nnUNetTrainerBettiPriorSemiSupervised"
     )
     return _tell_of(done.troubles, nothing_done=not done.cases)

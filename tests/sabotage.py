@@ -617,8 +617,8 @@ SABOTAGES = [
     Sabotage(
         "a checkpoint taken under one name of the argument alone",
         TRAINER,
-        'given = next(iter((*checkpoint, *by_name.values())), "")',
-        'given = (*checkpoint, by_name.get("filename_or_checkpoint"))[0]',
+        "given = filename_or_checkpoint if checkpoint is None else checkpoint",
+        "given = checkpoint",
         "test_next_nnunet.py::test_a_checkpoint_is_continued_from_whatever_nnunet_calls_the_argument",
     ),
     Sabotage(

@@ -62,11 +62,12 @@ def test_a_checkpoint_is_continued_from_whatever_nnunet_calls_the_argument(later
     again = later(argument, resume=True)
     maybe_load_checkpoint(again, continue_training=True, validation_only=False)
     assert again.current_epoch == 2
-    again = later(argument)
-    again.load_checkpoint(**{argument: file})
-    assert again.current_epoch == 2
+    for name in ("checkpoint", "filename_or_checkpoint"):
+        again = later(argument)
+        again.load_checkpoint(**{name: file})
+        assert again.current_epoch == 2
     with pytest.raises(TypeError, match="unexpected keyword argument"):
-        later(argument).load_checkpoint(**{"file" if argument == "checkpoint" else "it": file})
+        later(argument).load_checkpoint(file=file)
     content[checkpoints.OWN_KEY]["settings"] = {}  # which master takes as well as a file
     with pytest.raises(RuntimeError, match=r"with settings \{\}, but this is nnUNetTrainerLater"):
         later(argument).load_checkpoint(content)

@@ -164,7 +164,9 @@ def describe(result: CaseResult) -> str:
 def summarize(results: Mapping[str, CaseResult]) -> str:
     """Returns what became of all cases, in a line."""
     counts = Counter(result.status for result in results.values())
-    line = f"{len(results)} cases: " + ", ".join(f"{n} {status}" for status, n in counts.items())
+    line = f"{len(results)} case{'' if len(results) == 1 else 's'}: " + ", ".join(
+        f"{n} {status}" for status, n in counts.items()
+    )
     errors = [result.errors for result in results.values() if result.errors is not None]
     if errors:
         before, after = (sum(error == 0 for error in of) for of in zip(*errors, strict=True))

@@ -556,22 +556,31 @@ class TopologyTrainerMixin(nnUNetTrainer):
         name = checkpoints.portable_trainer_name(type(self))
         checkpoints.rewrite(written, Path(filename), name, origin)
 
-    def load_checkpoint(self, *checkpoint: dict | str, **by_name: dict | str) -> None:
+    def load_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride] # names of both
+        self,
+        checkpoint: dict | str | None = None,
+        filename_or_checkpoint: dict | str | None = None,
+    ) -> None:
         """Continues from a checkpoint of this very trainer, settings and prior.
 
-        A validation may use it whatever the prior. nnU-Net 2.8 calls its argument
-        `filename_or_checkpoint`, later ones `checkpoint`; either takes the content of a file, too.
+        A validation may use it whatever the prior.
+
+        Args:
+            checkpoint: file, or where nnU-Net takes it, the content of one.
+            filename_or_checkpoint: the same under the name that it has in nnU-Net 2.8.
 
         Raises:
             RuntimeError: another trainer, other settings or stock nnU-Net wrote it, or the prior
                 has changed since.
         """
-        given = next(iter((*checkpoint, *by_name.values())), "")
+        given = filename_or_checkpoint if checkpoint is None else checkpoint
+        if given is None:
+            raise TypeError("load_checkpoint takes a checkpoint")
         source, content = ("the checkpoint", given) if isinstance(given, dict) else (given, None)
         origin = checkpoints.check_origin(
             source, type(self).__name__, self.settings.given(), content
         )
-        super().load_checkpoint(*checkpoint, **by_name)
+        super().load_checkpoint(given)
         if self._continues:
             checkpoints.check_prior(source, origin, self.prior)
         self._continued, self._finetuned_from = True, origin.finetuned_from
