@@ -1,7 +1,6 @@
 """The command nnunet-topo."""
 
 import argparse
-import ast
 import os
 import shlex
 import sys
@@ -30,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trainers = commands.add_parser(
         "trainers", help="print the folder of the trainers, for nnUNet_extTrainer"
     )
-    trainers.add_argument("--list", action="store_true", help="print trainers and settings instead")
+    shown = trainers.add_mutually_exclusive_group()
+    shown.add_argument("--list", action="store_true", help="print trainers and settings instead")
+    shown.add_argument("--json", action="store_true", help="the same and more, for programs")
     plan = commands.add_parser(
         "plan",
         help="count the Betti numbers of all training labels, and write the priors they agree on",
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan.add_argument(
         "--update",
         action="store_true",
-        help="keep priors and unions of a file that was edited, measure the rest anew",
+        help="keep priors, unions and rotation_and_scaling of a file that was edited, measure the "
+        "rest anew",
     )
     plan.add_argument(
         "--overwrite",
@@ -133,7 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.command == "compare":
         command = shlex.join(["nnunet-topo", *arguments])
         return _told("compare", lambda: _compare(chosen, command))
-    return _list_trainers() if chosen.list else _print_folder()
+    if chosen.list or chosen.json:
+        return _list_trainers(as_json=chosen.json)
+    return _print_folder()
 
 
 def _tell_of(troubles: Sequence[str], *, nothing_done: bool) -> int:
@@ -250,8 +254,11 @@ def _train(arguments: list[str]) -> int:
     register(ask=False)
     from nnunetv2.run.run_training import run_training_entry
 
+    from nnunet_topo.nnunet.lookup import without_timms_warning
+
     sys.argv = ["nnUNetv2_train", *arguments]
-    run_training_entry()
+    with without_timms_warning():
+        run_training_entry()
     return 0
 
 
@@ -259,7 +266,8 @@ def _plan(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where something could not be measured, 2 where nothing was."""
     from nnunetv2.configuration import default_num_processes
 
-    from nnunet_topo.nnunet.plan import describe, plan, warn
+    from nnunet_topo.nnunet.plan import plan
+    from nnunet_topo.nnunet.plan_words import describe, warn
     from nnunet_topo.report.tables import printable
 
     done = plan(
@@ -271,8 +279,8 @@ def _plan(chosen: argparse.Namespace) -> int:
         overwrite=chosen.overwrite,
     )
     print(*map(printable, describe(done.content)), "", sep="\n")
-    for line in warn(done.content):
-        print(f"warning: {printable(line)}")
+    for warned in warn(done.content):
+        print("\n".join(map(printable, f"warning: {warned}".splitlines())))
     for line in done.notes:
         print(f"note: {printable(line)}")
     if done.kept is not None:
@@ -321,8 +329,9 @@ def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
         plans=chosen.p,
         processes=default_num_processes if chosen.np is None else chosen.np,
     )
+    cases = f"{done.computed} case{'' if done.computed == 1 else 's'}"
     print(
-        f"{done.computed} cases preprocessed now, {done.cases} in {printable(str(done.folder))} "
+        f"{cases} preprocessed now, {done.cases} in {printable(str(done.folder))} "
         "for nnUNetTrainerBettiPriorSemiSupervised"
     )
     return _tell_of(done.troubles, nothing_done=not done.cases)
@@ -460,25 +469,11 @@ def _print_folder() -> int:
     return 0
 
 
-def _list_trainers() -> int:
-    for name, description in _described_trainers():
-        print(f"{name:<36}{description}")
-    from nnunet_topo.nnunet.settings import describe_suffixes
+def _list_trainers(*, as_json: bool) -> int:
+    from nnunet_topo import trainer_list
 
-    print("\nSettings, joined to the name with _ in this order, as in nnUNetTrainerTAFL_50epochs:")
-    for spelling, meaning in describe_suffixes():
-        print(f"  {spelling:<26}{meaning}")
+    print(trainer_list.as_json() if as_json else "\n".join(trainer_list.as_table()))
     return 0
-
-
-def _described_trainers() -> list[tuple[str, str]]:
-    """Returns name and first docstring line of each trainer, read without importing it."""
-    described = []
-    for file in sorted(Path(trainers_folder()).glob("nnUNetTrainer*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-        described.append((file.stem, (ast.get_docstring(classes[0]) or "").split("\n")[0]))
-    return described
 
 
 if __name__ == "__main__":

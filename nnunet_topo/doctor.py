@@ -108,8 +108,17 @@ def _writable(folder: Path) -> bool:
 def _numbers() -> Iterator[Finding]:
     for variable in _NUMBERS:
         value = os.environ.get(variable)
-        if value is not None and not value.isdecimal():
+        if value is None:
+            continue
+        if not value.isdecimal():
             what = f"{variable} is {value!r}, and must be a whole number"
+            yield Finding("WRONG", what, f"export {variable}=8, or unset {variable}")
+        elif variable == "nnUNet_n_proc_DA" and int(value) == 0:
+            what = f"{variable} is 0, with which nnU-Net's planning ends in an error"
+            cure = f"unset {variable}, and set it in front of a training alone: {variable}=0 nnUN"
+            yield Finding("note", what, f"{cure}etv2_train ...")
+        elif variable == "nnUNet_def_n_proc" and int(value) == 0:
+            what = f"{variable} is 0, and nnU-Net needs at least one process"
             yield Finding("WRONG", what, f"export {variable}=8, or unset {variable}")
 
 

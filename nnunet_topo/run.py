@@ -1,7 +1,5 @@
 """Several trainers on several folds, one training after the other, by nnU-Net's own command."""
 
-import contextlib
-import io
 import json
 import os
 import time
@@ -10,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.nnunet.commands import call, continued, last_lines
 from nnunet_topo.nnunet.evaluation import read_json
+from nnunet_topo.nnunet.lookup import find_trainer
 from nnunet_topo.nnunet.results import dataset_name, dataset_number
+from nnunet_topo.nnunet.splits import check_folds
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +73,14 @@ def choose_trainings(
         if path.get() is None:
             raise ValueError("nnUNet_results and nnUNet_preprocessed must be set, as for nnU-Net")
     name = dataset_name(dataset)
-    _check_plans(Path(str(nnUNet_preprocessed)) / name, configuration, plans)
+    preprocessed = Path(str(nnUNet_preprocessed)) / name
+    data = _check_plans(preprocessed, configuration, plans)
     if len(set(trainers)) < 2:
         raise ValueError(f"it takes two trainers to compare, got {', '.join(trainers)}")
-    splits = Path(str(nnUNet_preprocessed)) / name / "splits_final.json"
-    number = len(json.loads(splits.read_text(encoding="utf-8"))) if splits.is_file() else 5
-    known = [str(fold) for fold in range(number)]  # of "all", no case is left for a validation
-    unknown = [fold for fold in folds if fold not in known]
-    if unknown:
-        raise ValueError(f"folds are {', '.join(known)}, got {', '.join(unknown)}")
+    # Of "all", no case is left for a validation.
+    check_folds(preprocessed, data, folds, number=dataset_number(name))
     for trainer in trainers:
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it looks
-                recursive_find_trainer_class_by_name(trainer)
-        except RuntimeError:
-            raise ValueError(
-                f"nnU-Net finds no trainer {trainer}; of ours, nnunet-topo trainers --list has all"
-            ) from None
+        find_trainer(trainer)
     results = Path(str(nnUNet_results)) / name
     of_plans = ("-p", plans, *options)
     return [
@@ -105,8 +95,12 @@ def choose_trainings(
     ]
 
 
-def _check_plans(preprocessed: Path, configuration: str, plans: str) -> None:
-    """Refuses what is not planned and preprocessed, and plans under another name."""
+def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:
+    """Returns the folder of preprocessed cases.
+
+    Raises:
+        ValueError: what is not planned or preprocessed, and plans under another name.
+    """
     number, file = dataset_number(preprocessed.name), preprocessed / f"{plans}.json"
     cure = f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} makes nnUNetPlans"
     if not file.is_file():
@@ -129,6 +123,7 @@ def _check_plans(preprocessed: Path, configuration: str, plans: str) -> None:
             f"{data} is missing or empty: nnUNetv2_preprocess -d {number} -c {configuration} "
             f"-plans_name {plans} preprocesses the images"
         )
+    return data
 
 
 def train(

@@ -57,6 +57,22 @@ def tiny_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return image.astype(np.float32), labels
 
 
+class Recorder:
+    """A logger as MetaLogger bundles them, such as nnU-Net's for Weights & Biases."""
+
+    def __init__(self):
+        self.summary = {}
+
+    def update_config(self, config):
+        pass
+
+    def log(self, key, value, step):
+        pass
+
+    def log_summary(self, key, value):
+        self.summary[key] = value
+
+
 @pytest.fixture
 def unchecked():
     """Switches off the tests' own shape checks, as a user has it."""

@@ -73,6 +73,15 @@ def test_flips_and_permuted_axes_change_nothing(mask, random):
     assert betti_numbers(moved) == betti_numbers(mask)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint64, "<f2", ">f2", ">f4", ">i2", ">f8"])
+def test_masks_of_every_type_and_byte_order_that_touch_every_border(dtype):
+    mask = np.zeros((4, 5, 6), bool)
+    mask[0], mask[-1], mask[:, 0, 0], mask[:, -1, -1] = True, True, True, True  # two plates, joined
+    for connectivity in ("full", "face"):
+        assert betti_numbers(mask.astype(dtype), connectivity=connectivity) == (1, 1, 0)
+        assert betti_numbers(mask.astype(dtype)[::-1, :, ::-1]) == (1, 1, 0)
+
+
 def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match=r"2D or 3D, got shape \(3,\)"):
         betti_numbers(np.ones(3))

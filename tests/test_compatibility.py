@@ -31,7 +31,7 @@ from nnunet_topo import cli
 from nnunet_topo.nnunet import evaluation
 from nnunet_topo.topology import betti_numbers
 
-from .conftest import run, tiny_case
+from .conftest import Recorder, run, tiny_case
 from .small_plans import shrink
 from .test_registration import TRAINERS
 from .test_trainers import WITHOUT_TERM
@@ -217,7 +217,11 @@ def assert_ignored_voxels_have_no_influence(trainer, output, target):
 def test_nnunets_validation_has_topology_metrics_for_every_kind_of_labels(of_every_kind, kind):
     trainer = make("nnUNetTrainerTAFL_1epochs_5iters_from0_nomirror", KINDS[kind][0])
     trainer.run_training()
+    recorder = Recorder()
+    trainer.logger.loggers.append(recorder)
     trainer.perform_actual_validation()
+    assert "final_val/foreground_dice" in recorder.summary  # nnU-Net's own
+    assert "final_val/foreground_topo_betti_matching_error" in recorder.summary
     folder = Path(trainer.output_folder) / "validation"
     summary = load_summary_json(str(folder / "summary.json"))
     manager = trainer.label_manager
@@ -247,7 +251,7 @@ def test_a_validation_of_which_no_case_can_be_measured_ends_all_the_same(
     trainer = make("nnUNetTrainerStock_1epochs_1iters_nomirror", KINDS["labels"][0])
     trainer.run_training()
     monkeypatch.setattr(evaluation, "compute", fail)
-    monkeypatch.setattr("nnunet_topo.nnunet.trainer.default_num_processes", 1)
+    monkeypatch.setattr("nnunet_topo.nnunet.validation.default_num_processes", 1)
     trainer.perform_actual_validation()
     summary = json.loads((Path(trainer.output_folder) / "validation/summary.json").read_text())
     assert np.isfinite(summary["mean"]["1"]["FN"])
@@ -619,6 +623,11 @@ def test_a_warm_up_of_nnunets_goes_through_its_stages(mixed):
         trainer.logger.log = lambda *_: None
         trainer.on_train_epoch_start()
         schedules.append(type(trainer.lr_scheduler).__name__)
+        loader, _ = trainer.get_dataloaders()
+        batch = next(loader)
+        batch["data"][0] = np.nan
+        with pytest.raises(FloatingPointError, match="the image of"):  # in every stage
+            trainer.train_step(batch)
     assert schedules == ["Lin_incr_LRScheduler", "PolyLRScheduler_offset"]
 
 

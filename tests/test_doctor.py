@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from nnunet_topo import doctor
 from nnunet_topo._register import trainers_folder
@@ -64,6 +66,10 @@ BROKEN = {
     "number of workers misspelt": (
         lambda folder, patch: patch.setenv("nnUNet_n_proc_DA", "all"),
         ("nnUNet_n_proc_DA is 'all', and must be a whole number", "unset nnUNet_n_proc_DA"),
+    ),
+    "no workers at all": (
+        lambda folder, patch: patch.setenv("nnUNet_def_n_proc", "0"),
+        ("nnUNet_def_n_proc is 0, and nnU-Net needs at least one", "export nnUNet_def_n_proc=8"),
     ),
     "registration refused": (
         lambda folder, patch: (
@@ -128,6 +134,18 @@ def test_what_is_broken_is_found_and_its_cure_named(name, sound, monkeypatch, ca
     found = [i for i, line in enumerate(lines) if re.match(f"WRONG  .*{what}", line)]
     assert len(found) == 1, printed
     assert re.search(cure, lines[found[0] + 1]), printed
+
+
+def test_no_augmentation_workers_are_right_for_a_training_and_wrong_for_planning(
+    sound, monkeypatch, capsys
+):
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "note   nnUNet_n_proc_DA is 0, with which nnU-Net's planning ends in an error" in printed
+    assert "in front of a training alone: nnUNet_n_proc_DA=0 nnUNetv2_train ..." in printed
+    with pytest.raises(RuntimeError, match="positive"):  # else there is nothing to warn of
+        torch.set_num_threads(get_allowed_n_proc_DA())
 
 
 def test_without_any_writable_folder_the_engine_still_works(sound, monkeypatch, capsys):

@@ -39,6 +39,7 @@ RUN_SLOWLY = [
     "docs/training.md: Settings",
     "docs/priors.md: Let your labels say it",
     "docs/semi_supervised.md: Training with unlabelled images",
+    "docs/training.md: The same training twice",
     f"{SETUP}: Sharing models",
     f"{SETUP}: Slurm",
     f"{SETUP}: What the installation does, and how to refuse it",

@@ -172,6 +172,14 @@ def test_nnunets_commands_read_our_summaries_and_we_theirs(tiny_dataset, nnunet_
     )
     run(*find, "-np", "1")
     run(*postprocess)
+    cleaned = trained / "cleaned"
+    run(
+        *("nnUNetv2_apply_postprocessing", "-i", str(crossval), "-o", str(cleaned), "-np", "1"),
+        *("-pp_pkl_file", str(crossval / "postprocessing.pkl"), "-plans_json", plans),
+        *("-dataset_json", dataset_json),
+    )
+    ends = [sorted(f.name for f in folder.glob("*.nii.gz")) for folder in (crossval, cleaned)]
+    assert ends[0] == ends[1]
     ensembles = sorted((results / "ensembles").iterdir())
     assert len(ensembles) == 1
     for folder in (crossval, crossval / "postprocessed", *ensembles):

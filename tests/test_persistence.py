@@ -128,9 +128,110 @@ def test_constant_and_empty_images():
     assert len(persistence_pairs(np.zeros((0, 4))).birth) == 0
 
 
+@pytest.mark.parametrize("engine", ["numba", "gudhi"])
+@given(tied_images, st.sampled_from([-5.0, -0.5, -1e6, 3.0]))
+def test_adding_a_constant_to_an_image_moves_its_bars_and_loses_none(engine, image, constant):
+    moved = image + np.float32(constant)
+    for connectivity in ("full", "face"):
+        expected = named(image, connectivity=connectivity)
+        assert named(moved, connectivity=connectivity, engine=engine) == expected
+
+
+def named(image, **options):
+    """Returns the bars with their ranks at birth and death: a diagram but for the values."""
+    pairs = persistence_pairs(image, **options)
+    ranks = np.unique(image, return_inverse=True)[1].ravel()
+    deaths = np.where(pairs.death < 0, -1, ranks[pairs.death])
+    return sorted(zip(pairs.dimension.tolist(), ranks[pairs.birth], deaths, strict=True))
+
+
+@pytest.mark.parametrize("clamp", [0, 0.0, -1, -2.5])
+def test_a_clamp_may_lie_anywhere(clamp):
+    image = np.random.default_rng(0).normal(size=(7, 8, 9))
+    raised = np.maximum(image, clamp)
+    assert named(raised) == named(raised, clamp=clamp)
+    at_the_clamp = persistence_pairs(image, clamp=clamp)
+    expected = persistence_pairs(raised)
+    for k in range(3):
+        found = at_the_clamp.diagram(raised, k)
+        assert sorted(found.tolist()) == sorted(expected.diagram(raised, k).tolist())
+
+
+def test_in_an_image_below_0_the_essential_class_dies_at_its_minimum():
+    image = np.array([[-1.0, -3.0, -2.0]])
+    assert sorted(persistence_pairs(image).diagram(image, 0).tolist()) == [[-2, -3], [-1, -3]]
+    assert persistence_pairs(image + 4).diagram(image + 4, 0).tolist()[-1] == [3, 0]
+
+
+INTEGERS = [
+    (np.int64, 2**53),
+    (np.int64, 2**63 - 200),
+    (np.int64, -(2**63)),
+    (np.uint64, 2**64 - 200),
+    (np.int32, 2**31 - 200),
+    (np.uint32, 2**24),
+    (np.dtype(">i8"), 2**53),
+]
+
+
+@pytest.mark.parametrize("engine", ["numba", "gudhi"])
+@pytest.mark.parametrize(("dtype", "offset"), INTEGERS)
+def test_whole_numbers_of_any_size_are_told_apart(dtype, offset, engine):
+    small = np.random.default_rng(3).permutation(5 * 6 * 4).reshape(5, 6, 4)
+    large = np.array([offset + int(v) for v in small.ravel()], dtype).reshape(small.shape)
+    assert named(large, engine=engine) == named(small)
+    raised = named(np.maximum(small, 60))
+    clamped = persistence_pairs(large, clamp=offset + 60, engine=engine)
+    ranks = np.maximum(small, 60).ravel() - 60
+    deaths = np.where(clamped.death < 0, -1, ranks[clamped.death])
+    found = zip(clamped.dimension.tolist(), ranks[clamped.birth], deaths, strict=True)
+    assert sorted(found) == raised
+
+
+def test_a_diagram_in_float64_never_holds_whole_numbers_that_were_rounded():
+    image = np.array([[2**60, 0, 2**60 + 1]])
+    pairs = persistence_pairs(image)
+    assert image.ravel()[pairs.birth].tolist() == [2**60, 2**60 + 1]
+    with pytest.raises(ValueError, match=r"float64, which does not hold 1152921504606846977"):
+        pairs.diagram(image, 0)
+    assert persistence_pairs(image * 2**2).diagram([[2**62, 0, 2**62]], 0).tolist()
+
+
+@pytest.mark.parametrize("clamp", [0.3, 2, 2.5, -0.1, 400.0, -400.0])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.int64, np.uint64, ">u2"])
+def test_a_clamp_between_whole_numbers_parts_them_where_it_lies(dtype, clamp):
+    image = np.random.default_rng(4).integers(0, 2 if dtype is bool else 6, (6, 7, 5)).astype(dtype)
+    raised = np.maximum(image.astype(float), clamp)
+    whole, real = persistence_pairs(image, clamp=clamp), persistence_pairs(raised)
+    for k in range(3):
+        expected = sorted(real.diagram(raised, k).tolist())
+        assert sorted(whole.diagram(raised, k).tolist()) == expected
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f2", ">f4", "<f8", ">f8", np.longdouble])
+def test_floats_of_every_size_and_byte_order_are_told_apart(dtype):
+    ranks = np.random.default_rng(5).permutation(5 * 6 * 4).reshape(5, 6, 4)
+    least = np.finfo(dtype).eps
+    image = (1 + ranks * least).astype(dtype)
+    assert named(image) == named(image, engine="gudhi") == named(ranks)
+    # The level of 0.1 in float32 lies above 0.1, and nothing between the two may get lost.
+    close = np.array([[np.float32(0.1), 0, np.float32(0.1)]], np.float64)
+    assert len(persistence_pairs(close, clamp=0.1).birth) == 2
+
+
+def test_zeros_of_either_sign_are_equal():
+    image = np.array([[0.0, -0.0, 0.0], [-0.0, -1.0, -0.0], [0.0, -0.0, 0.0]])
+    for dtype in (np.float32, np.float64):
+        pairs = persistence_pairs(image.astype(dtype))
+        assert sorted(pairs.dimension.tolist()) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("image", "options", "message"),
     [
+        (np.ones((2, 2)), {"clamp": np.nan}, "clamp must be a finite number, .* got nan"),
+        (np.ones((2, 2)), {"clamp": np.inf}, "clamp must be a finite number, .* got inf"),
+        (np.ones((2, 2)), {"clamp": "0.1"}, "clamp must be a finite number, .* got '0.1'"),
         (np.ones(3), {}, r"2D or 3D, got shape \(3,\)"),
         (np.ones((2, 2), complex), {}, "real numbers, got complex128"),
         (np.array([[0.0, np.nan]]), {}, "finite, got NaN"),

@@ -1,5 +1,6 @@
 """`nnunet-topo plan`, and what it counts."""
 
+import json
 import pickle
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 from gudhi import CubicalComplex
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
@@ -21,7 +23,7 @@ from nnunet_topo.nnunet.fingerprint import (
     default_unions,
     take_fingerprint,
 )
-from nnunet_topo.nnunet.plan import agrees, describe, warn
+from nnunet_topo.nnunet.plan_words import agrees, describe, warn
 from nnunet_topo.nnunet.priors import (
     channel_labels,
     channel_names,
@@ -29,10 +31,13 @@ from nnunet_topo.nnunet.priors import (
     read_priors,
     read_topology,
 )
+from nnunet_topo.topology import betti_numbers
 
+from .model_folder import plans
 from .shapes import ball, corner_neighbours, ring, shell
 
 NAME = "Dataset901_TinyRings"
+LABELLED = ("ring", "blob", "never")
 
 
 @pytest.fixture
@@ -200,6 +205,20 @@ def edit(file):
     return file.read_bytes()
 
 
+def test_the_decision_about_rotation_and_scaling_follows_from_the_labels_of_all_cases(dataset):
+    assert plan() == 0
+    content = read_topology(dataset[1] / "topology.json")
+    for connectivity in ("full", "face"):
+        decisions = content["rotation_and_scaling"][connectivity]
+        assert decisions.keys() == {"3d_fullres", "2d"}
+        for configuration, objects in (("3d_fullres", "volumes"), ("2d", "slices")):
+            decision = decisions[configuration]
+            records = content["statistics"][connectivity][objects]
+            shares = {n: records[n][configuration]["changed_by_augmentation"] for n in LABELLED}
+            assert decision["changed"] == shares
+            assert decision["used"] == all((share or 0) <= 0.05 for share in shares.values())
+
+
 def test_a_file_that_was_not_edited_is_replaced(dataset):
     file = dataset[1] / "topology.json"
     assert plan(configurations=("2d",)) == 0
@@ -208,6 +227,26 @@ def test_a_file_that_was_not_edited_is_replaced(dataset):
     assert file.read_text() != before
     assert "3d_fullres" not in before
     assert not list(file.parent.glob("topology.json.*"))
+
+
+def test_an_update_keeps_a_decision_that_was_edited(dataset, capsys):
+    assert plan() == 0
+    file = dataset[1] / "topology.json"
+    content = read_topology(file)
+    decision = content["rotation_and_scaling"]["full"]["3d_fullres"]
+    opposite = not decision["used"]
+    decision["used"] = opposite
+    file.write_text(json.dumps(content))
+    assert plan() == 2
+    assert plan("--update") == 0
+    again = read_topology(file)["rotation_and_scaling"]
+    assert again["full"]["3d_fullres"]["used"] == opposite
+    assert is_edited(read_topology(file))
+    decision["used"] = "no"
+    file.write_text(json.dumps(content))
+    assert plan("--update") == 2
+    place = "topology.json: rotation_and_scaling > full > 3d_fullres: wanted"
+    assert f'{place} {{"used": true}} or {{"used": false}}, got' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("edited", ["priors", "no JSON", "of someone else"])
@@ -443,6 +482,27 @@ def test_absent_labels_do_not_count_and_are_counted(organ):
     assert (slices["objects"], slices["absent"]) == (7, 11)
 
 
+def test_cases_and_slices_with_other_betti_numbers_than_most_are_listed(organ):
+    shape, centre = (11, 13, 15), (5, 6, 7)
+    for _ in range(8):
+        organ.put(ball(shape, centre, 4))
+    organ.put(shell())
+    organ.put(shell())
+    differing = organ.measure().content["statistics"]["differing"]["full"]
+    assert differing["volumes"] == {"organ": {"1 0 1": ["case_8", "case_9"]}}
+    hollow = [z for z, slice_ in enumerate(shell()) if betti_numbers(slice_)[1]]
+    assert hollow == list(range(hollow[0], hollow[-1] + 1))
+    told = f"{hollow[0]}-{hollow[-1]}"
+    assert differing["slices"] == {"organ": {"1 1": {"case_8": told, "case_9": told}}}
+
+
+def test_where_hardly_any_labels_agree_none_is_listed(organ):
+    shape, centre = (11, 13, 15), (5, 6, 7)
+    for mask in (ball(shape, centre, 4), shell(), ring(shape, 4.0, 1.2)):
+        organ.put(mask)
+    assert organ.measure().content["statistics"]["differing"]["full"]["volumes"] == {}
+
+
 def test_both_connectivities_are_measured(organ):
     organ.put(corner_neighbours(3))
     taken = organ.measure()
@@ -485,6 +545,56 @@ def test_regions_overlap_and_one_that_is_everything_needs_no_union(tmp_path):
     taken = regions.measure()
     assert priors(taken) == {"whole": [1, 0, 0], "core": [1, 0, 0]}
     assert taken.content["unions"] == {}
+
+
+def test_listed_volumes_of_tiff_with_spacing_files_and_nested_regions(
+    tmp_path, monkeypatch, capsys
+):
+    name = "Dataset908_Listed"
+    raw, base = tmp_path / "raw" / name, tmp_path / "preprocessed" / name
+    for variable, folder in (("raw", raw), ("preprocessed", base)):
+        folder.mkdir(parents=True)
+        monkeypatch.setenv(f"nnUNet_{variable}", str(folder.parent))
+    elsewhere, shape, centre = tmp_path / "of a colleague", (11, 13, 15), (5, 6, 7)
+    elsewhere.mkdir()
+    listed = {}
+    for case in range(4):
+        label_map = np.zeros(shape, np.uint8)
+        for label, radius in ((1, 5), (2, 4), (3, 2)):
+            label_map[ball(shape, centre, radius)] = label
+        if case == 2:
+            label_map[0, 0, 0] = 1  # at a corner of the image
+        file = elsewhere / f"knee.{case} (left).tif"
+        Tiff3DIO().write_seg(label_map, str(file), {"spacing": [2, 0.5, 0.5]})
+        label = str(file) if case else "$ELSEWHERE/" + file.name
+        listed[file.stem] = {"images": [str(file)], "label": label}
+    monkeypatch.setenv("ELSEWHERE", str(elsewhere))
+    description = {
+        "channel_names": {"0": "noNorm"},
+        "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "seed": [3]},
+        "regions_class_order": [1, 2, 3],
+        "numTraining": 4,
+        "file_ending": ".tif",
+        "dataset": listed,
+    }
+    content = plans((16, 16, 16)) | {"image_reader_writer": "Tiff3DIO", "dataset_name": name}
+    (base / "nnUNetPlans.json").write_text(json.dumps(content))
+    (base / "dataset.json").write_text(json.dumps(description))
+    assert main(["plan", "-d", "908", "-np", "1"]) == 0
+    found = read_topology(base / "topology.json")
+    assert found["priors"]["full"]["volumes"] == {
+        "whole": "none",
+        "core": [1, 0, 0],
+        "seed": [1, 0, 0],
+    }
+    differing = found["statistics"]["differing"]["full"]["volumes"]
+    assert differing == {"whole": {"2 0 0": ["knee.2 (left)"]}}
+    assert found["statistics"]["full"]["volumes"]["whole"]["raw"]["at_border"] == 4
+    told = capsys.readouterr().out.splitlines()
+    contradicts = "no prior, because a fixed (1, 0, 0) would contradict 1 of 4 volumes"
+    (place,) = [n for n, line in enumerate(told) if f"whole, volumes, full: {contradicts}" in line]
+    assert told[place + 1] == "    (2, 0, 0): knee.2 (left)"
+    assert "    (2, 0): knee.2 (left) in slice 0" in told
 
 
 def test_unions_of_classes_are_measured_as_one(tmp_path):
@@ -557,17 +667,20 @@ def described(prior, betti, **more):
 
 def test_contradictions_are_counted():
     warned = warn(described([1, 0, 0], {"1 0 0": 192, "2 0 0": 5, "1 1 0": 3}))
-    assert "organ, volumes, full: 8 of 200 volumes contradict the prior (1, 0, 0)" in warned
+    told = "8 of 200 volumes contradict the prior (1, 0, 0) of nnUNetTrainerBettiPrior"
+    assert f"organ, volumes, full: {told}" in warned
     warned = warn(described("none", {"1 0 0": 170, "2 0 0": 30}))
     told = "no prior, because a fixed (1, 0, 0) would contradict 30 of 200 volumes"
-    assert f"organ, volumes, full: {told}" in warned
+    assert f"organ, volumes, full: {told}; nnUNetTrainerBettiPrior has none for it" in warned
+    assert f"organ, volumes, face: {told}; nnUNetTrainerBettiPrior_face has none for it" in warned
 
 
 def test_a_prior_edited_to_a_range_contradicts_less():
     betti = {"1 0 0": 150, "2 0 0": 45, "1 1 0": 5}
     warned = warn(described([[1, None], 0, None], betti))
     assert (
-        "organ, volumes, full: 5 of 200 volumes contradict the prior (1 or more, 0, free)" in warned
+        "organ, volumes, full: 5 of 200 volumes contradict the prior (1 or more, 0, free) of "
+        "nnUNetTrainerBettiPrior" in warned
     )
     assert not any("only" in line for line in warned)
     warned = warn(described([1, 0, 0], betti))
@@ -587,17 +700,59 @@ def test_damage_above_five_percent_is_warned_of():
 
 def test_augmentation_that_damages_labels_is_told_once_for_each_configuration():
     content = described([1, 0, 0], {"1 0 0": 100})
-    volumes = content["statistics"]["full"]["volumes"]
-    for name, share in (("rim", 0.051), ("core", 0.05), ("vessel", 0.4), ("both", 0.5)):
-        record = volumes["organ"]["3d_lowres"] | {"changed_by_augmentation": share}
-        volumes[name] = volumes["organ"] | {"3d_lowres": record}
-    content["unions"] = {"both": ["rim", "core"]}
+    changed = {"rim": 0.051, "core": 0.05, "vessel": 0.4, "never": None}
+    decision = {"used": False, "changed": changed}
+    content["rotation_and_scaling"] = {c: {"3d_lowres": decision} for c in ("full", "face")}
     told = [line for line in warn(content) if "rotation" in line]
     assert told == [
         f"3d_lowres, {connectivity}: rotation and scaling change the Betti numbers of rim in 5.1%, "
-        "vessel in 40.0%, so trainers with a topology term leave both out"
-        for connectivity in ("full", "face")
+        f"vessel in 40.0%, so nnUNetTrainerWasserstein{suffix} and all other trainers with a "
+        "topology term leave rotation and scaling out, and their control is "
+        "nnUNetTrainerStock_nospatial"
+        for connectivity, suffix in (("full", ""), ("face", "_face"))
     ]
+    decision["used"] = True  # by hand
+    assert not any("rotation" in line for line in warn(content))
+
+
+def test_what_changes_a_training_most_is_told_first():
+    content = described("none", {"1 0 0": 90, "2 0 0": 10}, at_border=3)
+    for connectivity in ("full", "face"):
+        of = content["statistics"][connectivity]
+        raw = of["volumes"]["organ"]["raw"]
+        of["slices"] = {"organ": {"raw": raw | {"betti": {"1 0": 90, "2 0": 10}}}}
+        content["priors"][connectivity] = {
+            "volumes": {"organ": "none"},
+            "slices": {"organ": [1, 0]},
+        }
+    decision = {"used": False, "changed": {"organ": 0.2}}
+    content["rotation_and_scaling"] = {c: {"3d_lowres": decision} for c in ("full", "face")}
+    heads = [line.partition(": ")[0] for line in warn(content)]
+    assert heads[:2] == ["3d_lowres, full", "organ, volumes, full"]
+    assert [head.split(", ")[1:] for head in dict.fromkeys(heads)] == [
+        ["full"],
+        ["volumes", "full"],
+        ["slices", "full"],
+        ["face"],
+        ["volumes", "face"],
+        ["slices", "face"],
+    ]
+
+
+def test_cases_that_contradict_are_named_a_few_on_the_screen_and_all_in_the_file():
+    content = described("none", {"1 0 0": 100, "2 0 0": 2, "1 1 0": 98})
+    many = [f"case_{n:03d}" for n in range(98)]
+    of_organ = {"2 0 0": ["case_a", "case_b"], "1 1 0": many}
+    content["statistics"]["differing"] = {"full": {"volumes": {"organ": of_organ}}}
+    (told,) = [line for line in warn(content) if line.startswith("organ, volumes, full: no prior")]
+    assert told.splitlines()[1:] == [
+        "    (2, 0, 0): case_a, case_b",
+        "    (1, 1, 0): case_000, case_001, case_002, case_003, case_004 and 93 more, see "
+        "topology.json",
+    ]
+    content["priors"]["full"]["volumes"] = {"organ": [1, [0, 1], 0]}
+    (told,) = [line for line in warn(content) if "contradict the prior" in line and "full" in line]
+    assert told.splitlines()[1:] == ["    (2, 0, 0): case_a, case_b"]
 
 
 def test_objects_at_the_border_are_warned_of():

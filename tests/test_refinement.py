@@ -18,7 +18,7 @@ from skimage import io
 from nnunet_topo.cli import main
 from nnunet_topo.nnunet import refinement, trained_model
 from nnunet_topo.nnunet.checkpoints import Origin
-from nnunet_topo.nnunet.trained_model import open_model
+from nnunet_topo.nnunet.trained_model import TrainedModel, open_model
 from nnunet_topo.nnunet.weights_descent import Options, WeightsDescent
 from nnunet_topo.topology import betti_numbers, persistence_pairs
 
@@ -376,6 +376,20 @@ def test_the_priors_are_those_of_the_model_unless_others_are_named(folders):
     assert folders.refine("--prior", folders.topology(ring=[1, [0, None]])) == 0
     assert folders.case("gap")["topology"][0]["wanted"] == ["1", "0-"]
     assert folders.case("gap")["status"] == "kept"
+
+
+@pytest.mark.parametrize("prior", ["none", [None, None]])
+def test_where_no_label_has_a_prior_it_is_said_before_anything_is_predicted(
+    folders, capsys, monkeypatch, prior
+):
+    folders.put("gap", ring(0.3))
+    monkeypatch.setattr(TrainedModel, "predict", lambda *_: pytest.fail("something was predicted"))
+    file = folders.topology(ring=prior)
+    assert folders.refine("--prior", file) == 2
+    told = capsys.readouterr().err
+    assert f"nothing is wanted of any label: in {file} every prior of slices at full" in told
+    assert 'priors > full > slices > "ring": [1, 0], or give --per-case-priors' in told
+    assert not folders.out.exists()
 
 
 def test_the_priors_in_a_checkpoint_are_found(folders, capsys):

@@ -1,7 +1,9 @@
 """How nnU-Net finds the trainers, in the environment that the tests run in."""
 
+import json
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 
 from nnunet_topo import cli
 from nnunet_topo._register import register, trainers_folder
-from nnunet_topo.nnunet.trainer import trainer_with_settings
+from nnunet_topo.nnunet.lookup import find_trainer
+from nnunet_topo.nnunet.trainer import TopologyTrainerMixin, trainer_with_settings
 
 from .conftest import run
 
@@ -103,25 +106,58 @@ def test_wrong_settings_stop_the_lookup_with_the_right_name():
 
 
 def test_a_name_that_is_not_ours_is_left_to_nnunet():
-    for name in ("nnUNetTrainerTAFLfoo", "nnUNetTrainerNobody_5epochs"):
-        printed = run("python", "-c", LOOKUP, name, fails=True)
-        assert "RuntimeError: Could not find requested nnunet trainer" in printed
+    printed = run("python", "-c", LOOKUP, "nnUNetTrainerNobody_5epochs", fails=True)
+    assert "RuntimeError: Could not find requested nnunet trainer" in printed
+    assert "did you mean" not in printed
 
 
-def test_a_misspelt_name_of_ours_is_told_the_right_one(capsys):
-    folder = Path(trainers_folder())
-    for name, right in {
-        "nnUNetTrainerTALF_50epochs_seed1": "did you mean nnUNetTrainerTAFL_50epochs_seed1?",
-        "nnUNetTrainerWassersteen": "did you mean nnUNetTrainerWasserstein?",
-        "nnUNetTrainerBettiprior": "did you mean nnUNetTrainerBettiPrior?",
-        "nnUNetTrainerTheirs_50epochs": "",
-        "Path": "",
-    }.items():
-        with pytest.raises(AttributeError):
-            trainer_with_settings(name, folder)
-        told = capsys.readouterr().err
-        assert right in told
-        assert bool(told) == bool(right)
+MISSPELT = {
+    "nnUNetTrainerTALF_50epochs_seed1": "did you mean nnUNetTrainerTAFL_50epochs_seed1?",
+    "nnUNetTrainerWassersteen": "did you mean nnUNetTrainerWasserstein?",
+    "nnUNetTrainerBettiprior": "did you mean nnUNetTrainerBettiPrior?",
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_search_for_a_misspelt_name_ends_with_the_right_one(name, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", trainers_folder())
+    told = f"Could not find requested nnunet trainer {name}; {MISSPELT[name]}"
+    with pytest.raises(RuntimeError, match=re.escape(told)):
+        trainer_with_settings(name, Path(trainers_folder()))
+
+
+def test_the_right_spelling_is_the_last_line_of_nnunets_traceback():
+    printed = run("python", "-c", LOOKUP, "nnUNetTrainerWassersteen", fails=True)
+    last = printed.strip().splitlines()[-1]
+    assert last.startswith("RuntimeError: Could not find requested nnunet trainer ")
+    assert "did you mean nnUNetTrainerWasserstein?" in last
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerTheirs_50epochs", "Path", "nnUNetTrainer"])
+def test_names_that_are_not_like_ours_are_no_misspelt_ones(name):
+    with pytest.raises(AttributeError):
+        trainer_with_settings(name, Path(trainers_folder()))
+
+
+def test_a_folder_after_ours_may_hold_the_name_and_else_the_right_one_is_the_last_line(user_folder):
+    ours = at_start(SHOW)
+    file = Path(user_folder) / "nnUNetTrainerTheirs.py"
+    name = "nnUNetTrainerTALF"
+    file.write_text(file.read_text().replace("nnUNetTrainerTheirs", name))
+    env = {"nnUNet_extTrainer": ours + os.pathsep + user_folder}
+    printed = run("python", "-c", LOOKUP, name, env=env)
+    assert f"FOUND {name}" in printed
+    assert "did you mean" not in printed
+    file.write_text("")
+    printed = run("python", "-c", LOOKUP, name, env=env, fails=True)
+    assert "RuntimeError: Could not find requested nnunet trainer" in printed
+    assert "did you mean nnUNetTrainerTAFL?" in printed.strip().splitlines()[-1]
+
+
+def test_our_commands_search_without_the_warning_of_timm():
+    code = "from nnunet_topo.nnunet.lookup import find_trainer as f; print(f('nnUNetTrainerTAFL'))"
+    strict = "error:`torch.jit.interface` is deprecated:FutureWarning"
+    assert run("python", "-W", strict, "-c", code).startswith("<class")
 
 
 def test_the_command_prints_the_folder_and_the_list(capsys):
@@ -131,6 +167,40 @@ def test_the_command_prints_the_folder_and_the_list(capsys):
     listed = capsys.readouterr().out
     for name in [*TRAINERS, "<n>epochs", "seed<n>"]:
         assert name in listed
+    # Each column begins in the same place, whatever the longest name.
+    for rows in (
+        listed.splitlines()[: len(TRAINERS)],
+        listed.split("_50epochs:\n")[1].splitlines(),
+    ):
+        names = [row.split()[0] for row in rows]
+        ends = {row.index(name) + len(name) for row, name in zip(rows, names, strict=True)}
+        begins = {len(row) - len(row.split(None, 1)[1]) for row in rows}
+        assert len(begins) == 1
+        assert begins.pop() >= max(ends) + 2
+
+
+def test_programs_are_told_what_each_trainer_is(capsys):
+    assert cli.main(["trainers", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["folder"] == trainers_folder()
+    trainers = {trainer["name"]: trainer for trainer in listed["trainers"]}
+    assert list(trainers) == TRAINERS
+    for name, told in trainers.items():
+        class_ = find_trainer(name)
+        assert told["weight"] == class_.topology_weight
+        assert (told["base_loss"], told["term"]) == (class_.base_loss, class_.term)
+        has_term = class_.build_topology_term is not TopologyTrainerMixin.build_topology_term
+        assert bool(told["term"]) == bool(told["control"]) == has_term
+        assert not told["control"] or told["control"] == class_.control
+        for spelling in (suffix["suffix"] for suffix in listed["settings"]):
+            example = spelling.replace("<n>", "1").replace("<x>", "0.5")
+            taken = spelling in told["settings"]
+            try:
+                trainer_with_settings(f"{name}_{example}", Path(trainers_folder()))
+            except ValueError:
+                assert not taken
+            else:
+                assert taken
 
 
 def test_the_train_command_registers_in_the_process():

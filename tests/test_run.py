@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ STOCK, OURS = (f"nnUNetTrainer{name}_1epochs_2iters_nomirror" for name in ("Stoc
         (("-tr", OURS, OURS), "it takes two trainers to compare, got"),
         (("-tr", STOCK, "nnUNetTrainerWassersteen"), "nnU-Net finds no trainer nnUNetTrainerWass"),
         (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is no setting"),
-        (("-f", "0", "01", "all", "-tr", STOCK, OURS), "folds are 0, 1, 2, 3, 4, got 01, all"),
+        (("-f", "0", "01", "all", "-tr", STOCK, OURS), "splits_final.json, got 01, all"),
     ],
 )
 def test_what_cannot_be_trained_is_told_before_anything_is(
@@ -57,6 +58,55 @@ def test_plans_that_nnunet_would_train_elsewhere_are_refused(
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
     with pytest.raises(ValueError, match=r"calls itself|is missing or empty"):
         run.choose_trainings(name, "3d_fullres", "nnUNetPlansTiny", [STOCK, OURS], ["0"])
+
+
+FOLD = {"train": ["tiny_0", "tiny_1"], "val": ["tiny_2"]}
+SPLITS = {
+    "too few cases": (None, [], "holds 4 cases, and nnU-Net's 5 folds need 5 or more"),
+    "a way out": (None, [], r'\[\{"train": \["CASE", "..."\], "val": \["CASE"\]\}\]'),
+    "all cases": (None, [], "nnUNetv2_train 901 CONFIGURATION all"),
+    "too few folds": ([FOLD], ["0", "1"], r"folds are 0 in .*splits_final.json, got 1"),
+    "empty": ([FOLD, FOLD | {"val": []}], ["1"], "fold 1 has no validation case, so nothing could"),
+    "nothing to train on": ([FOLD | {"train": []}], ["0"], "fold 0 has no training case"),
+    "renamed": (
+        [FOLD | {"train": ["tiny_0", "old_1"], "val": ["old_2"]}],
+        ["0"],
+        r"fold 0 names cases that are not in .*3d_fullres: old_1, old_2",
+    ),
+    "of nnU-Net 1": ([["tiny_0"], ["tiny_1"]], ["0"], r'fold 0: wanted \{"train"'),
+    "no list": ({"train": []}, ["0"], "wanted a list of folds"),
+}
+
+
+@pytest.fixture
+def four_cases(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
+    """Returns the preprocessed folder of a data set of four cases, without splits."""
+    name = "Dataset901_TinyRings"
+    source = Path(nnunet_folders["nnUNet_preprocessed"]) / name
+    unwanted = shutil.ignore_patterns("tiny_4*", "tiny_5*", "splits_final.json", "*unlabeled")
+    shutil.copytree(source, tmp_path / name, ignore=unwanted)
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    return tmp_path / name
+
+
+def choose(folds):
+    return run.choose_trainings("901", "3d_fullres", "nnUNetPlansTiny", [STOCK, OURS], folds)
+
+
+@pytest.mark.parametrize("what", SPLITS)
+def test_folds_that_nnunet_could_not_train_or_validate_are_told_first(four_cases, what):
+    splits, folds, told = SPLITS[what]
+    if splits is not None:
+        (four_cases / "splits_final.json").write_text(json.dumps(splits))
+    with pytest.raises(ValueError, match=told):
+        choose(folds or ["0"])
+
+
+def test_folds_of_ones_own_are_trained_and_may_overlap(four_cases, make_trainer):
+    overlapping = {"train": ["tiny_0", "tiny_2"], "val": ["tiny_0"]}
+    (four_cases / "splits_final.json").write_text(json.dumps([FOLD, overlapping, {}]))
+    assert [training.fold for training in choose(["0", "1"])] == ["0", "0", "1", "1"]
+    assert make_trainer(OURS, fold=1).do_split() == (["tiny_0", "tiny_2"], ["tiny_0"])
 
 
 @pytest.mark.parametrize("mine", ["report.html", "evaluation/mine.json"])

@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from skimage.io import imsave
 
 from nnunet_topo import cli
 from nnunet_topo.nnunet import unlabeled
 from nnunet_topo.nnunet.unlabeled import check_unlabeled, digest_of_plan, preprocess_unlabeled
 
 from .conftest import tiny_case
+from .model_folder import plans
 
 CONFIGURATION = "3d_fullres"
 
@@ -277,6 +280,37 @@ def test_several_processes_do_the_same(base, images):
     shutil.rmtree(one)
     assert preprocess(images, processes=2).computed == 2
     assert {file.name: file.read_bytes() for file in one.glob("*.b2nd")} == kept
+
+
+def test_photographs_whose_spacing_is_whole_numbers_are_preprocessed(tmp_path, monkeypatch):
+    """nnU-Net gives each PNG the spacing 999, 1, 1, and its fingerprint holds whole numbers."""
+    name, case = "Dataset907_Photographs", "walls.2024 (1)"
+    raw, base = tmp_path / "raw" / name, tmp_path / "preprocessed" / name
+    for variable, folder in (("raw", raw), ("preprocessed", base)):
+        monkeypatch.setenv(f"nnUNet_{variable}", str(folder.parent))
+    for folder in (raw / "imagesTr", raw / "labelsTr", base / "gt_segmentations", tmp_path / "new"):
+        folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for file in (raw / f"imagesTr/{case}_0000.png", tmp_path / "new/new.1_0000.png"):
+        imsave(file, rng.integers(0, 255, (24, 20), np.uint8), check_contrast=False)
+    labels = np.zeros((24, 20), np.uint8)
+    labels[5:9, 4:12] = 1
+    for folder in (raw / "labelsTr", base / "gt_segmentations"):
+        imsave(folder / f"{case}.png", labels, check_contrast=False)
+    content = plans((16, 16)) | {"image_reader_writer": "NaturalImage2DIO", "dataset_name": name}
+    (base / "nnUNetPlans.json").write_text(json.dumps(content))
+    description = {"channel_names": {"0": "noNorm"}, "labels": {"background": 0, "wall": 1}}
+    description |= {"numTraining": 1, "file_ending": ".png"}
+    files = {"images": [f"imagesTr/{case}_0000.png"], "label": f"labelsTr/{case}.png"}
+    description["dataset"] = {case: files}
+    for folder in (raw, base):
+        (folder / "dataset.json").write_text(json.dumps(description))
+    _, properties = NaturalImage2DIO().read_images([str(raw / f"imagesTr/{case}_0000.png")])
+    spacings = json.dumps({"spacings": [properties["spacing"]]})  # as nnU-Net's fingerprint has it
+    assert spacings == '{"spacings": [[999, 1, 1]]}'
+    (base / "dataset_fingerprint.json").write_text(spacings)
+    done = preprocess_unlabeled("907", tmp_path / "new", "2d")
+    assert (done.cases, done.computed, done.troubles) == (1, 1, [])
 
 
 def test_a_2d_plan_takes_any_distance_of_slices(base, images):

@@ -9,6 +9,8 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerBettiPrior(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + 0.01 * distance of the bars from Betti numbers."""
 
+    term = "known Betti numbers"
+    control = "nnUNetTrainerStock"
     topology_weight = 0.01
 
     def build_topology_term(self):

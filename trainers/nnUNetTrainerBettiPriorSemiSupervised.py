@@ -8,6 +8,8 @@ from nnunet_topo.nnunet.semi_supervised import SemiSupervisedTrainerMixin, prior
 class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTrainer):
     """nnU-Net's loss on labelled + 0.01 * distance from Betti numbers on unlabelled images."""
 
+    term = "known Betti numbers, on unlabelled images"
+    control = "nnUNetTrainerStock"
     topology_weight = 0.01
 
     def build_topology_term(self):

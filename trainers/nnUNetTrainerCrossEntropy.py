@@ -9,6 +9,8 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerCrossEntropy(TopologyTrainerMixin, nnUNetTrainer):
     """Cross-entropy (regions: binary), no topology term."""
 
+    base_loss = "cross-entropy"
+
     def build_base_loss(self, stock):
         """Returns nnU-Net's loss without its Dice."""
         return CrossEntropyBaseLoss(stock)

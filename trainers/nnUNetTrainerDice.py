@@ -11,6 +11,8 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerDice(TopologyTrainerMixin, nnUNetTrainer):
     """Soft Dice, no topology term."""
 
+    base_loss = "Dice"
+
     def build_base_loss(self, stock: Any) -> nn.Module:
         """Returns nnU-Net's loss without its cross-entropy."""
         stock.weight_ce = 0

@@ -9,6 +9,8 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerFocal(TopologyTrainerMixin, nnUNetTrainer):
     """Focal loss, no topology term: the control of TAFL."""
 
+    base_loss = "focal"
+
     def build_base_loss(self, stock):
         """Returns the focal loss, on label maps or regions."""
         return FocalBaseLoss(self.label_manager)

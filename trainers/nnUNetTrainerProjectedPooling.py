@@ -9,6 +9,8 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerProjectedPooling(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + projected pooling."""
 
+    term = "pooled projections"
+    control = "nnUNetTrainerStock"
     topology_weight = 1.0
     has_filtration = False
 

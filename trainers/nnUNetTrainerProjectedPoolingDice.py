@@ -12,6 +12,9 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerProjectedPoolingDice(TopologyTrainerMixin, nnUNetTrainer):
     """Soft Dice + projected pooling, which starts at half of the epochs."""
 
+    base_loss = "Dice"
+    term = "pooled projections"
+    control = "nnUNetTrainerDice"
     topology_weight = 1.0
     has_filtration = False
 

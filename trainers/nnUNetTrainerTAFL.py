@@ -10,6 +10,9 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerTAFL(TopologyTrainerMixin, nnUNetTrainer):
     """Focal loss + 0.001 * Wasserstein distance of the diagrams, matched in space."""
 
+    base_loss = "focal"
+    term = "Wasserstein distance, matched in space"
+    control = "nnUNetTrainerFocal"
     topology_weight = 0.001
 
     def build_base_loss(self, stock):

@@ -10,6 +10,9 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerTAFLSinkhorn(TopologyTrainerMixin, nnUNetTrainer):
     """Focal loss + 0.001 * Demir's Sinkhorn distance, to the letter."""
 
+    base_loss = "focal"
+    term = "Wasserstein distance, Demir's Algorithm 1"
+    control = "nnUNetTrainerFocal"
     topology_weight = 0.001
 
     def build_base_loss(self, stock):

@@ -9,6 +9,8 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerTopoLoss(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + 0.01 * Wasserstein distance on tiles, matched in space."""
 
+    term = "Wasserstein distance on tiles, matched in space"
+    control = "nnUNetTrainerStock"
     topology_weight = 0.01  # ours: the paper prints none
 
     def build_topology_term(self):

@@ -9,6 +9,8 @@ from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
 class nnUNetTrainerWasserstein(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + 0.001 * Wasserstein distance, matched in space."""
 
+    term = "Wasserstein distance, matched in space"
+    control = "nnUNetTrainerStock"
     topology_weight = 0.001
 
     def build_topology_term(self):

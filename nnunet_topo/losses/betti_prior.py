@@ -38,8 +38,8 @@ class BettiPriorLoss(nn.Module):
         form: "quadratic" draws a bar to length 1 by (1 - length)^2, "published" by 1 - length^2.
         dimension_weights: factor of each dimension, default 1.
         connectivity: of the foreground; see `persistence_pairs`.
-        clamp: p is raised to at least this before the filtration: no bar moves by more, and what
-            is below gets no gradient.
+        clamp: None changes nothing. Else p is raised to at least this before the filtration: no bar
+            moves by more, and what is below gets no gradient.
         in_patches: samples may be parts of images, so a prior only holds for objects that are seen
             to be whole. With a target: where the object of the target lies off the border of the
             patch and agrees with the prior; elsewhere the target's own Betti numbers serve. Without
@@ -58,14 +58,14 @@ class BettiPriorLoss(nn.Module):
         form: Form = "quadratic",
         dimension_weights: Sequence[float | int] | None = None,
         connectivity: Connectivity = "full",
-        clamp: float = 0.0,
+        clamp: float | None = None,
         in_patches: bool = False,
     ) -> None:
         super().__init__()
         if form not in get_args(Form):
             raise ValueError(f"form must be one of {get_args(Form)}, got {form!r}")
         check_connectivity(connectivity)
-        if not 0 <= clamp < 1:
+        if clamp is not None and not 0 <= clamp < 1:
             raise ValueError(f"clamp must lie in [0, 1), got {clamp}")
         if dimension_weights is not None and not all(w >= 0 for w in dimension_weights):
             raise ValueError(f"dimension_weights must be at least 0, got {dimension_weights}")
@@ -74,7 +74,7 @@ class BettiPriorLoss(nn.Module):
         self.form = form
         self.dimension_weights = None if dimension_weights is None else tuple(dimension_weights)
         self.connectivity: Connectivity = connectivity
-        self.clamp = clamp
+        self.clamp = 0.0 if clamp is None else clamp  # probabilities are never below 0
         self.in_patches = in_patches
 
     def extra_repr(self) -> str:

@@ -44,8 +44,8 @@ class WassersteinLoss(nn.Module):
             side gives 0, the plan carries no gradient.
         dimensions: homology dimensions, default all.
         connectivity: of the foreground, in prediction and target; see `persistence_pairs`.
-        clamp: p is raised to at least this before the filtration: no bar moves by more, and what
-            is below gets no gradient.
+        clamp: None changes nothing. Else p is raised to at least this before the filtration: no bar
+            moves by more, and what is below gets no gradient.
         tile_size: compares within square or cubic tiles of this side, which localises the matches:
             the grid lies anew in each call, at a place drawn from PyTorch's random numbers. An axis
             that is no longer than a tile stays whole. Tiles whose target is empty and whose p
@@ -62,21 +62,21 @@ class WassersteinLoss(nn.Module):
         matching: Matching = "spatial",
         dimensions: Sequence[int] | None = None,
         connectivity: Connectivity = "full",
-        clamp: float = 0.0,
+        clamp: float | None = None,
         tile_size: int | None = None,
     ) -> None:
         super().__init__()
         if matching not in get_args(Matching):
             raise ValueError(f"matching must be one of {get_args(Matching)}, got {matching!r}")
         check_connectivity(connectivity)
-        if not 0 <= clamp < 1:
+        if clamp is not None and not 0 <= clamp < 1:
             raise ValueError(f"clamp must lie in [0, 1), got {clamp}")
         if tile_size is not None and tile_size < 1:
             raise ValueError(f"tile_size must be at least 1, got {tile_size}")
         self.matching = matching
         self.dimensions = None if dimensions is None else check_dimensions(dimensions, 3)
         self.connectivity: Connectivity = connectivity
-        self.clamp = clamp
+        self.clamp = 0.0 if clamp is None else clamp  # probabilities are never below 0
         self.tile_size = tile_size
 
     def extra_repr(self) -> str:

@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +69,32 @@ def rewrite(written: Path, destination: Path, trainer_name: str, origin: Origin)
 
 def read_origin(checkpoint: Path) -> Origin | None:
     """Returns who wrote a checkpoint, None if it was not a trainer of ours."""
-    own = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True).get(OWN_KEY)
+    return _origin_of(torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True))
+
+
+def _origin_of(content: Mapping[str, Any]) -> Origin | None:
+    own = content.get(OWN_KEY)
     return None if own is None else Origin(**own)
 
 
-def check_origin(checkpoint: Path, trainer: str, settings: dict[str, Any]) -> Origin:
+def check_origin(
+    checkpoint: str | Path,
+    trainer: str,
+    settings: dict[str, Any],
+    content: Mapping[str, Any] | None = None,
+) -> Origin:
     """Returns who wrote a checkpoint if the trainer may go on from it.
+
+    Args:
+        checkpoint: file, or what to call it in messages where its content is given.
+        trainer: that wants to go on.
+        settings: of that trainer.
+        content: of the checkpoint, None to read it.
 
     Raises:
         RuntimeError: it was written by stock nnU-Net or under another trainer or other settings.
     """
-    origin = read_origin(checkpoint)
+    origin = read_origin(Path(checkpoint)) if content is None else _origin_of(content)
     if origin is None:
         raise RuntimeError(
             f"{checkpoint} was not written by {trainer}: it lacks the key {OWN_KEY!r}, so it comes "
@@ -93,7 +110,7 @@ def check_origin(checkpoint: Path, trainer: str, settings: dict[str, Any]) -> Or
     return origin
 
 
-def check_prior(checkpoint: Path, origin: Origin, prior: dict[str, Any]) -> None:
+def check_prior(checkpoint: str | Path, origin: Origin, prior: dict[str, Any]) -> None:
     """Checks that a training goes on with the prior that it began with.
 
     Raises:
@@ -134,8 +151,9 @@ def find_stock_training(fold_folder: Path) -> Path:
 
     Of the same plans, configuration and fold: in another fold, cases of this one's validation were
     trained on. nnU-Net's own nnUNetTrainer counts first, then the only one of nnU-Net's variants of
-    another length (nnUNetTrainer_250epochs) and of nnUNetTrainerStock under any settings. The
-    environment variable NNUNET_TOPO_FINETUNE_FROM names one, as -tr does.
+    another length (nnUNetTrainer_250epochs), of those of nnUNetv2_train_pretrained and of
+    nnUNetTrainerStock under any settings. The environment variable NNUNET_TOPO_FINETUNE_FROM names
+    one, as -tr does.
 
     Args:
         fold_folder: `.../<trainer>__<plans>__<configuration>/fold_<n>`, of the trainer.
@@ -148,8 +166,8 @@ def find_stock_training(fold_folder: Path) -> Path:
     chosen = os.environ.get(FINETUNE_FROM)
     finished = {
         folder.name.partition("__")[0]: folder / fold / _FINAL
-        for folder in sorted(data_set.glob(f"nnUNetTrainer*__{rest}"))
-        if (folder / fold / _FINAL).is_file()
+        for folder in sorted(data_set.glob(f"*__{escape(rest)}"))
+        if folder.name.partition("__")[2] == rest and (folder / fold / _FINAL).is_file()
     }
     stock = [name for name in finished if chosen in (None, name) and (chosen or _is_stock(name))]
     if "nnUNetTrainer" in stock:
@@ -170,8 +188,8 @@ def find_stock_training(fold_folder: Path) -> Path:
 
 
 def _is_stock(name: str) -> bool:
-    """Returns whether a trainer is nnU-Net's own, of any length, from random weights."""
-    of_nnunet = re.fullmatch(r"nnUNetTrainer(_\d+epochs?)?", name)
+    """Returns whether a trainer is nnU-Net's own, of any length."""
+    of_nnunet = re.fullmatch(r"nnUNetTrainer(_\d+epochs?)?|(Dynamic)?PretrainedTrainer", name)
     ours = re.fullmatch(r"nnUNetTrainerStock(_.*)?", name)
     return bool(of_nnunet or (ours and "_finetune" not in name))
 

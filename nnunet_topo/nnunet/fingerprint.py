@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
+from nnunet_topo.nnunet import augmentation
 from nnunet_topo.nnunet.evaluation import describe_unknown_values, read_segmentation
 from nnunet_topo.nnunet.priors import NO_PRIOR, OBJECTS, channel_labels, channel_names
 from nnunet_topo.nnunet.processes import in_processes
@@ -28,9 +29,12 @@ from nnunet_topo.topology import Connectivity, betti_numbers
 RAW = "raw"
 AGREEMENT = 0.95  # of the objects, for Betti numbers to count as a prior
 CONNECTIVITIES: tuple[Connectivity, ...] = get_args(Connectivity)
+LISTED = 0.5  # of the objects, whose Betti numbers must agree for the others to be listed
 _ABOUT = (
     "Betti numbers: components, loops or handles, cavities. Edit `priors`: a number each, "
-    '[1, 2] for a range, [1, null] for at least 1, null if it is free; "none" for no prior.'
+    '[1, 2] for a range, [1, null] for at least 1, null if it is free; "none" for no prior. '
+    "`rotation_and_scaling`: whether trainers with a topology term use both. "
+    "`statistics` > `differing`: cases whose labels have other Betti numbers than most."
 )
 
 
@@ -265,9 +269,11 @@ def take_fingerprint(
         "unreadable": [case.name for case in measured if case.name not in set(readable)],
     }
     priors: dict[str, Any] = {}
+    differing: dict[str, Any] = {}
     for connectivity in CONNECTIVITIES:
         shares = {d.configuration: d.shares for d in damage if d.connectivity == connectivity}
         statistics[connectivity], priors[connectivity] = {}, {}
+        differing[connectivity] = {}
         for space in (3, 2) if data.has_volumes else (2,):
             of_space = {
                 name: _statistics_of(data, measured, channel, space, connectivity, shares)
@@ -277,13 +283,22 @@ def take_fingerprint(
             priors[connectivity][OBJECTS[space]] = {
                 name: agreed_prior(sources[RAW]) for name, sources in of_space.items()
             }
+            of_names = {
+                name: _differing(measured, channel, space, connectivity, of_space[name][RAW])
+                for channel, name in enumerate(names)
+            }
+            differing[connectivity][OBJECTS[space]] = {n: d for n, d in of_names.items() if d}
+    statistics["differing"] = differing
     content = {
         "about": _ABOUT,
         "dataset": data.name,
         "unions": {name: list(labels) for name, labels in unions.items()},
         "priors": priors,
+        augmentation.KEY: _decisions(damage, channel_names(data.label_manager)),
         "statistics": statistics,
     }
+    if not content[augmentation.KEY]:  # nothing is preprocessed
+        del content[augmentation.KEY]
     return Fingerprint(content, troubles)
 
 
@@ -448,6 +463,17 @@ def _damage(job: _DamageJob) -> _Damage:
     return _Damage(name, connectivity, shares)
 
 
+def _decisions(damage: list[_Damage], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Returns for each connectivity and configuration whether trainers rotate and scale."""
+    decisions: dict[str, dict[str, Any]] = {}
+    for measured in damage:
+        if measured.shares:  # of unions, too, which come last and do not count
+            decision = augmentation.decide(names, measured.shares[: len(names)])
+            plain = augmentation.as_plain(decision)
+            decisions.setdefault(measured.connectivity, {})[measured.configuration] = plain
+    return decisions
+
+
 # -- statistics --------------------------------------------------------------------------------
 
 
@@ -497,6 +523,50 @@ def _count(
         record["beside_ignored"] = len(objects) - len(counted)
     largest = next(iter(betti.values()), 0)
     return record | {"agreement": largest / len(counted) if counted else None, "betti": betti}
+
+
+def _differing(
+    measured: list[_Measured],
+    channel: int,
+    space: int,
+    connectivity: Connectivity,
+    record: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the cases of which a raw label has other Betti numbers than most have.
+
+    Nothing where less than half of the objects agree: then no number is the right one.
+
+    Returns:
+        By the Betti numbers, as records have them: cases; of slices, cases with their numbers
+        counted from 0, such as 12-15, 20.
+    """
+    if not record["objects"] or record["agreement"] < LISTED:
+        return {}
+    most = next(iter(record["betti"]))
+    slices: dict[str, dict[str, list[int]]] = {key: {} for key in record["betti"] if key != most}
+    for case in measured:
+        of_case = case.parts.get((RAW, space))
+        for index, found in of_case.objects[channel].items() if of_case else ():
+            key = " ".join(map(str, found.betti[connectivity]))
+            if key != most and not found.beside_ignored:
+                slices[key].setdefault(case.name, []).append(index)
+    if space == 3:
+        return {key: sorted(of_cases) for key, of_cases in slices.items()}
+    return {
+        key: {case: _ranges(sorted(numbers)) for case, numbers in sorted(of_cases.items())}
+        for key, of_cases in slices.items()
+    }
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Returns numbers in ascending order as 12-15, 20."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
 
 
 def _changed(

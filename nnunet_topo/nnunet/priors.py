@@ -4,20 +4,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from torch import distributed as dist
 
 import nnunet_topo
 from nnunet_topo.losses import BettiPriorLoss
 from nnunet_topo.losses.betti_prior import BettiRange, Prior
 from nnunet_topo.nnunet.loss import Union
+from nnunet_topo.nnunet.ranks import of_first_rank
 from nnunet_topo.topology import Connectivity
 
 if TYPE_CHECKING:
@@ -345,40 +343,40 @@ def priors_of_training(trainer: "TopologyTrainerMixin") -> Priors:
 
 
 def _topology_of_training(trainer: "TopologyTrainerMixin") -> tuple[dict[str, Any], Path]:
-    """Returns what all ranks of a training take for the content of topology.json, and the file.
-
-    The first one reads or makes it: nothing that happens to the file meanwhile can divide them.
-    """
+    """Returns what all ranks of a training take for the content of topology.json, and the file."""
     file = Path(str(trainer.preprocessed_dataset_folder_base)) / FILE
-    content: list[Any] = [None]
-    if trainer.local_rank == 0:
-        content = [read_topology(file) if file.exists() else _make_topology(trainer, file)]
-    if trainer.is_ddp:
-        # All labels may take longer to count than a process of NCCL waits for another.
-        patient = dist.new_group(backend="gloo", timeout=timedelta(days=1))
-        assert isinstance(patient, dist.ProcessGroup)  # of which all processes are
-        dist.broadcast_object_list(content, src=0, group=patient, device=torch.device("cpu"))
-        dist.destroy_process_group(patient)
-    return content[0], file
+
+    def find() -> dict[str, Any]:
+        content = read_topology(file) if file.exists() else {}
+        # A training without priors may have written its decision about augmentation alone.
+        return content if "priors" in content else _make_topology(trainer, file)
+
+    return of_first_rank(trainer, find), file
 
 
 def _make_topology(trainer: "TopologyTrainerMixin", file: Path) -> dict[str, Any]:
     """Returns the topology of all labels, and writes it if that can be done."""
     # Not at the top: nnU-Net imports all trainers when it looks for one.
+    from nnunet_topo.nnunet.augmentation import KEY, joined
     from nnunet_topo.nnunet.fingerprint import default_unions, find_labels, take_fingerprint
 
     trainer.print_to_log_file(
-        f"topology: there is no {file}, so the Betti numbers of all labels are counted now; "
-        "`nnunet-topo plan` does it beforehand, and measures more"
+        f"topology: there are no priors in {file}, so the Betti numbers of all labels are counted "
+        "now; `nnunet-topo plan` does it beforehand, and measures more"
     )
     data = find_labels(trainer.plans_manager, trainer.dataset_json, [])
     unions = default_unions(trainer.label_manager)
     taken = take_fingerprint(data, unions=unions, processes=default_num_processes)
     for trouble in taken.troubles:
         trainer.print_to_log_file(f"topology: {trouble}")
-    if file.exists():  # of another fold's training, and perhaps edited since
-        return read_topology(file)
-    content = signed(taken.content)
+    former = read_topology(file) if file.exists() else {}
+    if "priors" in former:  # of another fold's training, and perhaps edited since
+        return former
+    decisions = joined(taken.content, former)
+    content = signed(
+        taken.content | ({KEY: decisions} if decisions else {}),
+        edited=bool(former) and is_edited(former),
+    )
     try:
         write_topology(content, file)
     except OSError as error:

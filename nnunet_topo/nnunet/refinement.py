@@ -24,7 +24,7 @@ from nnunet_topo.nnunet.case_refinement import (
     repair,
 )
 from nnunet_topo.nnunet.checkpoints import read_origin
-from nnunet_topo.nnunet.priors import FILE, read_priors
+from nnunet_topo.nnunet.priors import FILE, NO_PRIOR, OBJECTS, read_priors
 from nnunet_topo.nnunet.trained_model import TrainedModel, open_model, reason
 from nnunet_topo.nnunet.weights_descent import Options, WeightsDescent
 
@@ -164,7 +164,9 @@ def describe(result: CaseResult) -> str:
 def summarize(results: Mapping[str, CaseResult]) -> str:
     """Returns what became of all cases, in a line."""
     counts = Counter(result.status for result in results.values())
-    line = f"{len(results)} cases: " + ", ".join(f"{n} {status}" for status, n in counts.items())
+    line = f"{len(results)} case{'' if len(results) == 1 else 's'}: " + ", ".join(
+        f"{n} {status}" for status, n in counts.items()
+    )
     errors = [result.errors for result in results.values() if result.errors is not None]
     if errors:
         before, after = (sum(error == 0 for error in of) for of in zip(*errors, strict=True))
@@ -210,6 +212,17 @@ def _find_priors(model: TrainedModel, folder: Path, request: Request) -> LabelPr
     space, connectivity = model.space, model.connectivity
     file = request.prior or own
     priors = read_priors(file, model.label_manager, space=space, connectivity=connectivity)
+    wanted = [number for betti in priors.channels.values() for number in betti]
+    is_asked = request.case_priors is None and not request.is_control
+    if is_asked and all(number is None for number in wanted):
+        example = json.dumps({model.names[0]: [1] + [0] * (space - 1)})[1:-1]
+        raise ValueError(
+            f"nothing is wanted of any label: in {file} every prior of {OBJECTS[space]} at "
+            f'{connectivity} connectivity is "{NO_PRIOR}" or free, because the training labels do '
+            f"not agree on one. Write what you know into it, priors > {connectivity} > "
+            f"{OBJECTS[space]} > {example}, or give --per-case-priors. --largest-component needs "
+            "no prior"
+        )
     classes = len(model.names)
     return {
         (channel,) if channel < classes else priors.unions[channel - classes]: tuple(betti)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunet_topo.nnunet.checkpoints import read_origin
+from nnunet_topo.nnunet.lookup import without_timms_warning
 from nnunet_topo.nnunet.loss import Union
 from nnunet_topo.nnunet.priors import channel_labels, channel_names
 from nnunet_topo.topology import Connectivity
@@ -208,7 +209,8 @@ def open_model(
             f"of {', '.join(there) or 'none'}"
         )
     on_device = torch.device(device)
-    with redirect_stdout(io.StringIO()):  # advice on an option that we do not have
+    # What nnU-Net prints is advice on an option that we do not have.
+    with redirect_stdout(io.StringIO()), without_timms_warning():
         predictor = nnUNetPredictor(
             perform_everything_on_device=device == "cuda", device=on_device, allow_tqdm=False
         )

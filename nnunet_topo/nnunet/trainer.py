@@ -4,9 +4,7 @@ import functools
 import importlib.util
 import os
 import random
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from math import nan
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,16 +13,19 @@ import numpy as np
 import torch
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
-from nnunetv2.configuration import default_num_processes
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.helpers import dummy_context
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import nnunet_topo
 from nnunet_topo.nnunet import checkpoints
+from nnunet_topo.nnunet.augmentation import rotates_and_scales
+from nnunet_topo.nnunet.divergence import describe_cause
+from nnunet_topo.nnunet.lookup import refuse_misspelt
 from nnunet_topo.nnunet.loss import (
     TopologyAwareLoss,
     TopologyTerm,
@@ -32,20 +33,14 @@ from nnunet_topo.nnunet.loss import (
     replace_single_scale,
     single_scale,
 )
-from nnunet_topo.nnunet.priors import channel_labels, channel_names
 from nnunet_topo.nnunet.progress import LOGGED, plot_topology
 from nnunet_topo.nnunet.schedule import MEASURED_ITERATIONS, WeightSchedule
 from nnunet_topo.nnunet.settings import Settings, parse_settings
-from nnunet_topo.nnunet.training_labels import (
-    TOLERATED_DAMAGE,
-    TrainingLabels,
-    damage_by_augmentation,
-)
+from nnunet_topo.nnunet.validation import add_topology_metrics
 
 _DEFAULT_CLAMP = 0.01
 _RAMP = 0.1  # of all epochs
 _FINETUNE_LR = 1e-3
-_PREFIX = "nnUNetTrainer"
 
 
 class TopologyTrainerMixin(nnUNetTrainer):
@@ -58,6 +53,9 @@ class TopologyTrainerMixin(nnUNetTrainer):
 
     settings: ClassVar[Settings] = Settings()
     stem: ClassVar[str] = ""  # name without settings, "" where there are none
+    base_loss: ClassVar[str] = "nnU-Net's Dice + cross-entropy"  # in words, as the next
+    term: ClassVar[str] = ""
+    control: ClassVar[str] = "nnUNetTrainerStock"  # to compare with
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
     has_filtration: ClassVar[bool] = True  # whether clamp<x> and face mean anything to the term
     topology_loss: ClassVar[type[TopologyAwareLoss]] = TopologyAwareLoss
@@ -99,6 +97,9 @@ class TopologyTrainerMixin(nnUNetTrainer):
         self._finetuned_from = ""
         self._continued = False
         self._has_given_weights = False
+        self._guarded: torch.optim.Optimizer | None = None
+        self._batch: Mapping[str, Any] | None = None  # of the step at work
+        self._cause = ""  # of the first loss that was not finite
 
     def build_base_loss(self, stock: nn.Module) -> nn.Module:
         """Returns the base loss of one scale, given nnU-Net's own."""
@@ -114,10 +115,7 @@ class TopologyTrainerMixin(nnUNetTrainer):
         """Builds network, optimizer and loss as nnU-Net does, then the term's schedule."""
         self._seed()
         super().initialize()
-        if self.settings.finetune:
-            self._bare_network().register_load_state_dict_post_hook(self._note_given_weights)
-        if self.grad_scaler is None:  # with one, nnU-Net leaves out such a step itself
-            self.optimizer.register_step_pre_hook(self._refuse_non_finite_gradients)
+        self._bare_network().register_load_state_dict_post_hook(self._note_given_weights)
         chosen = self.settings
         self.topology_settings = {
             "trainer": type(self).__name__,
@@ -191,6 +189,11 @@ class TopologyTrainerMixin(nnUNetTrainer):
             lr_scheduler = PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
         if self.settings.cosine:
             lr_scheduler = CosineAnnealingLR(optimizer, T_max=self.num_epochs)
+        # With a gradient scaler nnU-Net leaves out such a step itself. Each stage of a warm-up has
+        # an optimizer of its own.
+        if self.grad_scaler is None and optimizer is not self._guarded:
+            optimizer.register_step_pre_hook(self._refuse_non_finite_gradients)
+            self._guarded = optimizer
         return optimizer, lr_scheduler
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
@@ -200,46 +203,12 @@ class TopologyTrainerMixin(nnUNetTrainer):
         )
         if self.settings.nomirror:
             mirror_axes = self.inference_allowed_mirroring_axes = None
-        self._spatial = not (self.settings.nospatial or self._is_damaged(rotation, in_slices))
+        self._spatial = not self.settings.nospatial
+        if self._spatial and self._schedule is not None and self._schedule.nominal > 0:
+            self._spatial = rotates_and_scales(self, tuple(rotation), in_slices)
         if not self._spatial:
             patch_size = list(self.configuration_manager.patch_size)  # no margin to rotate into
         return rotation, in_slices, patch_size, mirror_axes
-
-    def _is_damaged(self, rotation: tuple[float, float], in_slices: bool) -> bool:
-        """Returns whether rotation and scaling change the topology of a class too often."""
-        if self._schedule is None or self._schedule.nominal == 0:
-            return False
-        self.print_to_log_file(
-            "topology: looking how often rotation and scaling change Betti numbers of the training "
-            "labels, about a minute"
-        )
-        damage = damage_by_augmentation(self.training_labels(), tuple(rotation), in_slices)
-        names = channel_names(self.label_manager)
-        shares = ", ".join(f"{n} {share:.1%}" for n, share in zip(names, damage, strict=True))
-        is_damaged = any(share > TOLERATED_DAMAGE for share in damage)
-        self.print_to_log_file(
-            f"topology: rotation and scaling change the Betti numbers of {shares} of what they are "
-            "applied to; "
-            + (
-                f"above {TOLERATED_DAMAGE:.0%}, so both are left out: compare with a control "
-                f"without them, such as nnUNetTrainerStock{self.settings.of_control().suffixes()}"
-                if is_damaged
-                else f"up to {TOLERATED_DAMAGE:.0%}, so both are used"
-            )
-        )
-        return is_damaged
-
-    def training_labels(self) -> TrainingLabels:
-        """Returns the preprocessed labels of the training cases."""
-        cases, _ = self.do_split()
-        return TrainingLabels(
-            dataset_class=self.dataset_class,
-            folder=self.preprocessed_dataset_folder,
-            cases=tuple(cases),
-            classes=channel_labels(self.label_manager),
-            space=len(self.configuration_manager.patch_size),
-            connectivity=self.settings.connectivity,
-        )
 
     def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
         """Returns nnU-Net's augmentation, free of what settings, topology and seed forbid."""
@@ -356,10 +325,19 @@ class TopologyTrainerMixin(nnUNetTrainer):
 
     def train_step(self, batch: dict) -> dict:
         """Takes nnU-Net's step; returns the base loss alone as the loss, the term beside it."""
+        self._batch = batch
+        try:
+            result = self._step(batch)
+            if not (self._cause or np.isfinite(result["loss"]).all()):
+                self._cause = self._describe_cause()
+        finally:
+            self._batch = None
+        self._iteration += 1
+        return result
+
+    def _step(self, batch: dict) -> dict:
         if self._topology is None or self._schedule is None:
-            result = super().train_step(batch)
-            self._iteration += 1
-            return result
+            return super().train_step(batch)
         weight = None
         if self._schedule.is_due(self.current_epoch, self._iteration):
             if self._schedule.measures:
@@ -369,7 +347,6 @@ class TopologyTrainerMixin(nnUNetTrainer):
         self.begin_step(weight)
         result = super().train_step(batch)
         record = self._topology.record
-        self._iteration += 1
         return result | {
             "loss": np.asarray(record.base, dtype=result["loss"].dtype),
             "topology_term": record.term,
@@ -466,9 +443,30 @@ class TopologyTrainerMixin(nnUNetTrainer):
         base = "" if self._topology is None else f", base loss {self._topology.record.base}"
         raise FloatingPointError(
             f"epoch {self.current_epoch}, iteration {self._iteration}: the gradient holds NaN or "
-            f"infinite values{base}. The weights were not changed and no checkpoint in "
-            f"{self.output_folder} was touched. Look for NaN in the images, or lower the learning "
-            "rate"
+            f"infinite values{base}. {self._describe_cause()}. The weights were not changed and no "
+            f"checkpoint in {self.output_folder} was touched"
+        )
+
+    def _describe_cause(self) -> str:
+        """Returns why the step at work is not finite."""
+        began_from = self._finetuned_from
+        if not began_from and self._continued:
+            began_from = f"its checkpoint in {self.output_folder}"
+        if not began_from and getattr(self, "use_pretrained_weights", False):  # nnU-Net after 2.8
+            adaptation: Mapping[str, Any] = getattr(self, "adaptation_info", {})
+            began_from = f"{adaptation.get('checkpoint_path')}, as the plans say"
+        if not began_from and self._has_given_weights:
+            began_from = "the file of -pretrained_weights"
+        return describe_cause(
+            self._bare_network(),
+            self._batch,
+            image_channels=determine_num_input_channels(
+                self.plans_manager, self.configuration_manager, self.dataset_json
+            )
+            - (len(self.label_manager.foreground_labels) if self.is_cascaded else 0),
+            previous_stage=self.configuration_manager.previous_stage_name,
+            began_from=began_from,
+            lr=self.initial_lr,
         )
 
     # -- one epoch ---------------------------------------------------------------------------
@@ -479,8 +477,9 @@ class TopologyTrainerMixin(nnUNetTrainer):
         losses = [float(np.mean(output["loss"])) for output in train_outputs]
         if not np.isfinite(losses).any():
             raise FloatingPointError(
-                f"epoch {self.current_epoch}: the loss was NaN or infinite in every iteration; no "
-                f"checkpoint in {self.output_folder} was touched"
+                f"epoch {self.current_epoch}: the loss was NaN or infinite in every iteration. "
+                f"{self._cause or self._describe_cause()}. No checkpoint in {self.output_folder} "
+                "was touched"
             )
         if self._topology is None:
             return
@@ -531,34 +530,12 @@ class TopologyTrainerMixin(nnUNetTrainer):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validates as nnU-Net does, then merges topology metrics into its summary.json.
 
-        On the first rank alone, without collectives: the others have left. Whatever fails is
-        logged, and nnU-Net's summary stays.
+        On the first rank alone, without collectives: the others have left.
         """
         super().perform_actual_validation(save_probabilities)
         if self.local_rank or os.environ.get("NNUNET_TOPO_NO_METRICS"):
             return
-        from nnunet_topo.nnunet import evaluation
-
-        folder = Path(self.output_folder) / "validation"
-        self.print_to_log_file("topology metrics: comparing the validation with its references")
-        try:
-            done = evaluation.evaluate(
-                Path(self.preprocessed_dataset_folder_base) / "gt_segmentations",
-                folder,
-                folder / "summary.json",
-                self.plans_manager.image_reader_writer_class(),
-                self.dataset_json["file_ending"],
-                self.label_manager,
-                processes=default_num_processes,
-                chill=True,
-                settings=evaluation.Settings(connectivity=self.settings.connectivity),
-            )
-        except Exception as error:
-            self.print_to_log_file(f"topology metrics: none, {type(error).__name__}: {error}")
-            return
-        means = evaluation.describe(done.summary) if done.cases else ["of no case"]
-        for line in (*done.troubles, *means):
-            self.print_to_log_file(f"topology metrics: {line}")
+        add_topology_metrics(self)
 
     # -- checkpoints -------------------------------------------------------------------------
 
@@ -579,21 +556,33 @@ class TopologyTrainerMixin(nnUNetTrainer):
         name = checkpoints.portable_trainer_name(type(self))
         checkpoints.rewrite(written, Path(filename), name, origin)
 
-    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+    def load_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride] # names of both
+        self,
+        checkpoint: dict | str | None = None,
+        filename_or_checkpoint: dict | str | None = None,
+    ) -> None:
         """Continues from a checkpoint of this very trainer, settings and prior.
 
         A validation may use it whatever the prior.
+
+        Args:
+            checkpoint: file, or where nnU-Net takes it, the content of one.
+            filename_or_checkpoint: the same under the name that it has in nnU-Net 2.8.
 
         Raises:
             RuntimeError: another trainer, other settings or stock nnU-Net wrote it, or the prior
                 has changed since.
         """
+        given = filename_or_checkpoint if checkpoint is None else checkpoint
+        if given is None:
+            raise TypeError("load_checkpoint takes a checkpoint")
+        source, content = ("the checkpoint", given) if isinstance(given, dict) else (given, None)
         origin = checkpoints.check_origin(
-            Path(str(filename_or_checkpoint)), type(self).__name__, self.settings.given()
+            source, type(self).__name__, self.settings.given(), content
         )
-        super().load_checkpoint(filename_or_checkpoint)
+        super().load_checkpoint(given)
         if self._continues:
-            checkpoints.check_prior(Path(str(filename_or_checkpoint)), origin, self.prior)
+            checkpoints.check_prior(source, origin, self.prior)
         self._continued, self._finetuned_from = True, origin.finetuned_from
         if self._schedule is not None:
             self._schedule.restore(origin.schedule)
@@ -603,14 +592,13 @@ class TopologyTrainerMixin(nnUNetTrainer):
 def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]:
     """Returns the trainer that a name with settings asks for, the same class each time.
 
-    Where nnU-Net will not find the name, one of ours that is spelt alike is named on stderr.
-
     Args:
         name: such as nnUNetTrainerTAFL_50epochs.
         folder: where the trainer files lie; the name must begin with one of theirs.
 
     Raises:
         AttributeError: the name is no name of ours.
+        RuntimeError: nor will nnU-Net find it, and one of ours is spelt alike.
         ValueError: the trainer is ours, its settings are wrong.
     """
     files = sorted(folder.glob("nnUNetTrainer*.py"))
@@ -625,17 +613,8 @@ def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]
             raise ValueError(f"{name}: clamp<x> and face mean nothing to the term of {file.stem}")
         body = {"settings": settings, "stem": file.stem, "__doc__": base.__doc__}
         return type(name, (base,), body | {"__module__": base.__module__})
-    stem, *suffixes = name.split("_", 1)
-    stems = {file.stem.removeprefix(_PREFIX).lower(): file.stem for file in files}
     # nnU-Net asks us after its own trainers and, unless told otherwise, after those of others.
-    asked = stem.removeprefix(_PREFIX).lower()
-    for alike in get_close_matches(asked, stems, n=1, cutoff=0.7) if _PREFIX in stem else ():
-        right = "_".join([stems[alike], *suffixes])
-        print(
-            f"nnunet-topo: no trainer of ours is called {name}; did you mean {right}? "
-            "All: nnunet-topo trainers --list",
-            file=sys.stderr,
-        )
+    refuse_misspelt(name, folder)
     raise AttributeError(name)
 
 

@@ -230,7 +230,7 @@ def _target(base: Path, plans: str, configuration: str) -> _Target:
     chosen = manager.get_configuration(configuration)
     dataset_json = json.loads((base / "dataset.json").read_text(encoding="utf-8"))
     fingerprint = json.loads((base / "dataset_fingerprint.json").read_text(encoding="utf-8"))
-    spacings = np.array(fingerprint["spacings"])
+    spacings = np.array(fingerprint["spacings"], dtype=float)  # of photographs whole numbers
     lowest, highest = spacings.min(0) / _FAR, spacings.max(0) * _FAR
     if len(chosen.patch_size) == 2:  # nnU-Net leaves the distance of slices as it is
         slices = manager.transpose_forward[0]

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import floor, isfinite
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 Connectivity = Literal["full", "face"]
 Engine = Literal["numba", "gudhi", "cripser"]
 NO_VOXEL = -1
+_FLOAT32_WHOLE, _FLOAT64_WHOLE = 2**24, 2**53  # whole numbers up to these are exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,28 @@ class PersistencePairs:
     death: Int64[np.ndarray, " bars"]
 
     def diagram(self, image: ArrayLike, dimension: int) -> Float[np.ndarray, "bars 2"]:
-        """Returns births and deaths in one dimension; the essential class dies at 0.
+        """Returns births and deaths in one dimension, as float64.
+
+        The essential class dies at 0, or at the minimum of an image that has values below 0.
 
         Args:
             image: the image that the pairs are of, raised to the clamp if there was one.
             dimension: homology dimension.
+
+        Raises:
+            ValueError: whole numbers beyond 2**53 that float64 does not hold. Take them from the
+                image yourself: `image.ravel()[pairs.birth]`.
         """
-        values = np.asarray(image, dtype=np.float64).ravel()
+        values = np.asarray(image).ravel()
         chosen = self.dimension == dimension
         birth, death = self.birth[chosen], self.death[chosen]
-        return np.stack([values[birth], np.where(death == NO_VOXEL, 0.0, values[death])], axis=1)
+        births = _as_float64(values[birth])
+        deaths = np.zeros(len(death))
+        dies = death != NO_VOXEL
+        deaths[dies] = _as_float64(values[death[dies]])
+        if not dies.all():
+            deaths[~dies] = min(0.0, float(_as_float64(values.min(keepdims=True))[0]))
+        return np.stack([births, deaths], axis=1)
 
 
 def persistence_pairs(
@@ -47,7 +61,7 @@ def persistence_pairs(
     *,
     connectivity: Connectivity = "full",
     dimensions: Sequence[int] | None = None,
-    clamp: float = 0.0,
+    clamp: float | None = None,
     engine: Engine = "numba",
 ) -> PersistencePairs:
     """Returns the bars of the superlevel sets of an image, over F2, with their critical voxels.
@@ -61,15 +75,15 @@ def persistence_pairs(
     about 30 per critical cell; the GIL is free meanwhile, and calls in several threads are safe.
 
     Args:
-        image: finite values, 2D or 3D, `[y, x]` or `[z, y, x]`, any real type and any strides.
-            Nothing is rounded: values of more than 32 bits are replaced by their ranks first,
-            which takes as long as a sort.
+        image: finite values, 2D or 3D, `[y, x]` or `[z, y, x]`, of any sign, real type, byte order
+            and strides. Nothing is rounded: values that float32 does not hold, such as whole
+            numbers beyond 2**24, are replaced by their ranks first, which takes as long as a sort.
         connectivity: "full", foreground 8- / 26-connected (T-construction), or "face",
             foreground 4- / 6-connected (V-construction).
         dimensions: the homology dimensions wanted, default all.
-        clamp: values below it are raised to it first, which moves no bar by more than `clamp`
-            and drops the noise of the background. Where nothing exceeds it the maximum of the
-            image still names the essential class.
+        clamp: None changes nothing. Else values below this number are raised to it first: no bar
+            of a probability moves by more than `clamp`, and the noise of the background goes.
+            Where nothing exceeds it the maximum of the image still names the essential class.
         engine: what computes; all engines give the same diagrams. "cripser" only if it is
             installed.
 
@@ -78,7 +92,8 @@ def persistence_pairs(
         of dimension 0, born at the maximum.
 
     Raises:
-        ValueError: wrong number of dimensions, complex or non-finite values, unknown names.
+        ValueError: wrong number of dimensions, complex or non-finite values, a clamp that is no
+            finite number, unknown names.
         ImportError: cripser is not installed.
     """
     values = np.asarray(image)
@@ -90,18 +105,20 @@ def persistence_pairs(
     wanted = check_dimensions(dimensions, values.ndim)
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
+    if clamp is not None and not _is_finite_number(clamp):
+        raise ValueError(f"clamp must be a finite number, or None for none, got {clamp!r}")
     if values.size == 0:
         return _pairs([])
+    if values.dtype.kind == "b":
+        values = values.view(np.uint8)
     peak = int(values.argmax())
-    minimum, maximum = values.min(), values.ravel()[peak]
-    if not np.isfinite(minimum) or not np.isfinite(maximum):
+    minimum, maximum = values.min().item(), values.flat[peak].item()
+    if values.dtype.kind == "f" and not (np.isfinite(minimum) and np.isfinite(maximum)):
         raise ValueError("image must be finite, got NaN or infinite values")
-    if values.dtype.kind == "f":  # in the image's own precision, as the caller clamps it
-        clamp = float(values.dtype.type(clamp))
-    if maximum <= clamp or maximum == minimum:
+    lowest = minimum if clamp is None else max(minimum, _in_type(clamp, values.dtype))
+    if maximum <= lowest:
         return _pairs([(0, [(peak, NO_VOXEL)])] if 0 in wanted else [])
-    floor = max(clamp, float(minimum))
-    bars = _ENGINES[engine](values, floor, connectivity, wanted)
+    bars = _ENGINES[engine](values, values.dtype.type(lowest), connectivity, wanted)
     if 0 in wanted:
         bars.append((0, [(peak, NO_VOXEL)]))
     return _pairs(bars)
@@ -124,27 +141,59 @@ def check_dimensions(dimensions: Sequence[int] | None, ndim: int) -> tuple[int, 
     return tuple(sorted(set(dimensions)))
 
 
+def _is_finite_number(clamp: Any) -> bool:
+    try:
+        return isfinite(clamp)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _in_type(clamp: float, dtype: np.dtype[Any]) -> float:
+    """Returns a clamp as the image's type has it: rounded, or the whole number below.
+
+    A clamp between two whole numbers parts the voxels of an image of whole numbers as the lower of
+    the two does.
+    """
+    if dtype.kind != "f":
+        return floor(clamp)
+    with np.errstate(over="ignore"):  # above all that the type holds
+        return float(dtype.type(clamp))
+
+
+def _as_float64(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns values in float64, which is what a diagram is made of."""
+    converted = values.astype(np.float64)
+    if values.dtype.kind in "iu" and (np.abs(converted) >= _FLOAT64_WHOLE).any():
+        for whole, rounded in zip(values.tolist(), converted.tolist(), strict=True):
+            if whole != int(rounded):
+                raise ValueError(
+                    f"a diagram is in float64, which does not hold {whole}: take births and deaths "
+                    "from the image itself, image.ravel()[pairs.birth], or subtract a constant"
+                )
+    return converted
+
+
 # Dimensions, and the (birth, death) voxels of their bars.
 _Bars = list[tuple[int, Any]]
 
 
 def _numba_pairs(
-    values: NDArray[Any], floor: float, connectivity: Connectivity, wanted: tuple[int, ...]
+    values: NDArray[Any], lowest: Any, connectivity: Connectivity, wanted: tuple[int, ...]
 ) -> _Bars:
     """Computes with the package's own engine, see `_cubical`."""
     _compile_once(values.ndim, connectivity)
-    return _cubical_pairs(values, floor, connectivity, wanted)
+    return _cubical_pairs(values, lowest, connectivity, wanted)
 
 
 def _cubical_pairs(
-    values: NDArray[Any], floor: float, connectivity: Connectivity, wanted: tuple[int, ...]
+    values: NDArray[Any], lowest: Any, connectivity: Connectivity, wanted: tuple[int, ...]
 ) -> _Bars:
     from nnunet_topo.topology import _cubical  # numba: heavy, imported when a term is computed
     from nnunet_topo.topology._cubical2d import cubical_pairs_2d
     from nnunet_topo.topology._cubical3d import cubical_pairs_3d
 
     planar, dual, top = values.ndim == 2, connectivity == "full", values.ndim - 1
-    keys, least = _ordered_integers(values[None] if planar else values, floor)
+    keys, least = _ordered_integers(values[None] if planar else values, lowest)
     # Each superlevel set above the floor lies in this box, and at the floor both are contractible.
     box = _cubical.box_above(keys, least)
     grid = _cubical.make_grid(keys, box, floor=least, planar=planar, dual=dual)
@@ -179,29 +228,61 @@ def _compile(ndim: int, connectivity: Connectivity) -> None:
     image = np.arange(3**ndim, dtype=np.float32).reshape((3,) * ndim) % 5
     dimensions = tuple(range(ndim))
     with first_use_announced(f"the persistence engine for {ndim}D", f"_cubical{ndim}d"):
-        despite_a_full_disk(lambda: _cubical_pairs(image, 0.0, connectivity, dimensions))
+        despite_a_full_disk(lambda: _cubical_pairs(image, image.min(), connectivity, dimensions))
 
 
-def _ordered_integers(values: NDArray[Any], floor: float) -> tuple[NDArray[np.int32], int]:
-    """Returns integers in the order of the values, and the one of the floor.
+def _ordered_integers(values: NDArray[Any], lowest: Any) -> tuple[NDArray[np.int32], int]:
+    """Returns integers in the order of the values, and the one of the lowest value that counts.
 
     The bits of a float32 are in its order, reversed for negative ones; what float32 cannot hold is
-    replaced by ranks. -0.0 may come out below the floor.
+    replaced by ranks. What lies below the lowest, and -0.0, may come out anywhere below it.
     """
-    narrow = np.require(values, np.float32, ["C", "W"])
-    if narrow.dtype != values.dtype and not np.array_equal(narrow, values):
-        _, ranks = np.unique(np.maximum(values, floor), return_inverse=True)
-        return ranks.reshape(values.shape).astype(np.int32), 0
+    with np.errstate(over="ignore"):  # infinity is not what it was: ranks are taken
+        narrow = np.require(values, np.float32, ["C", "W"])
+    if not _is_exact(narrow, values, lowest):
+        ranks = _ranks(values, lowest)
+        return ranks.astype(np.int32), 0
     bits = narrow.view(np.int32)
-    lowest = np.float32(floor) + np.float32(0)  # never -0.0
-    if lowest >= 0:
-        return bits, int(lowest.view(np.int32))
+    least = np.float32(lowest)
+    if least > lowest:
+        least = np.nextafter(least, np.float32(-np.inf))
+    least = least + np.float32(0)  # never -0.0
+    if least >= 0:
+        return bits, int(least.view(np.int32))
     magnitudes = np.where(bits < 0, np.int32(-(2**31)) - bits, bits)
-    return magnitudes, int(np.int32(-(2**31)) - lowest.view(np.int32))
+    return magnitudes, int(np.int32(-(2**31)) - least.view(np.int32))
+
+
+def _is_exact(narrow: NDArray[np.float32], values: NDArray[Any], lowest: Any) -> bool:
+    """Returns whether float32 holds all values from the lowest on."""
+    if values.dtype.kind == "f":
+        return values.dtype.itemsize <= 4 or np.array_equal(narrow, values)
+    # Not by comparing: NumPy compares whole numbers of 64 bits with floats in float64.
+    return _hold_whole(values, lowest, _FLOAT32_WHOLE)
+
+
+def _hold_whole(values: NDArray[Any], lowest: Any, most: int) -> bool:
+    return int(lowest) >= -most and int(values.max()) <= most
+
+
+def _ranks(values: NDArray[Any], lowest: Any) -> NDArray[np.int64]:
+    """Returns the rank of each value, 0 for all up to the lowest."""
+    _, ranks = np.unique(np.maximum(values, lowest), return_inverse=True)
+    return ranks.reshape(values.shape)
+
+
+def _as_levels(values: NDArray[Any], lowest: Any) -> NDArray[np.float64]:
+    """Returns the values, raised to the lowest, for an engine that takes float64: else ranks."""
+    if values.dtype.kind == "f":
+        is_exact = values.dtype.itemsize <= 8
+    else:
+        is_exact = _hold_whole(values, lowest, _FLOAT64_WHOLE)
+    levels = np.maximum(values, lowest) if is_exact else _ranks(values, lowest)
+    return levels.astype(np.float64)
 
 
 def _gudhi_pairs(
-    values: NDArray[Any], floor: float, connectivity: Connectivity, wanted: tuple[int, ...]
+    values: NDArray[Any], lowest: Any, connectivity: Connectivity, wanted: tuple[int, ...]
 ) -> _Bars:
     """Computes the sublevel sets of the negated image with gudhi's cubical complex.
 
@@ -209,7 +290,7 @@ def _gudhi_pairs(
     """
     from gudhi import CubicalComplex
 
-    negated = -np.maximum(values.astype(np.float64), floor).T
+    negated = -_as_levels(values, lowest).T
     if connectivity == "full":
         complex_ = CubicalComplex(top_dimensional_cells=negated)
         voxels = complex_.cofaces_of_persistence_pairs
@@ -222,12 +303,12 @@ def _gudhi_pairs(
 
 
 def _cripser_pairs(
-    values: NDArray[Any], floor: float, connectivity: Connectivity, wanted: tuple[int, ...]
+    values: NDArray[Any], lowest: Any, connectivity: Connectivity, wanted: tuple[int, ...]
 ) -> _Bars:
     """Computes with cripser, whose licence allows no more than a comparison."""
     import cripser  # pyright: ignore[reportMissingImports]
 
-    negated = -np.maximum(values.astype(np.float64), floor)
+    negated = -_as_levels(values, lowest)
     construction = "T" if connectivity == "full" else "V"
     found = cripser.compute_ph(negated, maxdim=values.ndim - 1, filtration=construction)
     found = found[np.isfinite(found[:, 2]) & (found[:, 1] < found[:, 2])]

@@ -284,6 +284,7 @@ def cost() -> None:
 
 def damage() -> None:
     """Prints how often nnU-Net's rotation and scaling change the Betti numbers of each class."""
+    from nnunet_topo.nnunet.augmentation import all_labels
     from nnunet_topo.nnunet.training_labels import damage_by_augmentation
 
     for dataset in DATASETS:
@@ -292,7 +293,7 @@ def damage() -> None:
             rotation, in_slices, *_ = (
                 trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
             )
-            labels = trainer.training_labels()
+            labels = all_labels(trainer)
             shares = damage_by_augmentation(labels, tuple(rotation), in_slices)
         of_classes = ", ".join(
             f"{'+'.join(map(str, classes))} {share:.0%}"

@@ -1,0 +1,72 @@
+"""The folds of a data set, looked at before anything is trained on them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+FILE = "splits_final.json"
+FOLDS = 5  # that nnU-Net makes of its own accord
+_SHOWN = 5  # cases of a message
+
+
+def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number: int) -> None:
+    """Checks that nnU-Net can train and validate on each fold.
+
+    Args:
+        preprocessed: folder of the data set.
+        data: folder of a preprocessed configuration.
+        folds: their numbers.
+        number: of the data set, for the messages.
+
+    Raises:
+        ValueError: too few cases or folds, a fold without cases, cases that are not there.
+    """
+    file = preprocessed / FILE
+    cases = set(infer_dataset_class(str(data)).get_identifiers(str(data)))
+    splits = _read_splits(file) if file.is_file() else None
+    if splits is None and len(cases) < FOLDS:
+        example = json.dumps([{"train": ["CASE", "..."], "val": ["CASE"]}])
+        raise ValueError(
+            f"{data} holds {len(cases)} cases, and nnU-Net's {FOLDS} folds need {FOLDS} or more. "
+            f"Write folds of your own into {file}, such as {example}, and choose among them with "
+            f"-f; or train on all cases, nnUNetv2_train {number} CONFIGURATION all, "
+            "which leaves none to compare trainers on"
+        )
+    known = [str(fold) for fold in range(FOLDS if splits is None else len(splits))]
+    unknown = [fold for fold in folds if fold not in known]
+    if unknown:
+        whose = "" if splits is None else f" in {file}"
+        raise ValueError(f"folds are {', '.join(known)}{whose}, got {', '.join(unknown)}")
+    if splits is not None:
+        for fold in folds:
+            _check_fold(splits[int(fold)], f"{file}: fold {fold}", cases, data)
+
+
+def _read_splits(file: Path) -> list[Any]:
+    try:
+        splits = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: wanted a JSON file, got: {error}") from None
+    if not isinstance(splits, list) or not splits:
+        raise ValueError(f"{file}: wanted a list of folds, got {str(splits)[:60]}")
+    return splits
+
+
+def _check_fold(fold: Any, place: str, cases: set[str], data: Path) -> None:
+    if not isinstance(fold, dict) or not all(
+        isinstance(fold.get(k), list) for k in ("train", "val")
+    ):
+        raise ValueError(
+            f'{place}: wanted {{"train": [...], "val": [...]}}, got {json.dumps(fold)[:60]}'
+        )
+    for part, what in (("train", "training"), ("val", "validation")):
+        if not fold[part]:
+            raise ValueError(f"{place} has no {what} case, so nothing could be compared in it")
+    missing = sorted({str(case) for case in (*fold["train"], *fold["val"])} - cases)
+    if missing:
+        shown = ", ".join(missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise ValueError(f"{place} names cases that are not in {data}: {shown}{more}")
