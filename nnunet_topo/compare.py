@@ -11,7 +11,6 @@ from pathlib import Path
 
 import nnunet_topo
 from nnunet_topo.nnunet.evaluation import Settings
-from nnunet_topo.nnunet.priors import allows, in_words
 from nnunet_topo.nnunet.results import (
     Model,
     Study,
@@ -31,6 +30,7 @@ from nnunet_topo.report.records import Comparison, Picture
 from nnunet_topo.report.statistics import Cases
 from nnunet_topo.report.tables import as_csv, as_latex, as_record, number
 from nnunet_topo.topology import persistence_pairs
+from nnunet_topo.topology.betti_range import BettiPrior
 
 WRITTEN = ("compare.csv", "compare.json", "compare.tex", "report.html")
 AUTHOR = "nnunet-topo compare"
@@ -173,7 +173,8 @@ def _contradictions(
     """Returns where the references contradict the prior that a model was trained with."""
     notes = {}
     for training in trainings.values():
-        for channel, prior in training.prior.items():
+        for channel, numbers_ in training.prior.items():
+            prior = BettiPrior.from_json(numbers_, name)
             label = list(labels)[channel]
             numbers = [
                 [of_case[label].get(f"topo_betti_ref_{k}", nan) for k in range(len(prior) + 1)]
@@ -182,10 +183,10 @@ def _contradictions(
             ]
             # The prior of a 2D network is one of slices, and says nothing of a volume.
             known = [of[:-1] for of in numbers if not any(map(isnan, of[:-1])) and isnan(of[-1])]
-            other = sum(not allows(prior, of) for of in known)
+            other = sum(not prior.allows(of) for of in known)
             if other:
-                notes[label, in_words(prior)] = (
-                    f"{name} was trained with the Betti numbers {in_words(prior)} of "
+                notes[label, prior] = (
+                    f"{name} was trained with the Betti numbers {prior} of "
                     f"{labels[label]}, which {other} of {len(known)} references do not have"
                 )
     return list(notes.values())

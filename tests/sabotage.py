@@ -449,7 +449,7 @@ SABOTAGES = [
     Sabotage(
         "the prior stronger than the label",
         PRIOR,
-        "(holds and _agrees(own, ranges))",
+        "(holds and wanted.allows(own))",
         "holds",
         "test_betti_prior_loss.py::test_where_a_label_contradicts_the_prior_the_label_counts",
     ),
@@ -1176,9 +1176,9 @@ SABOTAGES = [
     ),
     Sabotage(
         "a range taken for its lower end",
-        PRIORS,
-        "return low, inf if high is None else high",
-        "return low",
+        "nnunet_topo/topology/betti_range.py",
+        "return cls(low, inf if high is None else high)",
+        "return cls(low, low)",
         "test_priors.py::test_priors_are_found_by_name_with_ranges_free_numbers_and_unions",
     ),
     Sabotage(

@@ -17,7 +17,6 @@ from nnunet_topo import compare
 from nnunet_topo.cli import main
 from nnunet_topo.metrics import compute
 from nnunet_topo.nnunet import evaluation
-from nnunet_topo.nnunet.priors import allows
 from nnunet_topo.nnunet.results import name_folders, read_volumes
 from nnunet_topo.report import make_table
 from nnunet_topo.report.page import render
@@ -547,14 +546,6 @@ def test_a_model_that_segments_nothing_is_named(folders, capsys):
     text = Page(folders.page()).text
     assert note in text
     assert "Betti error: components, loops and cavities too many or too few" in text
-
-
-def test_ranges_and_free_dimensions_of_a_prior_are_held_against_the_references_too():
-    assert allows([[1, 2], 0, None], [2, 0, 7])
-    assert allows([[1, None], [0, 3], 0], [9, 3, 0])
-    assert not allows([[1, 2], 0, None], [3, 0, 0])
-    assert not allows([[1, None], 0, 0], [0, 0, 0])
-    assert not allows([1, 1, 0], [1, 0, 0])
 
 
 def test_a_prior_of_slices_is_not_held_against_volumes(results, capsys):

@@ -24,6 +24,7 @@ from nnunet_topo.nnunet.priors import (
     signed,
     write_topology,
 )
+from nnunet_topo.topology.betti_range import BettiPrior
 
 from .shapes import ball
 
@@ -51,18 +52,24 @@ def priors_of(tmp_path, written, manager=LABELS, *, space=3, connectivity="full"
     return read_priors(file, manager, space=space, connectivity=connectivity)
 
 
+def known(channels, unions=()) -> Priors:
+    return Priors({channel: BettiPrior.of(of) for channel, of in channels.items()}, unions)
+
+
 def test_priors_are_found_by_name_with_ranges_free_numbers_and_unions(tmp_path):
-    assert priors_of(tmp_path, content()) == Priors(
+    assert priors_of(tmp_path, content()) == known(
         {0: (1, 0, 0), 2: ((1, 2), None, (0, inf)), 3: (2, 0, 0)}, ((0, 1),)
     )
 
 
 def test_slices_and_the_other_connectivity_have_priors_of_their_own(tmp_path):
     slices = priors_of(tmp_path, content(), space=2)
-    assert slices == Priors({0: (1, 0), 3: (1, 1)}, ((1, 2),))
-    assert priors_of(tmp_path, content(), connectivity="face").channels == {0: (2, 0, 0)}
+    assert slices == known({0: (1, 0), 3: (1, 1)}, ((1, 2),))
+    assert priors_of(tmp_path, content(), connectivity="face").channels == {
+        0: BettiPrior.of((2, 0, 0))
+    }
     face = priors_of(tmp_path, content(), space=2, connectivity="face")
-    assert face == Priors({0: (3, 0)}, ())
+    assert face == known({0: (3, 0)})
 
 
 def test_what_the_loss_gets_it_takes(tmp_path):
@@ -75,7 +82,10 @@ def test_regions_are_counted_as_nnunet_counts_them(tmp_path):
     written = content(
         unions={}, priors={"full": {"volumes": {"core": [1, 0, 1], "whole": [1, 0, 0]}}}
     )
-    assert priors_of(tmp_path, written, REGIONS).channels == {0: (1, 0, 0), 1: (1, 0, 1)}
+    assert priors_of(tmp_path, written, REGIONS).channels == {
+        0: BettiPrior.of((1, 0, 0)),
+        1: BettiPrior.of((1, 0, 1)),
+    }
     assert REGIONS.foreground_regions == [(1, 2, 3), (2, 3)]
 
 
@@ -246,7 +256,7 @@ def test_priors_are_those_of_the_configuration_and_the_connectivity(start, datas
     ):
         trainer = start(name, configuration)
         assert trainer.prior == {"0": expected, "1": "target", "2": "target"}
-        assert trainer.loss.term.priors[0] == tuple(expected)
+        assert trainer.loss.term.priors[0] == BettiPrior.of(expected)
 
 
 def two_blobs_and_one():
@@ -296,7 +306,7 @@ def test_an_edited_union_reaches_the_loss(start, dataset):
     trainer = start()
     assert trainer.prior == dict.fromkeys("012", "target") | {"0+1": [[1, 3], 0, 0]}
     assert trainer.loss.unions == ((0, 1),)
-    assert trainer.loss.term.priors[3] == ((1, 3), 0, 0)
+    assert trainer.loss.term.priors[3] == BettiPrior.of(((1, 3), 0, 0))
     logits, target = two_blobs_and_one()
     # A blob of class 1 where there was one of class 2: the union has two as before.
     moved = logits.clone()
@@ -325,7 +335,8 @@ def test_the_unions_of_a_trainer_of_ones_own_come_first(start, dataset):
     finally:
         del type(trainer).topology_unions
     assert tuple(trainer.topology_unions) == ((1, 2), (0, 2))
-    assert term.priors == {0: (1, 1, 0), 1: "target", 2: "target", 4: (1, 0, 0)}
+    whole, ring = BettiPrior.of((1, 0, 0)), BettiPrior.of((1, 1, 0))
+    assert term.priors == {0: ring, 1: "target", 2: "target", 4: whole}
 
 
 def test_where_the_file_cannot_be_written_the_training_goes_on(start, dataset):

@@ -72,8 +72,8 @@ def test_a_step_has_the_gradient_of_labelled_loss_and_weighted_term_of_unlabelle
     base = trainer.loss.base(trainer.network(batch["data"]), batch["target"])
     probability = torch.softmax(trainer.network(images)[0], 1)[:, 1:]
     priors = trainer._topology.term.priors
-    assert tuple(priors[0][:2]) == (1, 1)
-    assert tuple(priors[1][:2]) == (1, 0)
+    assert str(priors[0]).startswith("(1, 1")
+    assert str(priors[1]).startswith("(1, 0")
     assert 2 not in priors  # the class that never occurs
     if trainer.topology_unions:
         union = probability[:, list(trainer.topology_unions[0])].sum(1, keepdim=True).clamp(max=1)

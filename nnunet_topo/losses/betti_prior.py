@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from nnunet_topo.losses.diagrams import Bars, begin_bars
 from nnunet_topo.losses.measure import Measure, prepare
 from nnunet_topo.topology import Connectivity
+from nnunet_topo.topology.betti_range import BettiPrior, BettiRange
 from nnunet_topo.topology.persistence import check_connectivity, check_dimensions
 
 Form = Literal["quadratic", "published"]
-BettiRange = int | Sequence[float | int] | None  # beartype takes no int for a float
-Prior = Sequence[BettiRange] | Literal["target"]
+# beartype takes no int for a float
+Prior = Sequence[BettiRange | int | Sequence[float | int] | None] | Literal["target"]
 
 
 class BettiPriorLoss(nn.Module):
@@ -70,7 +71,7 @@ class BettiPriorLoss(nn.Module):
         if dimension_weights is not None and not all(w >= 0 for w in dimension_weights):
             raise ValueError(f"dimension_weights must be at least 0, got {dimension_weights}")
         self.priors = dict(priors)
-        self._ranges = [betti_ranges(prior, channel) for channel, prior in self.priors.items()]
+        self._wanted = [_as_prior(prior, channel) for channel, prior in self.priors.items()]
         self.form = form
         self.dimension_weights = None if dimension_weights is None else tuple(dimension_weights)
         self.connectivity: Connectivity = connectivity
@@ -79,8 +80,12 @@ class BettiPriorLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns the settings, for printing a trainer's loss."""
+        priors = {
+            channel: "target" if wanted is None else str(wanted)
+            for channel, wanted in zip(self.priors, self._wanted, strict=True)
+        }
         return (
-            f"priors={self.priors}, form={self.form!r}, dimension_weights="
+            f"priors={priors}, form={self.form!r}, dimension_weights="
             f"{self.dimension_weights}, connectivity={self.connectivity!r}, clamp={self.clamp}, "
             f"in_patches={self.in_patches}"
         )
@@ -173,24 +178,24 @@ class BettiPriorLoss(nn.Module):
         length_value = bars.birth_value - bars.death_value
         ends = np.searchsorted(bars.channel, np.arange(whole.size + 1))
         for i, (sample, entry) in enumerate(np.ndindex(whole.shape)):
-            own, ranges = bars.target_betti[i], self._ranges[entry]
+            own, wanted = bars.target_betti[i], self._wanted[entry]
             if ignored[sample]:
                 continue
-            if ranges is not None and self.in_patches:
+            if wanted is not None and self.in_patches:
                 holds = whole[sample, entry]
                 if skipped[sample, entry] or not (labelled or holds):
                     continue
-                if labelled and not (holds and _agrees(own, ranges)):
-                    ranges = None
-            used += ranges is not None
-            low, high = (own, own) if ranges is None else ranges.T
+                if labelled and not (holds and wanted.allows(own)):
+                    wanted = None
+            used += wanted is not None
+            wanted = wanted or BettiPrior.of(own.tolist())
             for k in range(len(own)):
                 weight = 1.0 if self.dimension_weights is None else self.dimension_weights[k]
                 found = ends[i] + np.flatnonzero(bars.dimension[ends[i] : ends[i + 1]] == k)
                 found = found[np.argsort(-length_value[found], kind="stable")]
-                to_one[found[: int(low[k])]] = weight
-                to_zero[found[int(min(high[k], len(found))) :]] = weight
-                missing += weight * max(0, int(low[k]) - len(found))
+                to_one[found[: wanted[k].low]] = weight
+                to_zero[found[int(min(wanted[k].high, len(found))) :]] = weight
+                missing += weight * max(0, wanted[k].low - len(found))
         length = bars.birth - bars.death
         drawn = (1 - length) ** 2 if self.form == "quadratic" else 1 - length**2
         first, second = (torch.from_numpy(weight).to(length) for weight in (to_one, to_zero))
@@ -198,8 +203,8 @@ class BettiPriorLoss(nn.Module):
         return Measure((cost.sum() + missing) / whole.size, used=used / whole.size)
 
 
-def betti_ranges(prior: Prior, channel: int = 0) -> NDArray[np.float64] | None:
-    """Returns (low, high) of each dimension, None where the target's numbers serve.
+def _as_prior(prior: Prior, channel: int) -> BettiPrior | None:
+    """Returns the ranges of a prior, None where the target's numbers serve.
 
     Raises:
         ValueError: what is no prior; the message names the channel.
@@ -208,20 +213,10 @@ def betti_ranges(prior: Prior, channel: int = 0) -> NDArray[np.float64] | None:
         if prior != "target":
             raise ValueError(f"a prior must be Betti numbers or 'target', got {prior!r}")
         return None
-    ranges: list[tuple[float, float]] = []
-    for betti in prior:
-        low, high = (0, np.inf) if betti is None else np.broadcast_to(betti, 2).tolist()
-        if not (0 <= low <= high and low == int(low)):
-            raise ValueError(
-                f"a Betti number must be a number from 0, a range (low, high) or None, got {betti} "
-                f"in the prior of channel {channel}"
-            )
-        ranges.append((low, high))
-    return np.array(ranges, dtype=np.float64)
-
-
-def _agrees(betti: NDArray[np.int64], ranges: NDArray[np.float64]) -> bool:
-    return bool(((ranges[:, 0] <= betti) & (betti <= ranges[:, 1])).all())
+    try:
+        return BettiPrior.of(prior)
+    except ValueError as error:
+        raise ValueError(f"{error} in the prior of channel {channel}") from None
 
 
 def _whole(object_: Bool[Tensor, "batch entry *space"]) -> Bool[Tensor, "batch entry"]:

@@ -4,17 +4,15 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_topo.losses.betti_prior import BettiRange
 from nnunet_topo.nnunet.loss import Union
-from nnunet_topo.nnunet.priors import channel_names, least
+from nnunet_topo.nnunet.priors import channel_names
+from nnunet_topo.topology.betti_range import BettiPrior, BettiRange
 
 _NEEDED = ("case", "label", "betti0", "betti1")
-_WANTED = "a number from 0, a range (1-2, or 1- for at least 1) or nothing if it is free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +21,12 @@ class CasePrior:
 
     Attributes:
         channels: of the class or region, counted from 0; of several, their union.
-        betti: numbers, (low, high) ranges, None where free.
+        betti: that are wanted.
         slice: slice that they are of, None for the whole of an image or volume.
     """
 
     channels: Union
-    betti: tuple[BettiRange, ...]
+    betti: BettiPrior
     slice: int | None
 
 
@@ -81,8 +79,10 @@ def read_case_priors(
         if not cells["case"]:
             raise ValueError(f"{place}, column case: wanted the name of a case, got nothing")
         channels = _channels(cells["label"], labels, label_manager, place)
-        betti = tuple(_number(cells[name], f"{place}, column {name}") for name in numbers)
-        if betti[0] in (0, (0, 0)) and any(least(number) > 0 for number in betti):
+        betti = BettiPrior(
+            BettiRange.from_csv(cells[name], f"{place}, column {name}") for name in numbers
+        )
+        if betti.is_impossible:
             raise ValueError(f"{place}, column betti0: without a component there is no loop")
         slice_ = cells.get("slice", "")
         if not re.fullmatch(r"\d*", slice_):
@@ -118,39 +118,11 @@ def _channels(
     return tuple(sorted({known[name] for name in names}))
 
 
-def _number(cell: str, place: str) -> BettiRange:
-    if not cell:
-        return None
-    match = re.fullmatch(r"(\d+)(?:(-)(\d*))?", cell)
-    if match is None:
-        raise ValueError(f"{place}: wanted {_WANTED}, got {cell!r}")
-    low, is_range, high = int(match[1]), match[2], match[3]
-    if not is_range:
-        return low
-    if high and int(high) < low:
-        raise ValueError(f"{place}: wanted {_WANTED}, got {cell!r}")
-    return (low, int(high) if high else inf)
-
-
-def shown(betti: tuple[BettiRange, ...]) -> list[str]:
-    """Returns Betti numbers as the CSV file has them."""
-    return [_shown(number) for number in betti]
-
-
-def _shown(number: BettiRange) -> str:
-    if number is None:
-        return ""
-    if isinstance(number, int):
-        return str(number)
-    low, high = number
-    return f"{low}-{'' if high == inf else high}" if low != high else str(low)
-
-
 def wanted(
-    of_labels: Mapping[Union, tuple[BettiRange, ...]],
+    of_labels: Mapping[Union, BettiPrior],
     of_case: Sequence[CasePrior],
     slice_: int | None,
-) -> dict[Union, tuple[tuple[BettiRange, ...], bool]]:
+) -> dict[Union, tuple[BettiPrior, bool]]:
     """Returns what is wanted of each label in an image or slice, and whether the label is there.
 
     Priors of all cases, and those of a case in whichever slice, hold where the label is
@@ -168,4 +140,4 @@ def wanted(
             for prior in of_case
             if prior.slice == which
         }
-    return {key: found for key, found in chosen.items() if any(n is not None for n in found[0])}
+    return {key: found for key, found in chosen.items() if not found[0].is_free}

@@ -19,19 +19,18 @@ from numpy.typing import NDArray
 from skimage.morphology import isotropic_closing
 from torch import Tensor
 
-from nnunet_topo.losses.betti_prior import BettiRange, betti_ranges
-from nnunet_topo.nnunet.case_priors import CasePrior, shown, wanted
+from nnunet_topo.nnunet.case_priors import CasePrior, wanted
 from nnunet_topo.nnunet.loss import Union
-from nnunet_topo.nnunet.priors import least
 from nnunet_topo.nnunet.trained_model import Prediction, TrainedModel
 from nnunet_topo.nnunet.weights_descent import WeightsDescent
 from nnunet_topo.topology import betti_numbers
+from nnunet_topo.topology.betti_range import BettiPrior
 
 _JUDGED = 5  # of so many steps one, where the result must be resampled first
 _LEAST_OVERLAP = 0.5  # Dice with the prediction, of a label that shall be there
 _ABSENT = "not in the prediction"
 Status = Literal["kept", "refined", "postprocessed", "refused", "failed"]
-LabelPriors = Mapping[Union, tuple[BettiRange, ...]]
+LabelPriors = Mapping[Union, BettiPrior]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +229,7 @@ class _Item:
     prediction: Prediction
     slice: int | None
     channels: tuple[Union, ...]
-    betti: tuple[tuple[BettiRange, ...], ...]
+    betti: tuple[BettiPrior, ...]
     known: tuple[bool, ...]
 
     @property
@@ -249,7 +248,7 @@ class _Item:
             part = segmentation[self.slice or 0]
         masks = [np.isin(part, self.model.values(channels)) for channels in self.channels]
         betti = [_betti(mask, self.model) for mask in masks]
-        errors = [_error(*pair) for pair in zip(betti, self.betti, strict=True)]
+        errors = [int(aim.error(of)) for of, aim in zip(betti, self.betti, strict=True)]
         return _Judgement(
             masks,
             betti,
@@ -268,7 +267,7 @@ class _Item:
             errors = (None, None) if absent else (int(before.errors[i]), int(after.errors[i]))
             note = _ABSENT if absent else (notes or {}).get(i, "")
             betti = list(before.betti[i]), list(after.betti[i])
-            name, aim = self.model.name(channels), shown(self.betti[i])
+            name, aim = self.model.name(channels), self.betti[i].to_csv()
             rows.append(LabelTopology(name, self.slice, aim, *betti, *errors, note))
         return rows
 
@@ -338,7 +337,7 @@ def _repair_item(
     for i in sought:
         of_label = item.channels[i]
         channel = of_label[0] if len(of_label) == 1 else classes + unions.index(of_label)
-        fewest = [least(number) for number in item.betti[i]]
+        fewest = [number.low for number in item.betti[i]]
         if first.errors[i] and not descent.has_trace(part, channel, unions, fewest):
             notes[i] = "the prediction shows no trace of what is wanted"
         else:
@@ -394,7 +393,7 @@ def _is_alike(item: _Item, candidate: _Judgement, first: _Judgement, sought: Seq
     """Returns whether every label that shall be there is still half of what it was."""
     for i in sought:
         before, after = first.masks[i], candidate.masks[i]
-        if least(item.betti[i][0]) > 0 and before.any():
+        if item.betti[i][0].low > 0 and before.any():
             overlap = 2 * np.count_nonzero(before & after)
             if overlap < _LEAST_OVERLAP * (np.count_nonzero(before) + np.count_nonzero(after)):
                 return False
@@ -408,11 +407,3 @@ def _betti(mask: NDArray[np.bool_], model: TrainedModel) -> tuple[int, ...]:
         return (0,) * mask.ndim
     box = tuple(slice(axis.min(), axis.max() + 1) for axis in found)
     return betti_numbers(mask[box], connectivity=model.connectivity)
-
-
-def _error(betti: tuple[int, ...], aim: tuple[BettiRange, ...]) -> int:
-    """Returns by how much Betti numbers miss what is wanted, in sum."""
-    ranges = betti_ranges(aim)
-    assert ranges is not None
-    low, high = ranges.T
-    return int(np.maximum(0, np.maximum(low - betti, betti - high)).sum())

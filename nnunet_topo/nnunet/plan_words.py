@@ -1,12 +1,13 @@
 """What `nnunet-topo plan` prints: a table of topology.json, and what to be careful of."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nnunet_topo.nnunet import augmentation
 from nnunet_topo.nnunet.fingerprint import AGREEMENT, CONNECTIVITIES, RAW, parse_betti
 from nnunet_topo.nnunet.priors import FILE, NO_PRIOR, OBJECTS, in_words
 from nnunet_topo.nnunet.training_labels import TOLERATED_DAMAGE
+from nnunet_topo.topology.betti_range import BettiPrior
 
 FEW = 20  # objects: fewer that all agree leave room for more than 1 in 7 that do not
 _SHOWN = 3  # Betti numbers of a line
@@ -136,7 +137,7 @@ def _warn_of_raw(
             + _list(differing),
         )
     else:
-        others = {key: n for key, n in record["betti"].items() if not agrees(key, prior)}
+        others = {key: n for key, n in record["betti"].items() if not _is_allowed(key, prior)}
         if others:
             listed = {key: differing[key] for key in others if key in differing}
             yield (
@@ -184,7 +185,7 @@ def _warn_of_preprocessed(
             continue
         number = record["objects"]
         if prior != NO_PRIOR:
-            right = sum(n for key, n in record["betti"].items() if agrees(key, prior))
+            right = sum(n for key, n in record["betti"].items() if _is_allowed(key, prior))
             if right < AGREEMENT * number:
                 yield (
                     3,
@@ -230,13 +231,9 @@ def _warn_of_connectivity(priors: Mapping[str, Any]) -> Iterator[str]:
                 )
 
 
-def agrees(betti: str, prior: Sequence[Any]) -> bool:
-    """Returns whether Betti numbers, as records have them, fit a prior, as the file has it."""
-    for number, wanted in zip(parse_betti(betti), prior, strict=True):
-        low, high = wanted if isinstance(wanted, list) else (wanted or 0, wanted)
-        if number < low or (high is not None and number > high):
-            return False
-    return True
+def _is_allowed(key: str, prior: list[Any]) -> bool:
+    """Returns whether Betti numbers, as records count them, fit a prior, as the file has it."""
+    return BettiPrior.from_json(prior, FILE).allows(parse_betti(key))
 
 
 def _percent(share: float | None) -> str:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,11 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 import nnunet_topo
 from nnunet_topo.losses import BettiPriorLoss
-from nnunet_topo.losses.betti_prior import BettiRange, Prior
+from nnunet_topo.losses.betti_prior import Prior
 from nnunet_topo.nnunet.loss import Union
 from nnunet_topo.nnunet.ranks import of_first_rank
 from nnunet_topo.topology import Connectivity
+from nnunet_topo.topology.betti_range import BettiPrior, as_json
 
 if TYPE_CHECKING:
     from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
@@ -25,10 +25,6 @@ FILE = "topology.json"
 NO_PRIOR = "none"
 OBJECTS = {3: "volumes", 2: "slices"}  # by the axes of a patch
 _DEEPEST = 4  # of what gets a line for each key
-_WANTED = (
-    "numbers from 0, for each dimension one (1), a range ([1, 2], or [1, null] for at least 1) or "
-    "null if it is free"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +32,12 @@ class Priors:
     """Betti numbers that are known beforehand.
 
     Attributes:
-        channels: Betti numbers (numbers, (low, high) ranges or None = free, per dimension) of each
-            class or region, counted from 0 as foreground classes or regions are, then of each
-            union; channels without a prior are left out.
+        channels: Betti numbers of each class or region, counted from 0 as foreground classes or
+            regions are, then of each union; channels without a prior are left out.
         unions: the channels that make up each union.
     """
 
-    channels: Mapping[int, Sequence[BettiRange]]
+    channels: Mapping[int, BettiPrior]
     unions: tuple[Union, ...] = ()
 
 
@@ -88,7 +83,7 @@ def priors_of(
         if key not in section:
             raise ValueError(f"{place}: missing; `nnunet-topo plan` writes it")
         section = section[key]
-    channels: dict[int, Sequence[BettiRange]] = {}
+    channels: dict[int, BettiPrior] = {}
     used: list[Union] = []
     given = _object(section, place)
     for name in given:
@@ -97,7 +92,7 @@ def priors_of(
     for name in (*labels, *members):
         if given.get(name, NO_PRIOR) == NO_PRIOR:
             continue
-        prior = _prior(given[name], space, f"{place} > {name}")
+        prior = BettiPrior.from_json(given[name], f"{place} > {name}", space)
         if name in members:
             channels[len(labels) + len(used)] = prior
             used.append(members[name])
@@ -121,7 +116,7 @@ def unions_of(
         if name in labels:
             raise ValueError(f"{place}: wanted a name of its own, but a label of the data has it")
         if not (isinstance(union, list) and len(set(map(str, union))) > 1):
-            raise ValueError(f"{place}: wanted a list of two labels or more, got {_shown(union)}")
+            raise ValueError(f"{place}: wanted a list of two labels or more, got {as_json(union)}")
         for label in union:
             if label not in labels:
                 raise ValueError(f"{place}: {_unknown(label, labels, content)}")
@@ -179,58 +174,14 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _object(value: Any, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{place}: wanted an object {{...}}, got {_shown(value)}")
+        raise ValueError(f"{place}: wanted an object {{...}}, got {as_json(value)}")
     return value
 
 
 def _unknown(name: Any, known: Sequence[str], content: Mapping[str, Any]) -> str:
     """Returns what to say of a name that the data set has not."""
     made_for = f" (the file was made for {content['dataset']})" if "dataset" in content else ""
-    return f"wanted one of {', '.join(known)}, got {_shown(name)}{made_for}"
-
-
-def _prior(value: Any, space: int, place: str) -> tuple[BettiRange, ...]:
-    """Returns the prior of one label, checked."""
-    if not isinstance(value, list):
-        raise ValueError(
-            f'{place}: wanted a list of {_WANTED}, or "{NO_PRIOR}", got {_shown(value)}'
-        )
-    if len(value) != space:
-        meant = "components, loops" if space == 2 else "components, loops or handles, cavities"
-        raise ValueError(f"{place}: wanted {space} numbers ({meant}), got {_shown(value)}")
-    betti = [_number(number, f"{place} > beta{k}") for k, number in enumerate(value)]
-    if betti[0] in (0, (0, 0)) and any(least(number) > 0 for number in betti):
-        raise ValueError(
-            f"{place}: without a component there is no loop and no cavity, got {_shown(value)}"
-        )
-    return tuple(betti)
-
-
-def _number(value: Any, place: str) -> BettiRange:
-    """Returns the prior of one dimension, checked."""
-    if value is None or _is_count(value):
-        return value
-    if isinstance(value, list) and len(value) == 2:
-        low, high = value
-        if _is_count(low) and (high is None or (_is_count(high) and low <= high)):
-            return low, inf if high is None else high
-    raise ValueError(f"{place}: wanted {_WANTED}, got {_shown(value)}")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def least(betti: BettiRange) -> float:
-    """Returns the smallest number that a prior of one dimension allows."""
-    if betti is None:
-        return 0
-    return betti if isinstance(betti, int) else betti[0]
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return f"wanted one of {', '.join(known)}, got {as_json(name)}{made_for}"
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -331,8 +282,11 @@ def priors_of_training(trainer: "TopologyTrainerMixin") -> Priors:
     for channel, union in enumerate(priors.unions, len(names) + len(own)):
         named[channel] = " + ".join(names[member] for member in union)
         keys[channel] = "+".join(map(str, union))
-    trainer.prior = {key: as_plain(channels.get(channel)) for channel, key in keys.items()}
-    told = [f"{named[channel]} {in_words(trainer.prior[key])}" for channel, key in keys.items()]
+    trainer.prior = {
+        key: channels[channel].to_json() if channel in channels else "target"
+        for channel, key in keys.items()
+    }
+    told = [f"{named[channel]} {channels.get(channel, 'target')}" for channel in keys]
     trainer.print_to_log_file(
         f"topology: Betti numbers of {OBJECTS[space]} at {connectivity} connectivity, from {file} "
         f"(target: as the labels of each patch have them): {', '.join(told)}"
@@ -399,36 +353,6 @@ def _keep_copy(trainer: "TopologyTrainerMixin", content: dict[str, Any], file: P
         trainer.print_to_log_file(f"topology: no copy of {file}: {error}")
 
 
-def as_plain(prior: Prior | None) -> list[Any] | str:
-    """Returns a prior in plain types, for a checkpoint, as the file has it."""
-    if prior is None or isinstance(prior, str):
-        return "target"
-    return [
-        number
-        if number is None or isinstance(number, int)
-        else [None if end == inf else end for end in number]
-        for number in prior
-    ]
-
-
 def in_words(prior: list[Any] | str) -> str:
     """Returns a prior, as the file has it, for people."""
-    if isinstance(prior, str):
-        return prior
-    words = []
-    for number in prior:
-        if isinstance(number, list):
-            low, high = number
-            words.append(f"{low} or more" if high is None else f"{low} to {high}")
-        else:
-            words.append("free" if number is None else str(number))
-    return f"({', '.join(words)})"
-
-
-def allows(prior: Sequence[Any], betti: Sequence[float]) -> bool:
-    """Returns whether a prior, as the file has it, allows Betti numbers of as many dimensions."""
-    for wanted, number in zip(prior, betti, strict=True):
-        low, high = wanted if isinstance(wanted, list) else (wanted, wanted)
-        if (low is not None and number < low) or (high is not None and number > high):
-            return False
-    return True
+    return prior if isinstance(prior, str) else str(BettiPrior.from_json(prior, FILE))

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from nnunetv2.utilities.helpers import empty_cache
 from nnunetv2.utilities.utils import create_paths_fn, get_identifiers_from_splitted_dataset_folder
 
 import nnunet_topo
-from nnunet_topo.nnunet.case_priors import CasePrior, read_case_priors, shown
+from nnunet_topo.nnunet.case_priors import CasePrior, read_case_priors
 from nnunet_topo.nnunet.case_refinement import (
     CaseResult,
     LabelPriors,
@@ -27,6 +27,7 @@ from nnunet_topo.nnunet.checkpoints import read_origin
 from nnunet_topo.nnunet.priors import FILE, NO_PRIOR, OBJECTS, read_priors
 from nnunet_topo.nnunet.trained_model import TrainedModel, open_model, reason
 from nnunet_topo.nnunet.weights_descent import Options, WeightsDescent
+from nnunet_topo.topology.betti_range import BettiPrior
 
 AUTHOR = "nnunet-topo refine"
 RECORD = "refinement.json"
@@ -225,7 +226,7 @@ def _find_priors(model: TrainedModel, folder: Path, request: Request) -> LabelPr
         )
     classes = len(model.names)
     return {
-        (channel,) if channel < classes else priors.unions[channel - classes]: tuple(betti)
+        (channel,) if channel < classes else priors.unions[channel - classes]: betti
         for channel, betti in priors.channels.items()
     }
 
@@ -234,12 +235,7 @@ def _priors_of_checkpoint(checkpoint: Path) -> LabelPriors:
     """Returns the priors that a training was done with, none if it had none."""
     origin = read_origin(checkpoint)
     return {
-        tuple(map(int, channels.split("+"))): tuple(
-            (number[0], inf if number[1] is None else number[1])
-            if isinstance(number, list)
-            else number
-            for number in prior
-        )
+        tuple(map(int, channels.split("+"))): BettiPrior.from_json(prior, str(checkpoint))
         for channels, prior in ({} if origin is None else origin.prior).items()
         if isinstance(prior, list)
     }
@@ -291,7 +287,7 @@ def _settings(model: TrainedModel, of_labels: LabelPriors, request: Request) -> 
         "model": [_digest([file], ()) for file in model.checkpoints],
         "folds": list(model.folds),
         "connectivity": model.connectivity,
-        "prior": {model.name(of): shown(of_labels[of]) for of in sorted(of_labels)},
+        "prior": {model.name(of): of_labels[of].to_csv() for of in sorted(of_labels)},
         "control": control,
         "weight": None if control else request.options.weight,
         "steps": None if control else request.options.steps,

@@ -23,9 +23,9 @@ from nnunetv2.inference.sliding_window_prediction import (
 from torch import Tensor, nn
 
 from nnunet_topo.losses import BettiPriorLoss
-from nnunet_topo.losses.betti_prior import BettiRange
 from nnunet_topo.nnunet.loss import Union, finest, topology_probability
 from nnunet_topo.topology import Connectivity, persistence_pairs
+from nnunet_topo.topology.betti_range import BettiPrior
 
 TRACE = 0.05  # of probability: where there is less the prediction shows nothing
 _CLAMP = 0.01
@@ -121,7 +121,7 @@ class WeightsDescent:
         self,
         image: Tensor,
         logits: Tensor,
-        priors: Mapping[int, Sequence[BettiRange]],
+        priors: Mapping[int, BettiPrior],
         unions: Sequence[Union],
     ) -> Iterator[Tensor]:
         """Yields the logits of an image after each step of Adam.
