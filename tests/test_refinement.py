@@ -374,7 +374,7 @@ def test_the_priors_are_those_of_the_model_unless_others_are_named(folders):
     assert folders.case("gap")["topology"][0]["wanted"] == ["1", "1"]
     shutil.rmtree(folders.out)
     assert folders.refine("--prior", folders.topology(ring=[1, [0, None]])) == 0
-    assert folders.case("gap")["topology"][0]["wanted"] == ["1", "0-"]
+    assert folders.case("gap")["topology"][0]["wanted"] == ["1", ""]
     assert folders.case("gap")["status"] == "kept"
 
 
