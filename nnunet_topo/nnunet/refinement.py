@@ -215,7 +215,7 @@ def _find_priors(model: TrainedModel, folder: Path, request: Request) -> LabelPr
     priors = read_priors(file, model.label_manager, space=space, connectivity=connectivity)
     wanted = [number for betti in priors.channels.values() for number in betti]
     is_asked = request.case_priors is None and not request.is_control
-    if is_asked and all(number is None for number in wanted):
+    if is_asked and all(number.is_free for number in wanted):
         example = json.dumps({model.names[0]: [1] + [0] * (space - 1)})[1:-1]
         raise ValueError(
             f"nothing is wanted of any label: in {file} every prior of {OBJECTS[space]} at "
