@@ -594,13 +594,6 @@ SABOTAGES = [
         "test_trainers.py::test_an_image_with_nan_or_infinity_never_reaches_the_weights",
     ),
     Sabotage(
-        "gradient guard of the first stage alone",
-        TRAINER,
-        "optimizer is not self._guarded",
-        "self._guarded is None",
-        "test_compatibility.py::test_a_warm_up_of_nnunets_goes_through_its_stages",
-    ),
-    Sabotage(
         "images blamed for weights that hold NaN",
         "nnunet_topo/nnunet/divergence.py",
         "    if broken:\n        where",

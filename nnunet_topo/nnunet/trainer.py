@@ -189,8 +189,8 @@ class TopologyTrainerMixin(nnUNetTrainer):
             lr_scheduler = PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
         if self.settings.cosine:
             lr_scheduler = CosineAnnealingLR(optimizer, T_max=self.num_epochs)
-        # With a gradient scaler nnU-Net leaves out such a step itself. Each stage of a warm-up has
-        # an optimizer of its own.
+        # With a gradient scaler nnU-Net leaves out such a step itself. A stage of a training may
+        # keep the optimizer of the one before.
         if self.grad_scaler is None and optimizer is not self._guarded:
             optimizer.register_step_pre_hook(self._refuse_non_finite_gradients)
             self._guarded = optimizer
