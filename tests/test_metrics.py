@@ -26,6 +26,7 @@ from nnunet_topo.topology.betti import label_components
 from .shapes import ball, corner_neighbours, ring, shell, two_blobs
 
 BOTH = pytest.mark.parametrize("connectivity", ["full", "face"])
+METRICS_MD = Path(__file__).parents[1] / "docs/metrics.md"
 TORUS = ring((9, 15, 17), 5.0, 1.6)
 
 
@@ -230,10 +231,25 @@ def test_metrics_of_empty_masks_are_those_of_the_table(ndim):
         assert metrics.keys() == compute(some, some).keys()
 
 
-def test_every_row_of_the_table_of_edge_cases_is_a_metric():
+def test_every_row_of_the_table_of_edge_cases_is_a_metric_and_stands_in_the_documents():
     metrics = compute(TORUS, TORUS)
     of_metrics = {edge_cases_of(key).key for key in metrics}
     assert of_metrics == {edge_cases.key for edge_cases in EDGE_CASES}
+
+    def told(value):
+        return "measured" if value is None else "NaN" if isnan(value) else f"{value:g}"
+
+    rows = [
+        (
+            f"`{of_one.key}`",
+            *map(told, (of_one.prediction_empty, of_one.reference_empty, of_one.both_empty)),
+            of_one.remark,
+        )
+        for of_one in EDGE_CASES
+    ]
+    _, _, section = METRICS_MD.read_text(encoding="utf-8").partition("## Empty masks")
+    lines = [line for line in section.partition("\n## ")[0].splitlines() if line[:3] == "| `"]
+    assert [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in lines] == rows
 
 
 def test_ignored_voxels_are_background_in_both_and_not_counted():
@@ -404,7 +420,7 @@ def test_one_example_of_hd95_in_four_conventions():
     pooled = np.percentile(np.concatenate(distances), 95)  # as in MedPy
     larger = max(np.percentile(each, 95) for each in distances)  # as in MONAI
     assert ours == larger
-    text = (Path(__file__).parents[1] / "docs/metrics.md").read_text(encoding="utf-8")
+    text = METRICS_MD.read_text(encoding="utf-8")
     told = f"ours {ours:.2f} mm, MONAI {larger:.2f} mm, MedPy {pooled:.2f} mm"
     assert f"{told}, surface-distance {surfels:.2f} mm" in text
 
