@@ -22,7 +22,10 @@ def main() -> None:
     parser.add_argument(
         "benchmarks",
         nargs="+",
-        choices=["engine", "hard", "threads", "memory", "maps", "losses", "classes", "train_step"],
+        choices=[
+            *("engine", "hard", "threads", "memory", "maps", "losses", "classes", "train_step"),
+            "evaluation",
+        ],
     )
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     parser.add_argument("--maps", type=Path, help="folder of .npz probabilities that nnU-Net wrote")
@@ -61,7 +64,13 @@ def run(name: str, arguments: argparse.Namespace) -> list[dict] | dict[str, floa
                 peaks[connectivity] = thread.submit(peak_memory_mb, volume, connectivity).result()
         print(f"peak extra memory at {side}^3, MB: {peaks}")
         return peaks
-    return _table(_comparisons(name, volume, arguments))
+    records = _table(_comparisons(name, volume, arguments))
+    if name == "evaluation":
+        from benchmarks.evaluation import peak_memory_mb as peak_of_each
+
+        records.append({"peak memory, MB": peak_of_each()})
+        print(f"peak memory, MB: {records[-1]['peak memory, MB']}")
+    return records
 
 
 def _comparisons(
@@ -85,6 +94,10 @@ def _comparisons(
             warm_up=3,
             runs=7,
         )
+    if name == "evaluation":
+        from benchmarks.evaluation import against_nnunet
+
+        return [against_nnunet()]
     from benchmarks import engine
 
     if name == "engine":

@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from nnunet_topo.topology import betti_numbers, euler_characteristic
+from nnunet_topo.topology.betti import label_components
 
 from .shapes import ball, corner_neighbours, ring, shell, two_blobs
 
@@ -80,6 +82,31 @@ def test_masks_of_every_type_and_byte_order_that_touch_every_border(dtype):
     for connectivity in ("full", "face"):
         assert betti_numbers(mask.astype(dtype), connectivity=connectivity) == (1, 1, 0)
         assert betti_numbers(mask.astype(dtype)[::-1, :, ::-1]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "laid_out",
+    [
+        np.ascontiguousarray,
+        np.asfortranarray,
+        lambda mask: np.repeat(mask, 2, axis=0)[::2],
+        lambda mask: mask[::-1].copy()[::-1],
+    ],
+)
+def test_components_are_those_of_scipy_in_any_memory_layout(laid_out):
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        mask = rng.random(rng.integers(0, 12, rng.integers(2, 4))) < rng.random()
+        for connectivity in ("full", "face"):
+            reach = mask.ndim if connectivity == "full" else 1
+            structure = ndimage.generate_binary_structure(mask.ndim, reach)
+            expected, number = ndimage.label(mask, structure)
+            labels, found = label_components(laid_out(mask), connectivity)
+            assert found == number
+            assert labels.shape == mask.shape
+            np.testing.assert_array_equal(labels > 0, mask)
+            pairs = np.unique(np.stack([labels[mask], expected[mask]]), axis=1)
+            assert pairs.shape[1] == number  # each component of one is one of the other
 
 
 def test_bad_input_is_refused_by_name():

@@ -1,5 +1,6 @@
 """Metrics of two masks: topology, distances, overlap. Knows neither torch nor nnU-Net."""
 
+from nnunet_topo.metrics.label_maps import compare_label_maps, narrow_label_map
 from nnunet_topo.metrics.masks import NSD_TOLERANCE_MM, compute
 
-__all__ = ["NSD_TOLERANCE_MM", "compute"]
+__all__ = ["NSD_TOLERANCE_MM", "compare_label_maps", "compute", "narrow_label_map"]

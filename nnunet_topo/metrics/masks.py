@@ -1,20 +1,34 @@
 """All metrics of a prediction and its reference."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import nan
 
 import numpy as np
 from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
-from nnunet_topo.metrics.partition import compare_components
+from nnunet_topo.metrics.boxes import Box, split_into_boxes
+from nnunet_topo.metrics.edge_cases import declared_values
+from nnunet_topo.metrics.partition import compare_partitions
+from nnunet_topo.metrics.parts import Options, Part, measure_part
 from nnunet_topo.metrics.skeleton import centerline_dice
 from nnunet_topo.metrics.surface import compare_surfaces
 from nnunet_topo.topology import Connectivity
-from nnunet_topo.topology.betti import label_components
-from nnunet_topo.topology.betti_matching import as_masks, crop_to_foreground, match_betti_numbers
+from nnunet_topo.topology.betti_matching import as_masks
+from nnunet_topo.topology.persistence import check_connectivity
 
 NSD_TOLERANCE_MM = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Voxels that are foreground in the prediction, in the reference and in both, and all."""
+
+    prediction: int
+    reference: int
+    both: int
+    voxels: int
 
 
 def compute(
@@ -27,6 +41,8 @@ def compute(
     nsd_tolerance_mm: float | int = NSD_TOLERANCE_MM,
 ) -> dict[str, float]:
     """Returns all metrics of two masks by name; what is not defined is NaN.
+
+    What each is where a mask is empty stands in `edge_cases.EDGE_CASES`.
 
     Betti numbers, with prediction P and reference R:
 
@@ -42,12 +58,12 @@ def compute(
 
     Overlap and distance, with TP, FP, FN, TN counted in voxels:
 
-    - `Dice`, `IoU`: as nnU-Net has them, NaN where both are empty.
-    - `topo_precision`, `topo_recall`: TP / (TP + FP), NaN without prediction; TP / (TP + FN), NaN
-      without reference. `topo_accuracy`: (TP + TN) / all.
-    - `topo_ver`: (V_P - V_R) / V_R, NaN without reference; `topo_aver`: its absolute value.
+    - `Dice`, `IoU`: as nnU-Net has them.
+    - `topo_precision`, `topo_recall`: TP / (TP + FP); TP / (TP + FN).
+      `topo_accuracy`: (TP + TN) / all.
+    - `topo_ver`: (V_P - V_R) / V_R; `topo_aver`: its absolute value.
     - `topo_hd95_mm`, `topo_nsd`: see `compare_surfaces`. `topo_cldice`: see `centerline_dice`.
-    - `topo_voi`, `topo_ari`: see `compare_components`.
+    - `topo_voi`, `topo_ari`: see `compare_partitions`.
 
     Args:
         prediction: 2D or 3D; what is non-zero is foreground.
@@ -61,11 +77,7 @@ def compute(
         ValueError: shapes, spacing or tolerance that do not fit; unknown connectivity.
     """
     p, r = as_masks(prediction, reference)
-    spacing = np.ones(p.ndim) if spacing_mm is None else np.asarray(spacing_mm, dtype=float)
-    if spacing.shape != (p.ndim,) or not np.all(np.isfinite(spacing) & (spacing > 0)):
-        raise ValueError(f"spacing_mm must be {p.ndim} positive numbers, got {spacing_mm}")
-    if not nsd_tolerance_mm >= 0:
-        raise ValueError(f"nsd_tolerance_mm must be at least 0, got {nsd_tolerance_mm}")
+    options = check_options(p.shape, spacing_mm, connectivity, nsd_tolerance_mm)
     voxels = p.size
     if mask is not None:
         counted = np.asarray(mask).astype(bool)
@@ -75,39 +87,89 @@ def compute(
             )
         voxels = int(np.count_nonzero(counted))
         p, r = p & counted, r & counted
-    p, r = crop_to_foreground(p, r)
-    return (
-        _overlap(p, r, voxels)
-        | _betti_numbers(p, r, connectivity)
-        | compare_surfaces(p, r, spacing, nsd_tolerance_mm)
-        | {"topo_cldice": centerline_dice(p, r)}
-        | compare_components(p, r, connectivity, voxels)
+    boxes = split_into_boxes(p | r)
+    pairs = ((np.pad(p[box], 1), np.pad(r[box], 1), box) for box in boxes)
+    return compare_parts(pairs, voxels, options)[0]
+
+
+def check_options(
+    shape: tuple[int, ...],
+    spacing_mm: Sequence[float | int] | None,
+    connectivity: Connectivity,
+    nsd_tolerance_mm: float | int,
+) -> Options:
+    """Returns how masks of this shape are compared.
+
+    Raises:
+        ValueError: spacing or tolerance that do not fit; unknown connectivity.
+    """
+    spacing = np.ones(len(shape)) if spacing_mm is None else np.asarray(spacing_mm, dtype=float)
+    if spacing.shape != (len(shape),) or not np.all(np.isfinite(spacing) & (spacing > 0)):
+        raise ValueError(f"spacing_mm must be {len(shape)} positive numbers, got {spacing_mm}")
+    if not nsd_tolerance_mm >= 0:
+        raise ValueError(f"nsd_tolerance_mm must be at least 0, got {nsd_tolerance_mm}")
+    check_connectivity(connectivity)
+    one_slice = len(shape) == 3 and shape[0] == 1
+    return Options(spacing, connectivity, float(nsd_tolerance_mm), one_slice)
+
+
+def compare_parts(
+    pairs: Iterable[tuple[Bool[np.ndarray, " *space"], Bool[np.ndarray, " *space"], Box]],
+    voxels: int,
+    options: Options,
+) -> tuple[dict[str, float], Counts]:
+    """Returns all metrics of two masks, and their counts.
+
+    Args:
+        pairs: prediction and reference in each of the boxes that hold their foreground, with a
+            margin of one voxel of background, and the box.
+        voxels: of the image.
+        options: how they are compared.
+    """
+    parts = [measure_part(p, r, box, options) for p, r, box in pairs]
+    of_p, of_r, both = (sum(part.voxels[place] for part in parts) for place in range(3))
+    counts = Counts(of_p, of_r, both, voxels)
+    measured = (
+        _overlap(counts)
+        | _betti_numbers(parts, len(options.spacing_mm))
+        | compare_partitions([part.overlaps for part in parts], voxels)
     )
+    if of_p and of_r:
+        measured |= compare_surfaces(
+            [part.surfaces[0] for part in parts],
+            [part.surfaces[1] for part in parts],
+            options.spacing_mm,
+            options.nsd_tolerance_mm,
+        )
+        measured["topo_cldice"] = centerline_dice(
+            [part.lines[0] for part in parts], [part.lines[1] for part in parts]
+        )
+    declared = declared_values(prediction_empty=not of_p, reference_empty=not of_r)
+    return measured | declared, counts
 
 
-def _overlap(
-    p: Bool[np.ndarray, " *space"], r: Bool[np.ndarray, " *space"], voxels: int
-) -> dict[str, float]:
-    both = int(np.count_nonzero(p & r))
-    of_p, of_r = int(np.count_nonzero(p)), int(np.count_nonzero(r))
-    either = of_p + of_r - both
-    ver = _ratio(of_p - of_r, of_r)
+def _overlap(counts: Counts) -> dict[str, float]:
+    either = counts.prediction + counts.reference - counts.both
+    ver = _ratio(counts.prediction - counts.reference, counts.reference)
     return {
-        "Dice": _ratio(2 * both, of_p + of_r),
-        "IoU": _ratio(both, either),
-        "topo_precision": _ratio(both, of_p),
-        "topo_recall": _ratio(both, of_r),
-        "topo_accuracy": _ratio(voxels - either + both, voxels),
+        "Dice": _ratio(2 * counts.both, counts.prediction + counts.reference),
+        "IoU": _ratio(counts.both, either),
+        "topo_precision": _ratio(counts.both, counts.prediction),
+        "topo_recall": _ratio(counts.both, counts.reference),
+        "topo_accuracy": _ratio(counts.voxels - either + counts.both, counts.voxels),
         "topo_ver": ver,
         "topo_aver": abs(ver),
     }
 
 
-def _betti_numbers(
-    p: Bool[np.ndarray, " *space"], r: Bool[np.ndarray, " *space"], connectivity: Connectivity
-) -> dict[str, float]:
-    matching = match_betti_numbers(p, r, connectivity=connectivity)
-    pairs = list(zip(matching.prediction, matching.reference, strict=True))
+def _betti_numbers(parts: Sequence[Part], ndim: int) -> dict[str, float]:
+    pairs = [
+        (
+            sum(part.matching.prediction[k] for part in parts),
+            sum(part.matching.reference[k] for part in parts),
+        )
+        for k in range(ndim)
+    ]
     errors = [abs(of_p - of_r) for of_p, of_r in pairs]
     metrics: dict[str, float] = {}
     for k, (of_p, of_r) in enumerate(pairs):
@@ -120,23 +182,21 @@ def _betti_numbers(
     return metrics | {
         "topo_betti_error": float(sum(errors)),
         "topo_betti_exact": float(not any(errors)),
-        "topo_betti_matching_error": float(matching.error),
+        "topo_betti_matching_error": float(sum(part.matching.error for part in parts)),
         "topo_euler_error": float(abs(euler)),
         "topo_cce_3d": float(errors[0]),
-        "topo_cce_2d": _slice_component_error(p, r, connectivity),
+        "topo_cce_2d": _slice_component_error(parts),
     }
 
 
-def _slice_component_error(
-    p: Bool[np.ndarray, " *space"], r: Bool[np.ndarray, " *space"], connectivity: Connectivity
-) -> float:
-    slices = [(p, r)] if p.ndim == 2 else list(zip(p, r, strict=True))
-    errors = [
-        abs(label_components(a, connectivity)[1] - label_components(b, connectivity)[1])
-        for a, b in slices
-        if a.any() or b.any()
-    ]
-    return float(np.mean(errors)) if errors else nan
+def _slice_component_error(parts: Sequence[Part]) -> float:
+    slices = max((part.first_slice + part.components.shape[1] for part in parts), default=0)
+    components = np.zeros((2, slices), np.int64)
+    for part in parts:
+        end = part.first_slice + part.components.shape[1]
+        components[:, part.first_slice : end] += part.components
+    errors = np.abs(components[0] - components[1])[components.any(axis=0)]
+    return float(errors.mean()) if len(errors) else nan
 
 
 def _ratio(part: int, whole: int) -> float:

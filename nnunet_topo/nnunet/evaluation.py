@@ -12,26 +12,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isnan, nan
 from pathlib import Path, PureWindowsPath
-from types import SimpleNamespace
 from typing import Any
 
 import nibabel
 import numpy as np
 from nnunetv2.evaluation.evaluate_predictions import (
-    compute_metrics,
     key_to_label_or_region,
     label_or_region_to_key,
-    region_or_label_to_mask,
 )
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
-from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.metrics import NSD_TOLERANCE_MM, compute
+from nnunet_topo.metrics import NSD_TOLERANCE_MM, compare_label_maps, narrow_label_map
 from nnunet_topo.nnunet.processes import in_processes
 from nnunet_topo.topology import Connectivity
 
@@ -330,25 +326,27 @@ def _compare(case: _Case) -> _Result:
             f"{case.name}: the reference has spacing {_numbers(spacings[0])}, the prediction "
             f"{_numbers(spacings[1])}; distances are by the reference's"
         )
-    of_nnunet = _metrics_of_nnunet(case, reference, prediction)
     # nnU-Net has no 2D files: it reads an image as one slice.
     space = 0 if reference.shape[1] > 1 else 1
-    arrays = [segmentation[(0,) * (space + 1)] for segmentation in segmentations]
     spacing = spacings[0][space:]
-    counted = None if case.ignore_label is None else arrays[0] != case.ignore_label
-    metrics = {}
-    for label in case.labels:
-        masks = [region_or_label_to_mask(array, label) for array in reversed(arrays)]
-        values = compute(
-            *masks,
-            spacing_mm=spacing.tolist(),
-            connectivity=case.settings.connectivity,
-            mask=counted,
-            nsd_tolerance_mm=case.settings.nsd_tolerance_mm,
-        )
-        metrics[label_or_region_to_key(label)] = {
-            key: value for key, value in values.items() if key.startswith(PREFIX)
-        }
+    of_case = [narrow_label_map(array[(0,) * (space + 1)]) for array in (prediction, reference)]
+    segmentations.clear()
+    del reference, prediction, segmentation  # the readers' floats take four times the memory
+    compared = compare_label_maps(
+        of_case[0],
+        of_case[1],
+        case.labels,
+        ignore_label=case.ignore_label,
+        spacing_mm=spacing.tolist(),
+        connectivity=case.settings.connectivity,
+        nsd_tolerance_mm=case.settings.nsd_tolerance_mm,
+    )
+    metrics: dict[str, dict[str, float]] = {}
+    of_nnunet: dict[str, dict[str, float]] = {}
+    for label, values in compared.items():
+        key = label_or_region_to_key(label)
+        of_nnunet[key] = _of_nnunet(values)
+        metrics[key] = {name: value for name, value in values.items() if name.startswith(PREFIX)}
     return _Result(
         case.name,
         digest,
@@ -399,23 +397,6 @@ def describe_unknown_values(
 
 def _numbers(values: np.ndarray) -> str:
     return " x ".join(f"{value:g}" for value in values)
-
-
-def _metrics_of_nnunet(
-    case: _Case, reference: np.ndarray, prediction: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Returns nnU-Net's metrics, by nnU-Net's code, of what has been read."""
-    read = {str(case.reference): reference, str(case.prediction): prediction}
-    already_read = SimpleNamespace(read_seg=lambda file: (read[file], {}))
-    metrics = compute_metrics(
-        str(case.reference),
-        str(case.prediction),
-        already_read,  # pyright: ignore[reportArgumentType]
-        list(case.labels),
-        case.ignore_label,  # pyright: ignore[reportArgumentType]
-    )["metrics"]
-    recursive_fix_for_json_export(metrics)
-    return {label_or_region_to_key(label): values for label, values in metrics.items()}
 
 
 # -- the files ---------------------------------------------------------------------------------

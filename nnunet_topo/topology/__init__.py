@@ -3,13 +3,16 @@
 from nnunet_topo.topology.betti import betti_numbers, euler_characteristic
 from nnunet_topo.topology.matching import persistence_distance, wasserstein_distance
 from nnunet_topo.topology.persistence import Connectivity, PersistencePairs, persistence_pairs
+from nnunet_topo.topology.thinning import is_simple, thin
 
 __all__ = [
     "Connectivity",
     "PersistencePairs",
     "betti_numbers",
     "euler_characteristic",
+    "is_simple",
     "persistence_distance",
     "persistence_pairs",
+    "thin",
     "wasserstein_distance",
 ]

@@ -100,8 +100,16 @@ class _Workspace(threading.local):
             self._memory = memory
         return self._memory[:words]
 
+    def release(self) -> None:
+        self._memory = None
+
 
 _workspace = _Workspace()
+
+
+def release_workspace() -> None:
+    """Frees the memory that this thread keeps for its next grid."""
+    _workspace.release()
 
 
 def make_grid(

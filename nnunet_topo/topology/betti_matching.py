@@ -69,27 +69,41 @@ def match_betti_numbers(
     pair = as_masks(prediction, reference)
     check_connectivity(connectivity)
     p, g = (np.pad(mask, 1) for mask in crop_to_foreground(*pair))
+    beta0 = label_components(p, connectivity)[1], label_components(g, connectivity)[1]
+    return match_with_components(p, g, beta0, connectivity)
+
+
+def match_with_components(
+    p: NDArray[np.bool_], g: NDArray[np.bool_], beta0: tuple[int, int], connectivity: Connectivity
+) -> BettiMatching:
+    """Returns what `match_betti_numbers` does.
+
+    Args:
+        p: prediction, with a margin of background.
+        g: reference, likewise.
+        beta0: how many components they have.
+        connectivity: of the foreground.
+    """
     union = p | g
-    components = [0, 0]
-    components[0], components[1], of_union, shared = _match_components(p, g, union, connectivity)
-    enclosed = [0, 0]
-    enclosed[0], enclosed[1], in_union, both = _match_outsides(p, g, union, connectivity)
+    shared, of_union = _match_components(p, g, union, connectivity)
+    enclosed, both, in_union = _match_outsides(p, g, union, connectivity)
     if p.ndim == 2:
-        of_p, of_g = zip(components, enclosed, strict=True)
+        of_p, of_g = zip(beta0, enclosed, strict=True)
         return BettiMatching(of_p, of_g, (shared, both))
     loops = [
         b0 + b2 - euler_characteristic(mask, connectivity=connectivity)
-        for b0, b2, mask in zip(components, enclosed, (p, g), strict=True)
+        for b0, b2, mask in zip(beta0, enclosed, (p, g), strict=True)
     ]
     in_common = 0
     if min(loops) > 0:
         joint = _intersection_components(p, g, connectivity)
-        euler = euler_characteristic(union, connectivity=connectivity)
-        loops_of_union = of_union + in_union - euler
-        together = loops_of_union - of_union + sum(components) - joint
+        loops_of_union = (
+            of_union + in_union - euler_characteristic(union, connectivity=connectivity)
+        )
+        together = loops_of_union - of_union + sum(beta0) - joint
         apart = [_surviving_loops(mask, union, connectivity) for mask in (p, g)]
         in_common = sum(apart) - together
-    of_p, of_g = zip(components, loops, enclosed, strict=True)
+    of_p, of_g = zip(beta0, loops, enclosed, strict=True)
     return BettiMatching(of_p, of_g, (shared, in_common, both))
 
 
@@ -122,48 +136,60 @@ def foreground_box(*masks: NDArray[np.bool_]) -> tuple[slice, ...]:
     for axis in range(masks[0].ndim):
         others = tuple(other for other in range(masks[0].ndim) if other != axis)
         occupied = np.flatnonzero(np.logical_or.reduce([mask.any(axis=others) for mask in masks]))
-        box.append(slice(occupied[0], occupied[-1] + 1) if len(occupied) else slice(0, 0))
+        ends = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, 0)
+        box.append(slice(*ends))
     return tuple(box)
 
 
 def _match_components(
     p: NDArray[np.bool_], g: NDArray[np.bool_], union: NDArray[np.bool_], connectivity: Connectivity
-) -> tuple[int, int, int, int]:
-    """Returns beta0 of p, g and union, and how many components of the union hold both."""
+) -> tuple[int, int]:
+    """Returns how many components of the union hold both masks, and how many there are."""
     labels, number = label_components(union, connectivity)
+    if number == 1:
+        return int(p.any() and g.any()), 1
     holds = np.zeros((2, number + 1), bool)
     for row, mask in zip(holds, (p, g), strict=True):
         row[labels[mask]] = True
-    of_p, of_g = (label_components(mask, connectivity)[1] for mask in (p, g))
-    return of_p, of_g, number, int(np.count_nonzero(holds.all(axis=0)))
+    return int(np.count_nonzero(holds.all(axis=0))), number
 
 
 def _match_outsides(
     p: NDArray[np.bool_], g: NDArray[np.bool_], union: NDArray[np.bool_], connectivity: Connectivity
-) -> tuple[int, int, int, int]:
-    """Returns how many regions p, g and union enclose, and how many p and g have in common.
+) -> tuple[tuple[int, int], int, int]:
+    """Returns how many regions p and g enclose, how many in common, and how many the union.
 
     Regions outside of the union that the outside of p, or that of g, joins are one.
     """
     outside = dual(connectivity)
     labels, number = label_components(~union, outside)
-    (wider_p, of_p), (wider_g, of_g) = (label_components(~mask, outside) for mask in (p, g))
-    joined_by = np.zeros((2, number + 1), np.int64)
-    joined_by[0, labels] = wider_p  # within a region of the union's outside all are alike
-    joined_by[1, labels] = of_p + wider_g
-    links = number - 1 + joined_by[:, 1:].ravel()
-    nodes = number + of_p + of_g
-    of_node, _ = _label_graph(nodes, np.tile(np.arange(number), 2), links)
-    return of_p - 1, of_g - 1, number - 1, len(np.unique(of_node[:number])) - 1
+    # A voxel of each region: within a region of the union's outside all are alike.
+    voxel = np.zeros(number + 1, np.int64)
+    if number > 1:
+        enclosed = np.flatnonzero((labels > 0) & (labels != labels.flat[0]))
+        voxel[labels.ravel()[enclosed]] = enclosed
+    del labels
+    nodes, links, regions = number, [], []
+    for mask in (p, g):
+        wider, of_mask = label_components(~mask, outside)
+        links.append(nodes - 1 + wider.ravel()[voxel[1:]].astype(np.int64))
+        nodes += of_mask
+        regions.append(of_mask - 1)
+    of_node, _ = _label_graph(nodes, np.tile(np.arange(number), 2), np.concatenate(links))
+    both = len(np.unique(of_node[:number])) - 1
+    return (regions[0], regions[1]), both, number - 1
 
 
 def _surviving_loops(
     mask: NDArray[np.bool_], union: NDArray[np.bool_], connectivity: Connectivity
 ) -> int:
     """Returns the rank of H_1(mask) in H_1(union): bars from the mask on to the very end."""
+    from nnunet_topo.topology._cubical import release_workspace  # numba: heavy
+
     image = union.astype(np.float32)
     image += mask
     pairs = persistence_pairs(image, connectivity=connectivity, dimensions=(1,))
+    release_workspace()  # whole organs are larger than what a loss sees again and again
     values = image.ravel()
     return int(np.count_nonzero((values[pairs.birth] == 2) & (values[pairs.death] == 0)))
 

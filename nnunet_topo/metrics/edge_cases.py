@@ -1,0 +1,78 @@
+"""What each metric is where a mask is empty: one table, from which all values are taken."""
+
+from dataclasses import dataclass
+from math import nan
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeCases:
+    """The values of a metric where a mask is empty; None where it is measured like any other.
+
+    Attributes:
+        key: of the metric; `_k` stands for the dimensions 0, 1 and, in volumes, 2.
+        prediction_empty: where the prediction is empty and the reference is not.
+        reference_empty: where the reference is empty and the prediction is not.
+        both_empty: where both are.
+        remark: what else is not measured, and what a measured value comes to.
+    """
+
+    key: str
+    prediction_empty: float | None = None
+    reference_empty: float | None = None
+    both_empty: float | None = None
+    remark: str = ""
+
+
+EDGE_CASES = (
+    EdgeCases("Dice", 0.0, 0.0, nan),
+    EdgeCases("IoU", 0.0, 0.0, nan),
+    EdgeCases("topo_betti_pred_k", remark="an empty mask has 0"),
+    EdgeCases("topo_betti_ref_k", remark="an empty mask has 0"),
+    EdgeCases("topo_betti_error_k", remark="one empty: the numbers of the other; both: 0"),
+    EdgeCases("topo_betti_error", remark="one empty: all numbers of the other; both: 0"),
+    EdgeCases("topo_betti_exact", 0.0, 0.0, 1.0),
+    EdgeCases("topo_betti_matching_error", remark="one empty: all numbers of the other; both: 0"),
+    EdgeCases("topo_euler_error", remark="an empty mask has 0"),
+    EdgeCases("topo_cce_3d", remark="one empty: the components of the other; both: 0"),
+    EdgeCases("topo_cce_2d", both_empty=nan, remark="one empty: the components of the other"),
+    EdgeCases("topo_cldice", 0.0, 0.0, nan),
+    EdgeCases("topo_hd95_mm", nan, nan, nan),
+    EdgeCases("topo_nsd", 0.0, 0.0, nan),
+    EdgeCases("topo_precision", nan, 0.0, nan),
+    EdgeCases("topo_recall", 0.0, nan, nan),
+    EdgeCases("topo_ver", -1.0, nan, nan),
+    EdgeCases("topo_aver", 1.0, nan, nan),
+    EdgeCases("topo_accuracy", remark="NaN where every voxel is ignored"),
+    EdgeCases("topo_voi", remark="two partitions that are equal have 0"),
+    EdgeCases(
+        "topo_ari",
+        remark="two partitions that are equal have 1, even with one part alone or single voxels",
+    ),
+)
+_OF_METRIC = {edge_cases.key: edge_cases for edge_cases in EDGE_CASES}
+
+
+def declared_values(*, prediction_empty: bool, reference_empty: bool) -> dict[str, float]:
+    """Returns the metrics that the table declares for two masks, by key."""
+    declared: dict[str, float] = {}
+    for edge_cases in EDGE_CASES:
+        value = None
+        if prediction_empty and reference_empty:
+            value = edge_cases.both_empty
+        elif prediction_empty:
+            value = edge_cases.prediction_empty
+        elif reference_empty:
+            value = edge_cases.reference_empty
+        if value is not None:
+            declared[edge_cases.key] = value
+    return declared
+
+
+def edge_cases_of(key: str) -> EdgeCases:
+    """Returns what the table says of a metric, whatever the dimension in its key.
+
+    Raises:
+        KeyError: there is no such metric.
+    """
+    stem, _, dimension = key.rpartition("_")
+    return _OF_METRIC[f"{stem}_k" if dimension.isdigit() else key]
