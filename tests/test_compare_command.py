@@ -13,17 +13,20 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from nnunet_topo import compare
+from nnunet_topo import notes
 from nnunet_topo.cli import main
 from nnunet_topo.metrics import compute
 from nnunet_topo.nnunet import evaluation
 from nnunet_topo.nnunet.priors import allows
 from nnunet_topo.nnunet.results import name_folders, read_volumes
 from nnunet_topo.report import make_table
+from nnunet_topo.report.claims import claims
+from nnunet_topo.report.grid import Grid
 from nnunet_topo.report.page import render
 from nnunet_topo.report.pictures import _outline, choose_changes, draw_case
 from nnunet_topo.report.records import Comparison
-from nnunet_topo.report.tables import as_csv, as_latex, as_text, summarize
+from nnunet_topo.report.screen import as_text
+from nnunet_topo.report.tables import as_csv, as_latex
 
 from .test_evaluation import SPACING, Study, pair
 
@@ -73,7 +76,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, name, attributes):
         self.elements.append((name, dict(attributes)))
-        if name not in ("meta", "br", "img"):
+        if name not in ("meta", "br", "img", "wbr"):
             self.open.append(name)
 
     def handle_startendtag(self, name, attributes):
@@ -135,13 +138,14 @@ def test_bare_folders_are_evaluated_paired_and_written(folders, capsys):
     assert float(dice["difference_mean"]) == pytest.approx(1 - np.mean(values))
     assert (dice["wins"], dice["ties"], dice["losses"]) == ("3", "0", "0")
     printed = capsys.readouterr().out
-    assert "ring (label 1), Dice, higher is better" in printed
-    told = "with 3 cases no difference could be shown, however large (for 12 tests it takes "
-    assert f"{told}at least 9)" in printed
+    assert "primary outcome, declared before: Betti matching error, mean over the" in printed
+    told = "with 3 cases no difference could be shown, however large (it takes at least 6)"
+    assert told in printed
     assert "\\begin{tabular}" in (folders.out / "compare.tex").read_text()
     page = Page(folders.page())
     page.assert_harmless()
-    assert "no difference shown in any of" in page.text
+    assert "ours: No difference to stock shown." in page.text
+    assert told in page.text
 
 
 def test_an_undefined_value_is_null_in_json_empty_in_csv_and_counted(folders):
@@ -166,7 +170,7 @@ def test_cases_that_not_all_models_have_are_left_out_and_named(folders, capsys):
     (folders.other / "case_1.nii.gz").unlink()
     assert folders.compare() == 0
     assert list(folders.result()["cases"]["stock"]) == ["case_0.nii.gz", "case_2.nii.gz"]
-    note = "1 of 3 cases of stock are left out, because another model does not have them: case_1"
+    note = "1 of 3 cases of stock is left out, because another model does not have it: case_1"
     assert note in capsys.readouterr().out
     assert note in Page(folders.page()).text
 
@@ -194,7 +198,8 @@ def test_one_case_is_compared_and_not_tested(tmp_path, capsys):
     folders.put_both("single", reference, prediction, reference)
     assert folders.compare() == 0
     printed = capsys.readouterr().out
-    assert "ours: not tested, for want of two cases" in printed
+    assert "ours: not tested against stock, for want of two cases" in printed
+    assert "1 case, full connectivity" in printed
     assert "note: one case alone: nothing can be tested" in printed
 
 
@@ -203,7 +208,7 @@ def test_equal_models_show_no_difference_and_no_changed_case(folders):
         (folders.other / file.name).write_bytes(file.read_bytes())
     assert folders.compare() == 0
     text = Page(folders.page()).text
-    assert "no difference shown in any of 12 comparisons" in text
+    assert "18 secondary comparisons: no difference shown in 18" in text
     assert "No case differs in any of the metrics" in text
     table = [row for row in folders.result()["table"] if row["model"] == "ours"]
     assert all((row["wins"], row["losses"]) == (0, 0) for row in table)
@@ -240,7 +245,8 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path, capsys):
         assert name in page.text, name
     assert not [c for c in capsys.readouterr().out if not c.isprintable() and c != "\n"]
     rows = list(csv.DictReader(io.StringIO((folders.out / "compare.csv").read_text())))
-    assert {row["label_name"] for row in rows} == {"<b onclick=alert(3)>ring", "'=blob & co"}
+    names = {row["label_name"] for row in rows} - {"mean over labels"}
+    assert names == {"<b onclick=alert(3)>ring", "'=blob & co"}
     assert "=blob \\& co" in (folders.out / "compare.tex").read_text()
     assert set(folders.result()["cases"][model]) == {f"{name}.nii.gz" for name in HOSTILE}
 
@@ -413,7 +419,8 @@ def test_the_folds_of_trainers_are_compared_together(results, capsys):
     assert "4 cases, full connectivity" in capsys.readouterr().out
     content = json.loads((results.out / "compare.json").read_text())
     assert list(content["cases"]) == ["nnUNetTrainer", "nnUNetTrainerTAFL_5epochs"]
-    assert next(row["wins"] for row in content["table"] if row["wins"] is not None) == 4
+    wins = {(row["label"], row["metric"]): row["wins"] for row in content["table"]}
+    assert (wins["1", "Dice"], wins["mean", "topo_betti_matching_error"]) == (4, 3)
     assert files_below(results.folder / "results") == before
 
 
@@ -575,7 +582,7 @@ def test_a_trainer_for_face_connectivity_is_measured_so(results, capsys):
 # -- claims, tables, pages ---------------------------------------------------------------------
 
 
-def comparison(cases=1000, labels=3, models=("stock", "a", "b"), shift=0.0, seed=1):
+def comparison(cases=1000, labels=3, models=("stock", "a", "b"), shift=0.0, seed=1, primary="Dice"):
     """Returns a study drawn by chance."""
     rng = np.random.default_rng(seed)
     metrics = ("Dice", "topo_cldice", "topo_hd95_mm", "topo_betti_error", "topo_betti_exact")
@@ -593,10 +600,9 @@ def comparison(cases=1000, labels=3, models=("stock", "a", "b"), shift=0.0, seed
         for model in models
     }
     names = {str(label): f"label {label}" for label in range(1, labels + 1)}
-    return Comparison(
-        *("Simulated", values, names, metrics, "full", make_table(values, list(names), metrics)),
-        *([], [], {"Command": "none"}),
-    )
+    rows = make_table(values, list(names), metrics, primary=primary)
+    found = ("Simulated", values, names, metrics, "full", rows, [], [], {"Command": "none"})
+    return Comparison(*found, primary=primary)
 
 
 def test_a_thousand_cases_fit_in_twenty_megabytes():
@@ -606,35 +612,29 @@ def test_a_thousand_cases_fit_in_twenty_megabytes():
     assert "Points and lines are 400 cases drawn by chance" in Page(page).text
     many_labels = render(comparison(cases=60, labels=62, models=("stock", "a")))
     assert len(many_labels.encode()) < 20e6
-    assert "Drawn are the first 300 of 310" in Page(many_labels).text
+    assert "Drawn are the 24 of 310 with the largest effects" in Page(many_labels).text
 
 
 def test_a_summary_claims_no_more_than_the_tests():
-    null = comparison(cases=40)
-    for sentence, details in summarize(null.rows, null.labels, 40).values():
-        assert sentence == "no difference shown in any of 15 comparisons with the first model."
-        assert list(details) == ["no difference shown"]
-        assert details["no difference shown"].count(": Dice ") == 3
-    shifted = comparison(cases=40, shift=0.5, models=("stock", "a"))
-    ((sentence, details),) = summarize(shifted.rows, shifted.labels, 40).values()
-    assert sentence == "of 15 comparisons with the first model: better in 9, worse in 6."
-    assert list(details) == ["better", "worse"]
-    assert details["better"].startswith("Better: label 1: Dice +0.")
-    assert "; label 2: Dice +0." in details["better"]
-    assert "; label 3: HD95 (mm) +0." in details["worse"]
+    for claim in claims(comparison(cases=40)):
+        assert claim.answer == "no difference to stock shown"
+        assert claim.secondary == "19 secondary comparisons: no difference shown in 19"
+        assert claim.named == {}
+    (claim,) = claims(comparison(cases=40, shift=0.5, models=("stock", "a")))
+    assert claim.answer == "better than stock"
+    assert re.match(r"Dice 1\.0\d+ instead of 0\.[45]\d+, difference \+0\.", claim.evidence)
+    assert claim.secondary == "19 secondary comparisons: better in 11, worse in 8"
+    assert "label 2: clDice +0." in claim.named["better"]
+    assert "mean over labels: HD95 (mm) +0." in claim.named["worse"]
 
 
 def test_tables_agree_with_one_another():
     found = comparison(cases=12, labels=1, models=("stock", "a"))
     row = found.rows[1]
     mean = f"{row.spread.mean:.4f}"
-    assert mean in as_text(found.rows, found.labels)
-    assert f"${mean}$" in as_latex(found.rows, found.labels)
-    (line,) = [
-        r
-        for r in csv.DictReader(io.StringIO(as_csv(found.rows, found.labels)))
-        if r["model"] == "a"
-    ][:1]
+    assert mean in as_text(found)
+    assert f"${mean}$" in as_latex(found)
+    (line,) = [r for r in csv.DictReader(io.StringIO(as_csv(found))) if r["model"] == "a"][:1]
     assert float(line["mean"]) == row.spread.mean
     assert float(line["p_holm"]) == row.difference.p_holm
     assert mean in Page(render(found)).text
@@ -656,9 +656,9 @@ def test_a_case_without_the_label_contradicts_no_prior():
     assert "do not agree" not in text
     cases = found.values["stock"]
     training = SimpleNamespace(prior={0: (1, 0, 0)})
-    assert compare._contradictions("a", {"0": training}, cases, found.labels) == []
+    assert notes._contradictions("a", {"0": training}, cases, found.labels) == []
     training.prior = {0: (2, 0, 0)}
-    (note,) = compare._contradictions("a", {"0": training}, cases, found.labels)
+    (note,) = notes._contradictions("a", {"0": training}, cases, found.labels)
     assert "which 15 of 15 references do not have" in note
 
 
@@ -727,7 +727,7 @@ def test_topological_errors_are_marked_where_they_are():
     prediction[3, 8:10, 20:24] = True  # an island
     prediction[3, 6, 6] = False  # a cavity
     image = np.random.default_rng(0).normal(size=reference.shape)
-    row = draw_case(image, reference, {"m": prediction}, (2.0, 1.5, 1.0), "full", "case")
+    row = draw_case(image, reference, {"m": prediction}, Grid((2.0, 1.5, 1.0)), "full", "case")
     page = Page(row)
     marks = [a for name, a in page.elements if a.get("class", "").startswith("mark")]
     # Cropped 4 voxels above and none to the left; rows are 1.5 times as high as columns are wide.
@@ -736,7 +736,11 @@ def test_topological_errors_are_marked_where_they_are():
         ("mark hole", 6.5, 9.75),
     ]
     assert "m: 1 extra component, 1 extra enclosed region" in page.text
-    assert "Slice 3 of 7" in page.text
+    assert (
+        "Slice 4 of 7, along the file's third axis, counted from 1 as in ITK-SNAP (3 in"
+        in page.text
+    )
+    assert "6.0 mm from the first slice" in page.text
     pictures = [a["href"] for name, a in page.elements if name == "image"]
     assert len(pictures) == 1  # once for both panels
     assert pictures[0].startswith("data:image/png;base64,iVBOR")
@@ -747,7 +751,7 @@ def test_a_large_slice_is_drawn_coarser_and_as_wide():
     reference = np.zeros((1, 30, 1701), bool)
     reference[0, 9:20, 8:-8] = True
     image = np.random.default_rng(0).random(reference.shape)
-    row = draw_case(image, reference, {"m": reference}, (999, 1, 1), "full", "wide")
+    row = draw_case(image, reference, {"m": reference}, Grid((999, 1, 1)), "full", "wide")
     (picture,) = [a for name, a in Page(row).elements if name == "image"]
     file = io.BytesIO(base64.b64decode(picture["href"].partition(",")[2]))
     assert imread(file).shape[:2] == (9, 567)
@@ -758,11 +762,12 @@ def test_pictures_of_images_and_of_empty_masks_are_drawn():
     reference = np.zeros((1, 12, 14), bool)
     prediction = reference.copy()
     prediction[0, 5, 6] = True
-    text = Page(draw_case(None, reference, {"m": prediction}, (999, 1, 1), "full", "flat")).text
+    grid = Grid((999, 1, 1), "pixels")
+    text = Page(draw_case(None, reference, {"m": prediction}, grid, "full", "flat")).text
     assert "m: 1 extra component" in text
     assert "Slice" not in text
     empty = {"m": np.zeros_like(reference)}
-    assert "no component" in Page(draw_case(None, reference, empty, (999, 1, 1), "full", "")).text
+    assert "no component" in Page(draw_case(None, reference, empty, grid, "full", "")).text
 
 
 def test_diagrams_are_drawn_of_probabilities_that_were_saved(folders):
