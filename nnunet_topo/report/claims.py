@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from nnunet_topo.report.measures import MEASURES
-from nnunet_topo.report.outcomes import Row
+from nnunet_topo.report.outcomes import Family, Row
 from nnunet_topo.report.records import Comparison
 from nnunet_topo.report.statistics import LEVEL, VERDICTS, Difference, fewest_cases
 from nnunet_topo.report.words import count, interval, number, p_value
@@ -93,10 +93,14 @@ def in_words(comparison: Comparison, row: Row) -> str:
         return "no case in which both are defined"
     mean = number(difference.mean, digits, signed=True)
     within = interval(difference.low, difference.high, digits, signed=True)
+    return f"{mean} {within}".strip() + _sure(difference)
+
+
+def _sure(difference: Difference) -> str:
+    """Returns p-value and effect in words."""
     p = p_value(difference.p_holm)
     sure = "" if p == "-" else f", p {p}" if p.startswith("<") else f", p = {p}"
-    effect = number(difference.effect, 2, signed=True)
-    return f"{mean} {within}".strip() + f"{sure}, effect {effect}"
+    return f"{sure}, effect {number(difference.effect, 2, signed=True)}"
 
 
 def _claim(comparison: Comparison, model: str) -> Claim:
@@ -107,6 +111,8 @@ def _claim(comparison: Comparison, model: str) -> Claim:
     if primary is not None and primary.difference is not None and of_first is not None:
         verdict = primary.difference.verdict
         answer = _ANSWERS[verdict].format(first)
+        told = reason(comparison, primary)
+        answer += f": {told.rpartition(': ')[0]}" if told else _despite(primary, of_first)
         evidence = _evidence(comparison, primary, of_first)
     rows = [row for row in secondary_rows(comparison) if row.model == model]
     by_verdict = {
@@ -115,6 +121,7 @@ def _claim(comparison: Comparison, model: str) -> Claim:
     }
     counts = [f"{known} in {len(of)}" for known, of in by_verdict.items() if of]
     secondary = f"{count(len(rows), 'secondary comparison')}: {', '.join(counts)}" if rows else ""
+    secondary += _too_few(comparison, "secondary") if rows else ""
     shown = {known: of for known, of in by_verdict.items() if known not in VERDICTS[-2:]}
     named = {known: _named(comparison, of) for known, of in shown.items() if of}
     presence = _presence(comparison, model)
@@ -132,18 +139,24 @@ def _evidence(comparison: Comparison, row: Row, of_first: Row) -> str:
     means = " instead of ".join(number(of.spread.mean, digits) for of in (row, of_first))
     text = f"{comparison.title_of(row.metric)} {means}"
     if difference.pairs:
-        text += f", difference {in_words(comparison, row)}; {tally(difference)}"
-    told = reason(comparison, row)
-    text += f". {told[0].upper()}{told[1:]}" if told else _despite(comparison, row, of_first)
-    tests = [r for r in comparison.rows if r.family == "primary" and r.difference is not None]
-    fewest = fewest_cases(len(tests))
+        ends = (number(end, digits, signed=True) for end in (difference.low, difference.high))
+        within = "" if isnan(difference.low) else f" (95 % interval {' to '.join(ends)})"
+        mean = number(difference.mean, digits, signed=True)
+        text += f", difference {mean}{within}{_sure(difference)}; {tally(difference)}"
+    return text + _too_few(comparison, "primary")
+
+
+def _too_few(comparison: Comparison, family: Family) -> str:
+    """Returns that no test of a family can show anything with so few cases, "" where one can."""
+    rows = [row for row in comparison.rows if row.family == family]
+    fewest = fewest_cases(sum(r.difference is not None and not isnan(r.difference.p) for r in rows))
     cases = len(comparison.cases)
-    if 1 < cases < fewest:
-        text += (
-            f"; with {count(cases, 'case')} no difference could be shown, however large (it takes "
-            f"at least {fewest})"
-        )
-    return text
+    if cases >= fewest or cases == 1:
+        return ""
+    return (
+        f"; with {count(cases, 'case')} no difference could be shown, however large (it takes at "
+        f"least {fewest})"
+    )
 
 
 def tally(difference: Difference) -> str:
@@ -154,7 +167,7 @@ def tally(difference: Difference) -> str:
     )
 
 
-def _despite(comparison: Comparison, row: Row, of_first: Row) -> str:
+def _despite(row: Row, of_first: Row) -> str:
     """Returns what a better outcome does not tell: structures missed or invented more often."""
     if row.difference is None or row.difference.verdict != "better":
         return ""
@@ -166,7 +179,7 @@ def _despite(comparison: Comparison, row: Row, of_first: Row) -> str:
         )
         if own > other
     ]
-    return f"; but it {' and '.join(more)}, which this outcome counts" if more else ""
+    return f", but it {' and '.join(more)}, which this outcome counts" if more else ""
 
 
 def _presence(comparison: Comparison, model: str) -> str:

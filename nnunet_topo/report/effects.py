@@ -8,7 +8,7 @@ from nnunet_topo.report.claims import size_of_effect
 from nnunet_topo.report.markup import Markup, join, raw, tag
 from nnunet_topo.report.outcomes import Row
 from nnunet_topo.report.plots import axis_of, line, svg, text
-from nnunet_topo.report.words import number
+from nnunet_topo.report.words import count, number
 
 MOST_LABELS = 40  # half of them from either end
 _WIDTH, _LEFT, _RIGHT, _STEP = 640, 230, 590, 19
@@ -44,7 +44,7 @@ def effects_plot(rows: Sequence[Row], names: Sequence[str], axis: str, what: str
     lines = []
     for index, (row, name) in enumerate(known):
         if left_out > 0 and index == gap:
-            middle = f"{left_out} labels with smaller effects between"
+            middle = f"{count(left_out, 'more label')} between"
             lines.append(text(_LEFT - 8, top + 4, middle, "end", class_="soft"))
             top += _STEP
         lines.append(_dot(row, name, scale, top))

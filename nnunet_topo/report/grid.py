@@ -58,17 +58,6 @@ def describe_slice(grid: Grid, index: int, slices: int) -> str:
     return f"{text}, at {letter} {abs(at):.1f} mm."
 
 
-def describe_sides(grid: Grid) -> str:
-    """Returns what the letters at the edges are, "" where there are none."""
-    if not grid.letters[1]:
-        return ""
-    oblique = " The grid is oblique: the nearest sides are given." if grid.oblique else ""
-    return (
-        "R and L are the patient's right and left, A and P the front and back, S and I the head "
-        f"and foot.{oblique}"
-    )
-
-
 def sides(grid: Grid, height: float, width: float) -> list[Markup]:
     """Returns the letters of the patient's sides at the four edges, none where they are unknown."""
     _, down, right = grid.letters

@@ -29,8 +29,8 @@ def render(comparison: Comparison) -> str:
     """Returns the page."""
     sections = [
         ("summary", "In short", _summary(comparison)),
-        ("table", "Table", outcome_tables(comparison)),
         ("figures", "Figures", figures(comparison)),
+        ("table", "Table", outcome_tables(comparison)),
         ("cases", "The cases that changed most", _cases(comparison.pictures)),
         ("reference", "Topology of the reference", reference(comparison)),
         ("training", "Training", _training(comparison)),
@@ -92,7 +92,7 @@ def _summary(comparison: Comparison) -> Markup:
         if comparison.primary is not None
         else None,
         *map(_claim, claims(comparison)),
-        presence_table(comparison),
+        presence_table(comparison) if len(others) > 1 else None,
         *notes[:MOST_NOTES],
         tag(
             *("details", tag("summary", f"{count(len(notes) - MOST_NOTES, 'more note')}")),
@@ -157,8 +157,9 @@ def _cases(pictures: Sequence[Picture]) -> Markup:
         "Blue line: reference. Orange line: prediction. Circle: a component or an enclosed region "
         "too many. Square: one missed. Dashed: an enclosed region, solid: a component. Of a "
         "structure that fell apart the smaller parts are marked. Handles of volumes have no place "
-        "of their own and are in the numbers alone. Cases that became better and worse are shown "
-        "alike; they are extremes, not typical.",
+        "of their own and are in the numbers alone. Letters are the patient's sides: right and "
+        "left, anterior and posterior, superior and inferior. Cases that became better and worse "
+        "are shown alike; they are extremes, not typical.",
         class_="small",
     )
     return join(

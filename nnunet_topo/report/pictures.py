@@ -11,7 +11,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 from skimage.transform import downscale_local_mean
 
-from nnunet_topo.report.grid import Grid, describe_sides, describe_slice, sides
+from nnunet_topo.report.grid import Grid, describe_slice, sides
 from nnunet_topo.report.markup import Markup, join, name, tag
 from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.statistics import Cases
@@ -140,9 +140,9 @@ def draw_case(
                 tag("figcaption", name(model), _count(here, elsewhere, is_reference)),
             )
         )
-    where = "" if flat else describe_slice(grid, index, len(reference))
-    sides = describe_sides(grid)
-    told = " ".join(part for part in (where, sides) if part)
+    told = "" if flat else describe_slice(grid, index, len(reference))
+    if grid.oblique:
+        told += " The grid is oblique: its letters are the nearest."
     return join(
         tag("div", *panels, class_="slices"), tag("p", told, class_="small") if told else None
     )
