@@ -235,7 +235,7 @@ def _unpaid(metric: str, values: Sequence[_ByLabel], wrong: Sequence[NDArray[np.
     for (own, other), (of_own, of_other) in ((values, wrong), (values[::-1], wrong[::-1])):
         alone = of_own & ~of_other
         pays = sign * (np.round(own - other, 12)) <= 0  # False where either is undefined
-        counts.append(np.count_nonzero(alone & ~pays | alone & measure.is_distance))
+        counts.append(np.count_nonzero((alone & ~pays) | (alone & measure.is_distance)))
     return int(counts[0] - counts[1])
 
 
