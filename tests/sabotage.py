@@ -883,7 +883,7 @@ SABOTAGES = [
         OUTCOMES,
         "(alone & ~pays) | (alone & measure.is_distance)",
         "alone & ~pays",
-        "test_compare.py::test_a_distance_is_no_better_with_a_small_penalty_for_what_is_missed",
+        "test_compare.py::test_a_distance_is_no_better_with_a_penalty_for_what_is_missed",
     ),
     Sabotage(
         "secondary outcomes corrected together with the primary",

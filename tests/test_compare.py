@@ -207,16 +207,19 @@ def test_the_effect_is_that_of_scipys_signed_ranks():
 # -- primary and secondary outcomes ------------------------------------------------------------
 
 
-def drawn(rng, models, labels, metrics, number=20):
-    """Returns values drawn by chance, of equal models."""
+def drawn(rng, models, labels, metrics, number=20, shift=0.0):
+    """Returns values drawn by chance, of equal models or each above the one before."""
     difficulty = rng.normal(0, 1, (number, labels, len(metrics)))
+    shifts = {name: shift * place for place, name in enumerate(models)}
     return {
         name: {
             f"case_{i:03d}": {
                 str(label + 1): dict(zip(metrics, of_label, strict=True))
                 for label, of_label in enumerate(of_case)
             }
-            for i, of_case in enumerate(difficulty + rng.normal(0, 0.3, difficulty.shape))
+            for i, of_case in enumerate(
+                difficulty + rng.normal(shifts[name], 0.3, difficulty.shape)
+            )
         }
         for name in models
     }
@@ -224,7 +227,7 @@ def drawn(rng, models, labels, metrics, number=20):
 
 def test_the_primary_outcome_is_tested_alone_and_the_rest_as_a_family_of_its_own():
     metrics = ["Dice", "topo_betti_matching_error"]
-    values = drawn(np.random.default_rng(9), ("first", "a", "b"), 3, metrics)
+    values = drawn(np.random.default_rng(9), ("first", "a", "b"), 3, metrics, shift=0.25)
     rows = [r for r in make_table(values, list("123"), metrics, primary=metrics[1]) if r.difference]
     primary = [row for row in rows if row.family == "primary"]
     secondary = [row for row in rows if row.family == "secondary"]
@@ -233,6 +236,7 @@ def test_the_primary_outcome_is_tested_alone_and_the_rest_as_a_family_of_its_own
         ("mean", metrics[1], "b"),
     ]
     assert len(secondary) == 2 * (1 + 3 * 2)  # the mean of the other metric, and all labels
+    assert max(row.difference.p for row in primary) < 0.05
     for family in (primary, secondary):
         p_values = [row.difference.p for row in family]
         assert [row.difference.p_holm for row in family] == holm(p_values)
@@ -316,12 +320,15 @@ def test_one_more_missed_structure_among_many_labels_is_enough():
     assert line(rows, "topo_hd95_mm", "2").verdict == "better"
 
 
-def test_a_distance_is_no_better_with_a_small_penalty_for_what_is_missed():
-    first = named(*[(found(9, 30.0 + i),) for i in range(12)])
-    other = named(*[(found(0) if i > 6 else found(9, 20.0),) for i in range(12)])
-    rows = make_table({"first": first, "other": other}, ["1"], ["topo_hd95_mm"], missing=1)
+@pytest.mark.parametrize(("penalty", "wins"), [(1, 14), (90, 13)])
+def test_a_distance_is_no_better_with_a_penalty_for_what_is_missed(penalty, wins):
+    first = named(*[(found(9, 30.0 + i),) for i in range(14)])
+    other = named(*[(found(9 if i else 0, 20.0 if i else None),) for i in range(14)])
+    rows = make_table({"first": first, "other": other}, ["1"], ["topo_hd95_mm"], missing=penalty)
     difference = line(rows, "topo_hd95_mm", "1")
-    assert (difference.pairs, difference.wins) == (12, 12)
+    assert (difference.pairs, difference.wins, difference.missed) == (14, wins, 1)
+    assert difference.p_holm < 0.05
+    assert difference.improves == 1
     assert difference.verdict == "not called better"
 
 

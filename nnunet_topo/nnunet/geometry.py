@@ -126,13 +126,13 @@ def find_unit(summaries: Iterable[Path], reader: BaseReaderWriter, folders: Sequ
     Raises:
         ValueError: summaries that do not agree.
     """
-    found = [_recorded_unit(summary) for summary in summaries]
-    recorded = {unit for unit in found if unit is not None}
-    if len(recorded) > 1:
-        units = " and in ".join(sorted(recorded))
+    found = map(_recorded_unit, summaries)
+    recorded: list[Unit] = [unit for unit in found if unit is not None]
+    if len(set(recorded)) > 1:
+        units = " and in ".join(sorted(set(recorded)))
         raise ValueError(f"distances are in {units}: some segmentations lack their spacing")
     if recorded:
-        return recorded.pop()
+        return recorded[0]
     if isinstance(reader, NaturalImage2DIO):
         return "pixels"
     if isinstance(reader, Tiff3DIO):
