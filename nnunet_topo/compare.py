@@ -34,7 +34,7 @@ from nnunet_topo.report.plots import diagram_plot
 from nnunet_topo.report.records import Comparison, Picture
 from nnunet_topo.report.statistics import Cases
 from nnunet_topo.report.tables import as_csv, as_latex, as_record
-from nnunet_topo.report.words import count, number
+from nnunet_topo.report.words import count, length, number
 from nnunet_topo.topology import persistence_pairs
 
 WRITTEN = ("compare.csv", "compare.json", "compare.tex", "report.html")
@@ -243,7 +243,7 @@ def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -
         "Models": "; ".join(model.name for model in models),
         "Folds": ", ".join(fold for fold in models[0].folders if fold) or "none, bare folders",
         "Connectivity": settings.connectivity,
-        "Tolerance of surface distances": f"{settings.nsd_tolerance_mm:g} {unit}",
+        "Tolerance of surface distances": length(settings.nsd_tolerance_mm, unit),
         "References": str(study.references),
         "Versions": ", ".join(
             f"{package} {_version(package)}"

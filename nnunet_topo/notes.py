@@ -8,7 +8,7 @@ from nnunet_topo.nnunet.priors import allows, in_words
 from nnunet_topo.nnunet.results import NNUNET_ITERATIONS, Training
 from nnunet_topo.report.measures import MEASURES, Unit
 from nnunet_topo.report.statistics import Cases
-from nnunet_topo.report.words import count, some
+from nnunet_topo.report.words import count, length, some
 
 # Iterations: 50 of nnU-Net's 1000 epochs, and what a fine-tuning takes at least to change anything.
 SHORT_TRAINING = 50 * NNUNET_ITERATIONS
@@ -58,8 +58,8 @@ def notes_on_data(
         )
         if missing < largest:
             notes.append(
-                f"a missed structure counts as {missing:g} {unit}, which is less than the largest "
-                f"distance of one that was found, {largest:.1f} {unit}: to miss it may pay"
+                f"a missed structure counts as {length(missing, unit)}, which is less than the "
+                f"largest distance of one that was found, {largest:.1f} {unit}: to miss it may pay"
             )
     return notes
 

@@ -8,7 +8,7 @@ from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.outcomes import Family, Row
 from nnunet_topo.report.records import Comparison
 from nnunet_topo.report.statistics import LEVEL, VERDICTS, Difference, fewest_cases
-from nnunet_topo.report.words import count, interval, number, p_value
+from nnunet_topo.report.words import count, interval, length, number, p_value
 
 MOST_NAMED = 12  # secondary outcomes in a sentence; the table has all
 _ANSWERS = {
@@ -75,7 +75,7 @@ def reason(comparison: Comparison, row: Row) -> str:
     penalty = comparison.missing if measure.is_distance else None
     where = " where both found it" if row.spread.undefined or penalty is None else ""
     if penalty is not None:
-        where = f" (a missed structure counts as {penalty:g} {comparison.unit})"
+        where = f" (a missed structure counts as {length(penalty, comparison.unit)})"
     comparative = "more" if better else "fewer"
     counts = [
         f"{verb} {count(abs(excess), f'{comparative} structure')}"

@@ -10,7 +10,7 @@ from nnunet_topo.report.outcomes import Row
 from nnunet_topo.report.records import Comparison
 from nnunet_topo.report.statistics import CONFIDENCE, RESAMPLES
 from nnunet_topo.report.tables import describe_spread
-from nnunet_topo.report.words import count, interval, number, p_value
+from nnunet_topo.report.words import count, interval, length, number, p_value
 
 _HEADS = (
     *("Model", "Mean", "Median", "Undefined", "Difference", "Effect", "p"),
@@ -27,7 +27,7 @@ def outcome_tables(comparison: Comparison) -> Markup:
     blocks = _blocks(single)
     blocks.sort(key=lambda block: -max(map(size_of_effect, block)))
     penalty = (
-        f" A missed structure counts as {comparison.missing:g} {comparison.unit} in distances."
+        f" A missed structure counts as {length(comparison.missing, comparison.unit)} in distances."
         if comparison.missing is not None
         else ""
     )

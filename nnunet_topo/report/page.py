@@ -12,7 +12,7 @@ from nnunet_topo.report.outcome_tables import outcome_tables, presence_table
 from nnunet_topo.report.plots import curves_plot
 from nnunet_topo.report.records import Comparison, Picture
 from nnunet_topo.report.reference import reference
-from nnunet_topo.report.words import count
+from nnunet_topo.report.words import count, length
 
 MOST_NOTES = 6  # that are not folded
 CURVES = {
@@ -136,7 +136,9 @@ def _claim(claim: Claim) -> Markup:
 def _meaning(comparison: Comparison, metric: str) -> Iterator[Markup | str]:
     measure = MEASURES[metric]
     yield tag("strong", comparison.title_of(metric))
-    tolerance = f" of {comparison.tolerance:g} {comparison.unit}" if metric == "topo_nsd" else ""
+    tolerance = ""
+    if metric == "topo_nsd":
+        tolerance = f" of {length(comparison.tolerance, comparison.unit)}"
     yield f": {measure.meaning}{tolerance}; {measure.direction}"
 
 

@@ -9,6 +9,7 @@ in the Wilcoxon Signed Rank Procedures. JASA 1959 (ranks of zeros).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import isnan, nan
 
 import numpy as np
@@ -186,11 +187,19 @@ def bootstrap_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """Returns the percentile interval of the mean, by resampling the cases; NaN for one value."""
     if len(values) < 2:
         return nan, nan
-    rng = np.random.default_rng(SEED)
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
+    means = _resamples(len(values)) @ values
     outside = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(means, [outside, 100 - outside])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=2)  # most metrics of a comparison have the same number of cases
+def _resamples(number: int) -> NDArray[np.float64]:
+    """Returns how often each case is in each resample, as a share of all cases."""
+    drawn = np.random.default_rng(SEED).integers(0, number, (RESAMPLES, number))
+    places = drawn + number * np.arange(RESAMPLES)[:, np.newaxis]
+    counts = np.bincount(places.ravel(), minlength=RESAMPLES * number)
+    return counts.reshape(RESAMPLES, number) / number
 
 
 def fewest_cases(tests: int) -> int:

@@ -11,7 +11,7 @@ from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.outcomes import Row
 from nnunet_topo.report.records import Comparison
 from nnunet_topo.report.statistics import LEVEL, Spread
-from nnunet_topo.report.words import count, interval, number, p_value, printable
+from nnunet_topo.report.words import count, interval, length, number, p_value, printable
 
 COLUMNS = (
     *("family", "label", "label_name", "metric", "unit", "higher_is_better", "model", "cases"),
@@ -126,7 +126,8 @@ def _counts(comparison: Comparison) -> Iterator[str]:
         text = f"{model}: {found.missed} of {count(found.there, 'structure')} missed"
         yield f"{text}, {found.invented} of {found.absent} invented" if found.absent else text
     if comparison.missing is not None:
-        yield f"A missed structure counts as {comparison.missing:g} {comparison.unit}."
+        distance = length(comparison.missing, comparison.unit)
+        yield f"A missed structure counts as {distance} in distances."
 
 
 def _latex_cells(row: Row, digits: int) -> Iterator[str]:

@@ -36,6 +36,11 @@ def count(number_: int, one: str, more: str = "") -> str:
     return f"{number_} {one if number_ == 1 else more or one + 's'}"
 
 
+def length(value: float, unit: str) -> str:
+    """Returns a distance with its unit, one of pixels or voxels in the singular."""
+    return f"{value:g} {unit.rstrip('s') if value == 1 else unit}"
+
+
 def some(names: list[str], most: int = 10) -> str:
     """Returns the first names, and how many more there are."""
     shown = ", ".join(names[:most])
