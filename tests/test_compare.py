@@ -67,9 +67,21 @@ def test_the_signed_rank_test_is_scipys_without_the_zeros():
     for number in (5, 12, 30, 80):
         differences = rng.normal(0.3, 1, number)
         expected = stats.wilcoxon(differences, zero_method="wilcox").pvalue
-        assert signed_rank_p(differences) == expected
+        assert signed_rank_p(differences) == pytest.approx(expected, rel=1e-9)
         with_zeros = np.append(differences, np.zeros(7))
-        assert signed_rank_p(with_zeros) == expected
+        assert signed_rank_p(with_zeros) == signed_rank_p(differences)
+
+
+def test_with_ties_the_signed_rank_test_is_that_of_all_signs():
+    rng = np.random.default_rng(12)
+    for number in (2, 3, 5, 8):
+        for _ in range(10):
+            differences = rng.integers(1, 4, number) * rng.choice([-1.0, 1.0], number)
+            expected = stats.wilcoxon(differences, method=stats.PermutationMethod()).pvalue
+            assert signed_rank_p(differences) == pytest.approx(expected, rel=1e-9)
+    # Many labels are compared by the hundred, and each differs by small whole numbers.
+    assert signed_rank_p(np.ones(24)) == pytest.approx(2 / 2**24)
+    assert signed_rank_p(np.ones(50)) == pytest.approx(2 / 2**50)
 
 
 def test_the_smallest_p_value_of_six_cases_by_hand():

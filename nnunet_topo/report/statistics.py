@@ -20,6 +20,7 @@ LEVEL = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 0
+MOST_EXACT = 50  # differences, as in SciPy without ties
 
 VERDICTS = (
     *("better", "worse", "not called better", "not called worse", "mixed"),
@@ -175,12 +176,23 @@ def rank_biserial(differences: NDArray[np.float64]) -> float:
 def signed_rank_p(differences: NDArray[np.float64]) -> float:
     """Returns the two-sided p-value of Wilcoxon's signed-rank test; zeros take no part in it.
 
-    1 where all differences are zero, NaN where there are fewer than two.
+    Exact up to `MOST_EXACT` differences, with ties too: that of all signs that their ranks can
+    have. SciPy's normal approximation for more. 1 where all differences are zero, NaN where there
+    are fewer than two.
     """
     if len(differences) < 2:
         return nan
     nonzero = differences[differences != 0]
-    return float(stats.wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
+    if not len(nonzero):
+        return 1.0
+    if len(nonzero) > MOST_EXACT:
+        return float(stats.wilcoxon(nonzero).pvalue)
+    doubled = np.rint(2 * stats.rankdata(np.abs(nonzero))).astype(int)  # ties have halves
+    chances = np.ones(1)  # of each sum of the ranks above zero
+    for rank in doubled:
+        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
+    above = int(doubled[nonzero > 0].sum())
+    return float(min(1.0, 2 * min(chances[: above + 1].sum(), chances[above:].sum())))
 
 
 def bootstrap_interval(values: NDArray[np.float64]) -> tuple[float, float]:
