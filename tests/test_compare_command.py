@@ -32,6 +32,7 @@ from nnunet_topo.report.pictures import _outline, choose_changes, draw_case
 from nnunet_topo.report.records import Comparison
 from nnunet_topo.report.screen import as_text
 from nnunet_topo.report.tables import as_csv, as_latex
+from nnunet_topo.report.words import shortened
 
 from .test_evaluation import SPACING, Study, pair
 
@@ -814,7 +815,7 @@ def test_with_many_labels_screen_and_page_show_the_answer_first_and_stay_short()
     assert folded.count('class="block"') == 5
     text = Page(folded).text
     assert "label 117" not in text.partition("label by label")[0]
-    assert text.index("a: ") < text.index("mean over labels: ")
+    assert text.index("a: ") < text.index("mean over labels, ")
     assert "37 more labels" not in text
     assert text.count("77 more labels between") == 2
 
@@ -823,7 +824,7 @@ def test_single_labels_are_sorted_by_the_size_of_their_effect():
     found = comparison(cases=20, labels=4, models=("stock", "a"), shift=0.1)
     page = Page(render(found)).text
     listed = page[page.index("Single labels: 20 pairs") : page.rindex("The cases that changed")]
-    headed = re.findall(r"(label \d): (.*?), (?:higher|lower) is better", listed)
+    headed = re.findall(r"(label \d), (.*?), (?:higher|lower) is better", listed)
     effects = {
         (row.label, row.metric): abs(row.difference.effect) for row in found.rows if row.difference
     }
@@ -862,6 +863,13 @@ def test_long_names_break_at_underscores_and_folded_parts_are_not_printed():
     assert "<bdi>nnUNetTrainerTAFL_<wbr>200epochs_<wbr>lr0.0005</bdi>" in page
     assert "anywhere" not in page
     assert "details-content" not in page
+
+
+def test_long_names_keep_both_ends_in_figures():
+    assert shortened("nnUNetTrainer", 13) == "nnUNetTrainer"
+    short = shortened("nnUNetTrainerWasserstein_weight0.1_finetune_nospatial", 30)
+    assert short == "nnUNetTrainerWa…tune_nospatial"
+    assert len(short) == 30
 
 
 def test_one_thing_is_not_called_many():

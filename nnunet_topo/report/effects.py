@@ -8,7 +8,7 @@ from nnunet_topo.report.claims import size_of_effect
 from nnunet_topo.report.markup import Markup, join, raw, tag
 from nnunet_topo.report.outcomes import Row
 from nnunet_topo.report.plots import axis_of, line, svg, text
-from nnunet_topo.report.words import count, number
+from nnunet_topo.report.words import count, number, shortened
 
 MOST_LABELS = 40  # half of them from either end
 _WIDTH, _LEFT, _RIGHT, _STEP = 640, 230, 590, 19
@@ -79,13 +79,12 @@ def _dot(row: Row, name: str, scale, y: float) -> Markup:
     assert difference is not None  # by the choice of rows
     kind = {1: "better", -1: "worse"}.get(int(np.sign(difference.effect)), "same")
     shown = difference.verdict not in ("no difference shown", "not tested")
-    short = name if len(name) <= 32 else f"{name[:31]}…"
     at = scale(difference.mean)
     whisker = None
     if not np.isnan(difference.low):
         whisker = line(scale(difference.low), y, scale(difference.high), y, f"reach {kind}")
     return join(
-        text(_LEFT - 8, y + 4, short, "end"),
+        text(_LEFT - 8, y + 4, shortened(name, 32), "end"),
         whisker,
         raw(
             f'<circle cx="{at:.1f}" cy="{y:.1f}" r="4" class="dot {kind}'

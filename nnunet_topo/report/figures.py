@@ -99,7 +99,7 @@ def _effects(comparison: Comparison, metric: str) -> Iterator[Markup]:
         ]
         if not rows:
             continue
-        axis = f"difference in {title} to {comparison.models[0]}, {direction}"
+        axis = f"difference to the first model in {title}, {direction}"
         names = [comparison.name_of(row.label) for row in rows]
         what = f"{title}, {model}; the table has the numbers"
         yield tag("h3", f"{title}, label by label: ", name(model))

@@ -88,7 +88,7 @@ def _table(comparison: Comparison, blocks: Sequence[Sequence[Row]], what: str) -
         of_label = comparison.name_of(block[0].label)
         family = "Primary outcome: " if block[0].family == "primary" else ""
         head = tag(
-            *("th", family, name(of_label), f": {title}"), colspan=len(_HEADS), scope="rowgroup"
+            *("th", family, name(of_label), f", {title}"), colspan=len(_HEADS), scope="rowgroup"
         )
         rows = [_line(comparison, row, measure.digits) for row in block]
         bodies.append(tag("tbody", tag("tr", head, class_="block"), *rows))

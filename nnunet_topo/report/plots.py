@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nnunet_topo.report.markup import Markup, join, raw, tag
 from nnunet_topo.report.measures import Measure
+from nnunet_topo.report.words import shortened
 
 WIDTH = 480
 MOST_MARKS = 400  # points or lines in a figure; a thousand would hide each other
@@ -42,7 +43,7 @@ def box_plot(values: Mapping[str, NDArray[np.float64]], title: str, what: str) -
 
 
 def _box(model: str, values: NDArray[np.float64], scale, top: float) -> Markup:
-    name = text(12, top + 10, model)
+    name = text(12, top + 10, shortened(model, 58))
     if not len(values):
         return join(name, text(12, top + 36, "undefined in every case"))
     low, middle, high = np.percentile(values, [25, 50, 75])
@@ -133,7 +134,7 @@ def curves_plot(curves: Mapping[str, Sequence[float]], what: str, axis: str) -> 
             tag("path", d=d, class_=f"curve c{index % 6}"),
             tag("path", d=points, class_=f"dots c{index % 6}") if points else None,
             tag("path", d=f"M{left} {top - 4}h36", class_=f"curve c{index % 6}"),
-            text(left + 44, top, name),
+            text(left + 44, top, shortened(name, 52)),
         ]
     return svg(width, height + 40 + 18 * len(drawn), what, *lines)
 

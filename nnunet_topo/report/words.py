@@ -41,6 +41,12 @@ def length(value: float, unit: str) -> str:
     return f"{value:g} {unit.rstrip('s') if value == 1 else unit}"
 
 
+def shortened(name: str, most: int) -> str:
+    """Returns a name of at most so many characters, with both of its ends."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
+
+
 def some(names: list[str], most: int = 10) -> str:
     """Returns the first names, and how many more there are."""
     shown = ", ".join(names[:most])
