@@ -1051,6 +1051,14 @@ def test_nothing_is_said_of_sides_that_a_file_does_not_tell(tmp_path):
     kept = [line for line in header.split(b"\n") if not line.startswith((b"space", b"kinds"))]
     file.write_bytes(b"\n".join(kept) + b"\n\n" + data)
     assert read_geometry(file, reader.read_seg(str(file))[1]).letters == ("", "", "")
+    file = tmp_path / "case.gipl"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5), np.uint8)), file)
+    assert read_geometry(file, reader.read_seg(str(file))[1]).letters == ("", "", "")
+    pages = Grid((1, 1, 1), "voxels", *astuple(read_geometry(tmp_path / "a.tif", {})))
+    told = (
+        "Slice 3 of 9, along the file's first axis, counted from 1 as in ITK-SNAP (2 in 3D Slicer"
+    )
+    assert describe_slice(pages, 2, 9) == f"{told} and FSLeyes, from 0)."
 
 
 def test_an_oblique_volume_says_so(tmp_path):

@@ -112,7 +112,7 @@ def _has_orientation(file: Path) -> bool:
         reader.SetFileName(str(file))
         reader.ReadImageInformation()
         return reader.HasMetaDataKey("NRRD_space")
-    return True
+    return not file.name.endswith((".gipl", ".gipl.gz"))  # which ITK reads without directions
 
 
 def find_unit(summaries: Iterable[Path], reader: BaseReaderWriter, folders: Sequence[Path]) -> Unit:
