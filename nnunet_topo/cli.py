@@ -95,7 +95,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="compare the first with its largest components alone, too",
     )
-    compare.add_argument("--metrics", nargs="+", metavar="KEY", help="metrics to test")
+    compare.add_argument("--metrics", nargs="+", metavar="KEY", help="secondary metrics to test")
+    compare.add_argument(
+        "--primary",
+        metavar="KEY",
+        help="metric of the primary outcome, mean over labels, or none; default the Betti matching "
+        "error. Declare it before you look",
+    )
+    compare.add_argument(
+        "--missing-mm",
+        type=float,
+        metavar="X",
+        help="distance that counts where a model misses a structure (in pixels where images have "
+        "no spacing); default: such cases have no distance, and are counted",
+    )
     _add_metric_settings(compare)
     _add_run(commands)
     _add_refine(commands)
@@ -141,13 +154,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell_of(troubles: Sequence[str], *, nothing_done: bool) -> int:
-    """Prints what went wrong; returns the exit status, 0 without troubles."""
+    """Prints what went wrong; returns the exit status, 0 without problems."""
     if not troubles:
         return 0
-    from nnunet_topo.report.tables import printable
+    from nnunet_topo.report.words import count, printable
 
     lines = [printable(trouble) for trouble in troubles]
-    print(f"{len(lines)} troubles:", *lines, sep="\n  ", file=sys.stderr)
+    print(f"{count(len(lines), 'problem')}:", *lines, sep="\n  ", file=sys.stderr)
     return 2 if nothing_done else 1
 
 
@@ -161,7 +174,7 @@ def _told(
     try:
         return call()
     except (OSError, ValueError, NotImplementedError) as error:
-        from nnunet_topo.report.tables import printable
+        from nnunet_topo.report.words import printable
 
         print(f"nnunet-topo {command}: {printable(str(error))}", file=sys.stderr)
         return 2
@@ -268,7 +281,7 @@ def _plan(chosen: argparse.Namespace) -> int:
 
     from nnunet_topo.nnunet.plan import plan
     from nnunet_topo.nnunet.plan_words import describe, warn
-    from nnunet_topo.report.tables import printable
+    from nnunet_topo.report.words import printable
 
     done = plan(
         chosen.d,
@@ -320,7 +333,7 @@ def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
     from nnunetv2.configuration import default_num_processes
 
     from nnunet_topo.nnunet.unlabeled import preprocess_unlabeled
-    from nnunet_topo.report.tables import printable
+    from nnunet_topo.report.words import count, printable
 
     done = preprocess_unlabeled(
         chosen.d,
@@ -329,10 +342,9 @@ def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
         plans=chosen.p,
         processes=default_num_processes if chosen.np is None else chosen.np,
     )
-    cases = f"{done.computed} case{'' if done.computed == 1 else 's'}"
     print(
-        f"{cases} preprocessed now, {done.cases} in {printable(str(done.folder))} "
-        "for nnUNetTrainerBettiPriorSemiSupervised"
+        f"{count(done.computed, 'case')} preprocessed now, {done.cases} in "
+        f"{printable(str(done.folder))} for nnUNetTrainerBettiPriorSemiSupervised"
     )
     return _tell_of(done.troubles, nothing_done=not done.cases)
 
@@ -346,6 +358,7 @@ def _demo(chosen: argparse.Namespace) -> int:
 def _doctor() -> int:
     """Returns 1 where something is wrong."""
     from nnunet_topo.doctor import examine
+    from nnunet_topo.report.words import count
 
     wrong = 0
     for finding in examine():
@@ -353,7 +366,7 @@ def _doctor() -> int:
         print(f"{finding.state:<7}{finding.what}", flush=True)
         if finding.cure:
             print(f"       -> {finding.cure}")
-    print(f"\n{wrong} things to mend" if wrong else "\nnothing is wrong")
+    print(f"\n{count(wrong, 'thing')} to mend" if wrong else "\nnothing is wrong")
     return int(wrong > 0)
 
 
@@ -363,7 +376,7 @@ def _refine(chosen: argparse.Namespace) -> int:
 
     from nnunet_topo.nnunet.refinement import Request, refine, summarize
     from nnunet_topo.nnunet.weights_descent import Options
-    from nnunet_topo.report.tables import printable
+    from nnunet_topo.report.words import count, printable
 
     register(ask=False)
     torch.set_num_threads(1 if chosen.device == "cuda" else os.cpu_count() or 1)  # as nnU-Net does
@@ -384,7 +397,8 @@ def _refine(chosen: argparse.Namespace) -> int:
     )
     for note in done.notes:
         print(f"note: {printable(note)}")
-    print(f"{summarize(done.results)}; {done.computed} cases were done now, all in {done.record}")
+    computed = count(done.computed, "case was", "cases were")
+    print(f"{summarize(done.results)}; {computed} done now, all in {done.record}")
     failed = [case for case, result in done.results.items() if result.status == "failed"]
     if failed:
         print(
@@ -399,7 +413,7 @@ def _run(chosen: argparse.Namespace) -> int:
     import torch
 
     from nnunet_topo.compare import check_output
-    from nnunet_topo.report.tables import printable
+    from nnunet_topo.report.words import printable
     from nnunet_topo.run import choose_trainings, train
 
     if chosen.device == "cuda" and not torch.cuda.is_available():
@@ -429,8 +443,9 @@ def _compare(chosen: argparse.Namespace, command: str) -> int:
     from nnunet_topo.compare import WRITTEN, Options, compare
     from nnunet_topo.nnunet.evaluation import Settings
     from nnunet_topo.nnunet.results import find_trainings, is_face, name_folders
-    from nnunet_topo.report import DEFAULT_METRICS
-    from nnunet_topo.report.tables import as_text, printable, summarize
+    from nnunet_topo.report import DEFAULT_METRICS, PRIMARY_METRIC
+    from nnunet_topo.report.screen import as_text
+    from nnunet_topo.report.words import printable
 
     of_trainers, of_folders = (chosen.d, chosen.c, chosen.tr), (chosen.gt, chosen.pred)
     if all(of_trainers) and not any(of_folders):
@@ -444,8 +459,11 @@ def _compare(chosen: argparse.Namespace, command: str) -> int:
             "give either -d, -c and -tr, or --gt, --pred, -djfile and -pfile (see --help)"
         )
     face = any(is_face(model.name) for model in study.models if model.trainings)
+    primary = chosen.primary or PRIMARY_METRIC
     options = Options(
         metrics=chosen.metrics or DEFAULT_METRICS,
+        primary=None if primary == "none" else primary,
+        missing=chosen.missing_mm,
         control=chosen.control,
         processes=default_num_processes if chosen.np is None else chosen.np,
         settings=Settings(
@@ -454,12 +472,7 @@ def _compare(chosen: argparse.Namespace, command: str) -> int:
         command=command,
     )
     done = compare(study, chosen.o, options)
-    print(as_text(done.rows, done.labels))
-    print(f"\n{len(done.cases)} cases, {done.connectivity} connectivity; differences to the first")
-    for model, (sentence, _) in summarize(done.rows, done.labels, len(done.cases)).items():
-        print(f"{printable(model)}: {sentence}")
-    for note in done.notes:
-        print(f"note: {printable(note)}")
+    print(as_text(done))
     print(f"written into {printable(str(chosen.o))}: {', '.join(WRITTEN)}")
     return _tell_of(done.troubles, nothing_done=False)
 

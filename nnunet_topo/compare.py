@@ -3,10 +3,11 @@
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
-from math import isnan, nan
+from math import isfinite, isnan
 from pathlib import Path
 
 import nnunet_topo
@@ -14,23 +15,27 @@ from nnunet_topo.nnunet.evaluation import Settings
 from nnunet_topo.nnunet.results import (
     Model,
     Study,
-    Training,
     Volumes,
     evaluate_model,
     keep_largest_components,
     label_names,
     read_training,
     read_volumes,
+    unit_of_distances,
 )
-from nnunet_topo.report import MEASURES, make_table
+from nnunet_topo.notes import notes_on_data, notes_on_trainings, origins
+from nnunet_topo.report import MEASURES, PRIMARY_METRIC, make_table
+from nnunet_topo.report.grid import Grid
+from nnunet_topo.report.measures import PRESENCE_METRICS, Unit
+from nnunet_topo.report.outcomes import add_presence, check_metric
 from nnunet_topo.report.page import render
 from nnunet_topo.report.pictures import Change, choose_changes, draw_case
 from nnunet_topo.report.plots import diagram_plot
 from nnunet_topo.report.records import Comparison, Picture
 from nnunet_topo.report.statistics import Cases
-from nnunet_topo.report.tables import as_csv, as_latex, as_record, number
+from nnunet_topo.report.tables import as_csv, as_latex, as_record
+from nnunet_topo.report.words import count, length, number
 from nnunet_topo.topology import persistence_pairs
-from nnunet_topo.topology.betti_range import BettiPrior
 
 WRITTEN = ("compare.csv", "compare.json", "compare.tex", "report.html")
 AUTHOR = "nnunet-topo compare"
@@ -44,6 +49,8 @@ class Options:
 
     Attributes:
         metrics: that are tested.
+        primary: metric of the primary outcome, the mean over labels; None for none.
+        missing: distance that counts where a model misses a structure; None to leave it undefined.
         control: whether largest-component postprocessing of the first is compared, too.
         processes: at most so many.
         settings: how metrics are computed.
@@ -51,6 +58,8 @@ class Options:
     """
 
     metrics: Sequence[str]
+    primary: str | None = PRIMARY_METRIC
+    missing: float | None = None
     control: bool = False
     processes: int = 1
     settings: Settings = field(default_factory=Settings)
@@ -67,9 +76,10 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         ValueError: nothing to compare, unknown metrics, files in the way.
         OSError: what cannot be read or written.
     """
-    for metric in options.metrics:
-        if metric not in MEASURES:
-            raise ValueError(f"{metric!r} cannot be compared; choose from {', '.join(MEASURES)}")
+    for metric in (*options.metrics, *([options.primary] if options.primary else [])):
+        check_metric(metric)
+    if options.missing is not None and not (isfinite(options.missing) and options.missing > 0):
+        raise ValueError(f"--missing-mm takes a distance above 0, got {options.missing:g}")
     names = [model.name for model in study.models]
     if len(set(names)) < len(names):
         raise ValueError(f"each model needs a name of its own, got {', '.join(names)}")
@@ -83,21 +93,32 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
     evaluation = _own_folder(output / "evaluation")
     values: dict[str, Cases] = {}
     troubles: list[str] = []
+    summaries: list[Path] = []
     for index, model in enumerate(models):
         folder = evaluation / f"{index}_{_plain(model.name)}"
         values[model.name], of_model = evaluate_model(
             study, model, folder, processes=options.processes, settings=options.settings
         )
         troubles += of_model
-    values, notes = _pair(values)
-    labels = label_names(study)
-    rows = make_table(values, list(labels), options.metrics)
+        summaries += sorted(folder.glob("*.json"))
+    unit = unit_of_distances(study, summaries)
+    paired, notes = _pair(values)
+    values = {name: add_presence(cases) for name, cases in paired.items()}
+    in_file = label_names(study)  # in the order of the network's channels
+    labels = dict(sorted(in_file.items(), key=lambda item: _numbers(item[0])))
+    rows = make_table(
+        values,
+        list(labels),
+        [*options.metrics, *PRESENCE_METRICS],
+        primary=options.primary,
+        missing=options.missing,
+    )
     changes = choose_changes(values, list(labels), options.metrics)
     pictures = []
     for change in changes:
         try:
             volumes = read_volumes(study, models, change.case, change.label)
-            picture = _picture(change, volumes, labels, options.settings, len(pictures))
+            picture = _picture(change, volumes, labels, options.settings, unit, len(pictures))
             pictures.append(picture)
         except Exception as error:  # whatever the readers raise; the rest of the page matters
             reason = " ".join(str(error).split())[:300]
@@ -110,15 +131,9 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         }
         for model in models
     }
-    for name, of_folds in trainings.items():
-        notes += _contradictions(name, of_folds, values[name], labels)
-    for name, of_model in values.items():
-        notes += _empty(name, of_model, labels)
-    notes += _augmentations(trainings)
-    if any("all" in model.trainings for model in models):
-        notes.append(
-            "fold all is validated on the cases it was trained on: this says nothing of new ones"
-        )
+    notes += notes_on_data(values, labels, options.missing, unit)
+    named = {model.name: bool(model.trainings) for model in models}
+    notes += notes_on_trainings(trainings, values, in_file, named)
     comparison = Comparison(
         title=study.dataset,
         values=values,
@@ -128,12 +143,16 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         rows=rows,
         notes=notes,
         troubles=troubles,
-        made=_made(study, models, options) | _origins(trainings),
+        made=_made(study, models, options, unit) | origins(trainings),
         curves={
             name: {fold: training.curves for fold, training in of_folds.items()}
             for name, of_folds in trainings.items()
         },
         pictures=pictures,
+        primary=options.primary,
+        unit=unit,
+        tolerance=options.settings.nsd_tolerance_mm,
+        missing=options.missing,
     )
     _write(output, comparison, before)
     return comparison
@@ -142,6 +161,11 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
 def _plain(name: str) -> str:
     """Returns a name for a folder."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)[:120]
+
+
+def _numbers(key: str) -> tuple[int, ...]:
+    """Returns the numbers in the key of a label or region, to sort by."""
+    return tuple(map(int, re.findall(r"\d+", key)))
 
 
 def _pair(values: dict[str, Cases]) -> tuple[dict[str, Cases], list[str]]:
@@ -156,8 +180,9 @@ def _pair(values: dict[str, Cases]) -> tuple[dict[str, Cases], list[str]]:
         if left_out:
             shown = ", ".join(left_out[:10]) + (", ..." if len(left_out) > 10 else "")
             notes.append(
-                f"{len(left_out)} of {len(of_model)} cases of {name} are left out, because "
-                f"another model does not have them: {shown}"
+                f"{len(left_out)} of {count(len(of_model), 'case')} of {name} "
+                f"{'is' if len(left_out) == 1 else 'are'} left out, because another model does "
+                f"not have {'it' if len(left_out) == 1 else 'them'}: {shown}"
             )
     if len(common) == 1:
         notes.append("one case alone: nothing can be tested")
@@ -167,85 +192,25 @@ def _pair(values: dict[str, Cases]) -> tuple[dict[str, Cases], list[str]]:
     return paired, notes
 
 
-def _contradictions(
-    name: str, trainings: Mapping[str, Training], cases: Cases, labels: Mapping[str, str]
-) -> list[str]:
-    """Returns where the references contradict the prior that a model was trained with."""
-    notes = {}
-    for training in trainings.values():
-        for channel, numbers_ in training.prior.items():
-            prior = BettiPrior.from_json(numbers_, name)
-            label = list(labels)[channel]
-            numbers = [
-                [of_case[label].get(f"topo_betti_ref_{k}", nan) for k in range(len(prior) + 1)]
-                for of_case in cases.values()
-                if of_case[label].get("topo_betti_ref_0") != 0  # a prior is of what is there
-            ]
-            # The prior of a 2D network is one of slices, and says nothing of a volume.
-            known = [of[:-1] for of in numbers if not any(map(isnan, of[:-1])) and isnan(of[-1])]
-            other = sum(not prior.allows(of) for of in known)
-            if other:
-                notes[label, prior] = (
-                    f"{name} was trained with the Betti numbers {prior} of "
-                    f"{labels[label]}, which {other} of {len(known)} references do not have"
-                )
-    return list(notes.values())
-
-
-def _empty(name: str, cases: Cases, labels: Mapping[str, str]) -> list[str]:
-    """Returns which labels a model never segments though references have them."""
-    missed = [
-        title
-        for key, title in labels.items()
-        if any(of_case[key].get("n_ref") for of_case in cases.values())
-        and all(of_case[key].get("n_pred") == 0 for of_case in cases.values())
-    ]
-    if not missed:
-        return []
-    return [
-        f"{name} segments nothing as {', '.join(missed)}, in any of the {len(cases)} cases: it may "
-        "have been trained too briefly"
-    ]
-
-
-def _augmentations(trainings: Mapping[str, Mapping[str, Training]]) -> list[str]:
-    """Returns whether some models saw their patches rotated and scaled, and others not."""
-    known = {name: of for name, of in trainings.items() if of}
-    without = [n for n, of in known.items() if not all(t.spatial for t in of.values())]
-    others = [name for name in known if name not in without]
-    if not without or not others:
-        return []
-    return [
-        f"{', '.join(without)} trained without rotation and scaling, {', '.join(others)} with "
-        "them: differences may come of that. A fair control has the suffix nospatial"
-    ]
-
-
-def _origins(trainings: Mapping[str, Mapping[str, Training]]) -> dict[str, str]:
-    """Returns which checkpoints trainings began from."""
-    lines = [
-        f"{name}, fold {fold}: from {training.finetuned_from}"
-        for name, of_folds in trainings.items()
-        for fold, training in of_folds.items()
-        if training.finetuned_from
-    ]
-    return {"Fine-tuned": "; ".join(lines)} if lines else {}
-
-
 def _picture(
-    change: Change, volumes: Volumes, labels: dict[str, str], settings: Settings, identity: int
+    change: Change,
+    volumes: Volumes,
+    labels: dict[str, str],
+    settings: Settings,
+    unit: Unit,
+    identity: int,
 ) -> Picture:
     measure = MEASURES[change.metric]
     became = "better" if change.gain > 0 else "worse"
     title = (
         f"{change.case}, {labels[change.label]}: {change.model} is {became} by "
-        f"{number(abs(change.gain), measure.digits)} in {measure.title}"
+        f"{number(abs(change.gain), measure.digits)} in {measure.title_in(unit)}"
     )
     slices = draw_case(
         volumes.image,
         volumes.reference,
         volumes.predictions,
-        volumes.spacing,
+        _grid(volumes, unit),
         settings.connectivity,
         f"{change.case}, {labels[change.label]}",
         identity,
@@ -265,14 +230,20 @@ def _picture(
     return Picture(title, slices, diagrams)
 
 
-def _made(study: Study, models: Sequence[Model], options: Options) -> dict[str, str]:
+def _grid(volumes: Volumes, unit: Unit) -> Grid:
+    found = volumes.geometry
+    known = {field.name: getattr(found, field.name) for field in fields(found)}
+    return Grid(volumes.spacing, unit, **known)
+
+
+def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -> dict[str, str]:
     settings = options.settings
     made = {
         "Command": options.command or "compare() of nnunet_topo.compare",
         "Models": "; ".join(model.name for model in models),
         "Folds": ", ".join(fold for fold in models[0].folders if fold) or "none, bare folders",
         "Connectivity": settings.connectivity,
-        "Tolerance of surface distances": f"{settings.nsd_tolerance_mm:g} mm",
+        "Tolerance of surface distances": length(settings.nsd_tolerance_mm, unit),
         "References": str(study.references),
         "Versions": ", ".join(
             f"{package} {_version(package)}"
@@ -355,8 +326,8 @@ def _own_folder(folder: Path) -> Path:
 def _write(output: Path, comparison: Comparison, before: Mapping[str, str]) -> None:
     """Writes all files, each in one step, the record of them first."""
     contents = {
-        "compare.csv": as_csv(comparison.rows, comparison.labels),
-        "compare.tex": as_latex(comparison.rows, comparison.labels),
+        "compare.csv": as_csv(comparison),
+        "compare.tex": as_latex(comparison),
         "report.html": render(comparison),
     }
     written = {name: _bytes(text) for name, text in contents.items()}
@@ -370,7 +341,11 @@ def _write(output: Path, comparison: Comparison, before: Mapping[str, str]) -> N
         "notes": comparison.notes,
         "troubles": comparison.troubles,
         "labels": comparison.labels,
-        "table": [as_record(row, comparison.labels) for row in comparison.rows],
+        "primary": comparison.primary,
+        "unit": comparison.unit,
+        "missing_distance": comparison.missing,
+        "presence": {model: asdict(comparison.presence(model)) for model in comparison.models},
+        "table": [as_record(comparison, row) for row in comparison.rows],
         "cases": {
             model: {
                 case: {

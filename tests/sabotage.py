@@ -73,10 +73,15 @@ THINNING = "nnunet_topo/topology/_thinning.py"
 EVALUATION = "nnunet_topo/nnunet/evaluation.py"
 UNMATCHED = "nnunet_topo/topology/unmatched.py"
 STATISTICS = "nnunet_topo/report/statistics.py"
+OUTCOMES = "nnunet_topo/report/outcomes.py"
+CLAIMS = "nnunet_topo/report/claims.py"
 TABLES = "nnunet_topo/report/tables.py"
+WORDS = "nnunet_topo/report/words.py"
+GRID = "nnunet_topo/report/grid.py"
+GEOMETRY = "nnunet_topo/nnunet/geometry.py"
+NOTES = "nnunet_topo/notes.py"
 MARKUP = "nnunet_topo/report/markup.py"
 PICTURES = "nnunet_topo/report/pictures.py"
-PAGE = "nnunet_topo/report/page.py"
 RESULTS = "nnunet_topo/nnunet/results.py"
 COMPARE = "nnunet_topo/compare.py"
 DIAGRAMS = "nnunet_topo/losses/diagrams.py"
@@ -1160,7 +1165,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "p-values of a comparison left uncorrected",
-        STATISTICS,
+        OUTCOMES,
         "replace(difference, p_holm=p_holm)",
         "replace(difference, p_holm=difference.p)",
         "test_compare.py::test_all_tests_of_the_table_are_corrected_together",
@@ -1202,10 +1207,106 @@ SABOTAGES = [
     ),
     Sabotage(
         "what shows no difference left out of the summary",
-        TABLES,
-        '    "no difference shown": "No difference shown",\n',
-        "",
+        CLAIMS,
+        "for known, of in by_verdict.items() if of]",
+        "for known, of in by_verdict.items() if of and known != VERDICTS[-2]]",
         "test_compare_command.py::test_a_summary_claims_no_more_than_the_tests",
+    ),
+    Sabotage(
+        "missed structures not counted",
+        OUTCOMES,
+        "    return int(counts[0] - counts[1])\n",
+        "    return 0\n",
+        "test_compare_command.py::test_a_model_that_misses_more_is_not_called_better_in_that_very_sentence",
+    ),
+    Sabotage(
+        "a missed structure that ends errors taken for a gain",
+        OUTCOMES,
+        "pays = sign * (np.round(own - other, 12)) <= 0",
+        "pays = ~np.isnan(own - other)",
+        "test_compare.py::test_errors_that_a_missed_structure_ends_are_no_gain",
+    ),
+    Sabotage(
+        "a penalty for what is missed makes a distance better",
+        OUTCOMES,
+        "(alone & ~pays) | (alone & measure.is_distance)",
+        "alone & ~pays",
+        "test_compare.py::test_a_distance_is_no_better_with_a_penalty_for_what_is_missed",
+    ),
+    Sabotage(
+        "secondary outcomes corrected together with the primary",
+        OUTCOMES,
+        "if row.family == family and row.difference is not None",
+        "if row.difference is not None",
+        "test_compare.py::test_the_primary_outcome_is_tested_alone_and_the_rest_as_a_family_of_its_own",
+    ),
+    Sabotage(
+        "primary outcome chosen after the numbers",
+        OUTCOMES,
+        "    rows = []\n    for metric in found:\n        lines",
+        "    rows = []\n"
+        "    if primary is not None:\n"
+        "        drawn = {m: _lines(models, labels, m, missing)[-1].difference for m in found}\n"
+        "        primary = min(found, key=lambda m: drawn[m].p)\n"
+        "    for metric in found:\n        lines",
+        "test_compare.py::test_the_primary_outcome_is_the_declared_one_whatever_the_numbers_are",
+    ),
+    Sabotage(
+        "labels of a mean paired with others",
+        OUTCOMES,
+        "mean_over_labels(np.where(both, of, nan))",
+        "mean_over_labels(of)",
+        "test_compare.py::test_the_mean_over_labels_by_hand_pairs_the_labels_that_both_models_have",
+    ),
+    Sabotage(
+        "equal pairs left out of the effect",
+        STATISTICS,
+        "    ranks = stats.rankdata(np.abs(differences))\n    return float(",
+        "    differences = differences[differences != 0]\n"
+        "    ranks = stats.rankdata(np.abs(differences))\n    return float(",
+        "test_compare.py::test_the_effect_by_hand_counts_equal_pairs_for_neither_side",
+    ),
+    Sabotage(
+        "unit of a report ignored",
+        GEOMETRY,
+        '    if isinstance(reader, NaturalImage2DIO):\n        return "pixels"\n',
+        "",
+        "test_compare_command.py::test_distances_of_images_without_spacing_are_in_pixels_everywhere",
+    ),
+    Sabotage(
+        "copies of a slice smoothed",
+        PICTURES,
+        '{"preserveAspectRatio": "none", "image_rendering": "pixelated"}',
+        '{"preserveAspectRatio": "none"}',
+        "test_compare_command.py::test_every_copy_of_a_slice_is_drawn_without_smoothing",
+    ),
+    Sabotage(
+        "slices of a file that was turned counted from the wrong end",
+        GRID,
+        "slices - 1 - index if grid.flipped else index",
+        "index",
+        "test_compare_command.py::test_sides_slice_and_position_are_those_of_the_file",
+    ),
+    Sabotage(
+        "sides of a patient mirrored",
+        GEOMETRY,
+        "np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine",
+        "affine",
+        "test_compare_command.py::test_sides_slice_and_position_are_those_of_the_file",
+    ),
+    Sabotage(
+        "labels of a report listed as text",
+        COMPARE,
+        "key=lambda item: _numbers(item[0])",
+        "key=lambda item: item[0]",
+        "test_compare_command.py::test_labels_are_listed_by_their_numbers",
+    ),
+    Sabotage(
+        "short trainings not noticed",
+        NOTES,
+        "return epochs * iterations < (",
+        "return epochs * iterations > 10**9 + (",
+        "test_compare_command.py::test_a_training_that_is_too_short_is_named_with_its_length",
     ),
     Sabotage(
         "names not escaped in the report",
@@ -1216,7 +1317,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "names steer the terminal",
-        TABLES,
+        WORDS,
         'return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)',
         "return name",
         "test_compare_command.py::test_hostile_names_are_shown_and_do_nothing",
@@ -1244,7 +1345,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "references that disagree not warned of",
-        PAGE,
+        "nnunet_topo/report/reference.py",
         "if there and there.most_common(1)[0][1] < 0.95 * there.total():",
         "if not common:",
         "test_compare_command.py::test_the_reference_is_described_and_a_prior_it_contradicts_warned_of",
@@ -1573,7 +1674,7 @@ SABOTAGES = [
     ),
     Sabotage(
         "absent label said to contradict a prior",
-        COMPARE,
+        NOTES,
         'if of_case[label].get("topo_betti_ref_0") != 0',
         'if of_case[label].get("topo_betti_ref_0") != -1',
         "test_compare_command.py::test_a_case_without_the_label_contradicts_no_prior",

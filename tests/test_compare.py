@@ -5,14 +5,38 @@ import pytest
 from scipy import stats
 
 from nnunet_topo.report import make_table
+from nnunet_topo.report.outcomes import Presence, add_presence, count_presence
 from nnunet_topo.report.statistics import (
     bootstrap_interval,
     compare,
     describe,
     fewest_cases,
     holm,
+    rank_biserial,
     signed_rank_p,
 )
+
+
+def found(number, distance=None, **more):
+    """Returns metrics of a structure of ten voxels, of which a model has so many."""
+    distance = nan if distance is None else distance
+    return {"n_ref": 10, "n_pred": number, "topo_hd95_mm": distance, **more}
+
+
+def named(*of_labels):
+    """Returns metrics of a model with presence: a tuple of labels for each case."""
+    return add_presence(
+        {
+            f"case_{i:03d}": {str(n): values for n, values in enumerate(labels, start=1)}
+            for i, labels in enumerate(of_labels)
+        }
+    )
+
+
+def line(rows, metric, label="mean", model="other"):
+    """Returns the difference of the only such line."""
+    (row,) = [r for r in rows if (r.metric, r.label, r.model) == (metric, label, model)]
+    return row.difference
 
 
 def cases(*values, label="1", metric="Dice"):
@@ -43,9 +67,21 @@ def test_the_signed_rank_test_is_scipys_without_the_zeros():
     for number in (5, 12, 30, 80):
         differences = rng.normal(0.3, 1, number)
         expected = stats.wilcoxon(differences, zero_method="wilcox").pvalue
-        assert signed_rank_p(differences) == expected
+        assert signed_rank_p(differences) == pytest.approx(expected, rel=1e-9)
         with_zeros = np.append(differences, np.zeros(7))
-        assert signed_rank_p(with_zeros) == expected
+        assert signed_rank_p(with_zeros) == signed_rank_p(differences)
+
+
+def test_with_ties_the_signed_rank_test_is_that_of_all_signs():
+    rng = np.random.default_rng(12)
+    for number in (2, 3, 5, 8):
+        for _ in range(10):
+            differences = rng.integers(1, 4, number) * rng.choice([-1.0, 1.0], number)
+            expected = stats.wilcoxon(differences, method=stats.PermutationMethod()).pvalue
+            assert signed_rank_p(differences) == pytest.approx(expected, rel=1e-9)
+    # Many labels are compared by the hundred, and each differs by small whole numbers.
+    assert signed_rank_p(np.ones(24)) == pytest.approx(2 / 2**24)
+    assert signed_rank_p(np.ones(50)) == pytest.approx(2 / 2**50)
 
 
 def test_the_smallest_p_value_of_six_cases_by_hand():
@@ -129,9 +165,10 @@ def test_what_cannot_be_tested_is_left_out_of_the_correction():
         for name, of_model in {"first": a, "other": b}.items()
     }
     rows = make_table(values, ["1", "2"], ["Dice"])
-    assert rows[1].difference.p_holm == rows[1].difference.p
-    assert rows[3].difference.verdict == "not tested"
-    assert rows[3].spread.undefined == 19
+    tests = [row.difference for row in rows if row.difference is not None]
+    assert [test.p_holm for test in tests[:2]] == holm([test.p for test in tests[:2]])
+    assert tests[2].verdict == "not tested"
+    assert rows[5].spread.undefined == 19
 
 
 def test_all_tests_of_the_table_are_corrected_together():
@@ -161,6 +198,195 @@ def test_ranks_and_mean_that_disagree_are_mixed_not_better():
 def test_rounding_errors_make_no_winner_and_break_no_tie():
     found = compare(np.array([0.1 + 0.2, 0.7]), np.array([0.3, 0.7]), higher_is_better=True)
     assert (found.wins, found.ties) == (0, 2)
+
+
+def test_the_effect_by_hand_counts_equal_pairs_for_neither_side():
+    # Ranks 1, 2, 3, 4 of 0, 1, 2, -3.
+    assert rank_biserial(np.array([0.0, 1.0, 2.0, -3.0])) == pytest.approx((2 + 3 - 4) / 10)
+    assert rank_biserial(np.zeros(5)) == 0
+    assert rank_biserial(np.arange(1.0, 7.0)) == 1
+    one_of_fifty = np.zeros(50)
+    one_of_fifty[7] = 1
+    assert rank_biserial(one_of_fifty) == pytest.approx(50 / 1275)
+
+
+def test_the_effect_is_that_of_scipys_signed_ranks():
+    differences = np.random.default_rng(8).normal(0.3, 1, 25)
+    smaller = stats.wilcoxon(differences).statistic  # the smaller of both sums of ranks
+    assert abs(rank_biserial(differences)) == pytest.approx(1 - 2 * smaller / (25 * 26 / 2))
+
+
+# -- primary and secondary outcomes ------------------------------------------------------------
+
+
+def drawn(rng, models, labels, metrics, number=20, shift=0.0):
+    """Returns values drawn by chance, of equal models or each above the one before."""
+    difficulty = rng.normal(0, 1, (number, labels, len(metrics)))
+    shifts = {name: shift * place for place, name in enumerate(models)}
+    return {
+        name: {
+            f"case_{i:03d}": {
+                str(label + 1): dict(zip(metrics, of_label, strict=True))
+                for label, of_label in enumerate(of_case)
+            }
+            for i, of_case in enumerate(
+                difficulty + rng.normal(shifts[name], 0.3, difficulty.shape)
+            )
+        }
+        for name in models
+    }
+
+
+def test_the_primary_outcome_is_tested_alone_and_the_rest_as_a_family_of_its_own():
+    metrics = ["Dice", "topo_betti_matching_error"]
+    values = drawn(np.random.default_rng(9), ("first", "a", "b"), 3, metrics, shift=0.25)
+    rows = [r for r in make_table(values, list("123"), metrics, primary=metrics[1]) if r.difference]
+    primary = [row for row in rows if row.family == "primary"]
+    secondary = [row for row in rows if row.family == "secondary"]
+    assert [(row.label, row.metric, row.model) for row in primary] == [
+        ("mean", metrics[1], "a"),
+        ("mean", metrics[1], "b"),
+    ]
+    assert len(secondary) == 2 * (1 + 3 * 2)  # the mean of the other metric, and all labels
+    assert max(row.difference.p for row in primary) < 0.05
+    for family in (primary, secondary):
+        p_values = [row.difference.p for row in family]
+        assert [row.difference.p_holm for row in family] == holm(p_values)
+
+
+def test_the_primary_outcome_is_the_declared_one_whatever_the_numbers_are():
+    values = {
+        name: {
+            f"{i}": {"1": {"Dice": 0.5 + 0.01 * i + gain, "topo_betti_matching_error": i % 3}}
+            for i in range(20)
+        }
+        for name, gain in (("first", 0.0), ("other", 0.3))
+    }
+    rows = make_table(values, ["1"], ["Dice"], primary="topo_betti_matching_error")
+    assert line(rows, "Dice", "1").verdict == "better"
+    assert [row.family for row in rows] == ["primary", "primary", "secondary", "secondary"]
+    assert rows[1].metric == "topo_betti_matching_error"
+    assert rows[1].difference.verdict == "no difference shown"
+
+
+def test_a_single_label_is_its_own_mean_and_tested_once():
+    values = drawn(np.random.default_rng(10), ("first", "other"), 1, ["Dice", "topo_cldice"])
+    rows = make_table(values, ["1"], ["Dice", "topo_cldice"], primary="Dice")
+    tests = [(row.label, row.metric, row.family) for row in rows if row.difference]
+    assert tests == [("1", "Dice", "primary"), ("1", "topo_cldice", "secondary")]
+
+
+def test_the_mean_over_labels_by_hand_pairs_the_labels_that_both_models_have():
+    first = named((found(9, 2.0), found(9, 50.0)), (found(9, 4.0), found(9, 6.0)))
+    other = named((found(9, 1.0), found(0)), (found(9, 3.0), found(9, 3.0)))
+    rows = make_table({"first": first, "other": other}, ["1", "2"], ["topo_hd95_mm"])
+    assert [row.spread.mean for row in rows[:2]] == [(26 + 5) / 2, (1 + 3) / 2]
+    assert line(rows, "topo_hd95_mm").mean == pytest.approx(((1 - 2) + (3 - 5)) / 2)
+    assert line(rows, "topo_hd95_mm").wins == 2
+
+
+def test_a_primary_outcome_that_no_case_has_is_refused():
+    with pytest.raises(ValueError, match="no case has topo_betti_error_2, which is to be the"):
+        make_table({"first": cases(1.0)}, ["1"], ["Dice"], primary="topo_betti_error_2")
+
+
+# -- what is missing ---------------------------------------------------------------------------
+
+
+def test_missed_and_invented_structures_are_counted_by_hand():
+    there, missed = found(3), found(0)
+    invented, neither = {"n_ref": 0, "n_pred": 4}, {"n_ref": 0, "n_pred": 0}
+    values = named((there, invented), (missed, neither), (missed, there))
+    assert count_presence(values, ["1", "2"]) == Presence(4, 2, 2, 1)
+    assert count_presence(values, ["2"]) == Presence(1, 0, 2, 1)
+
+
+@pytest.mark.parametrize("metric", ["topo_hd95_mm", "topo_precision"])
+def test_a_model_that_misses_more_is_not_called_better_where_that_is_not_counted(metric):
+    higher = metric == "topo_precision"
+    good, bad = (0.9, 0.5) if higher else (1.0, 5.0)
+    finds_all = named(*[(found(9, **{metric: bad + 0.01 * i}),) for i in range(12)])
+    exact = [found(0, **{metric: nan}) if i > 8 else found(9, **{metric: good}) for i in range(12)]
+    misses = named(*[(values,) for values in exact])
+    rows = make_table({"first": finds_all, "other": misses}, ["1"], [metric])
+    difference = line(rows, metric, "1")
+    assert difference.p_holm < 0.05
+    assert (difference.pairs, difference.wins, difference.missed) == (9, 9, 3)
+    assert difference.verdict == "not called better"
+    # Nor is the other one called worse for having found more.
+    rows = make_table({"first": misses, "other": finds_all}, ["1"], [metric])
+    assert line(rows, metric, "1").verdict == "not called worse"
+
+
+def test_one_more_missed_structure_among_many_labels_is_enough():
+    first = named(*[tuple(found(9, 5.0 + i) for i in range(4)) for _ in range(12)])
+    other = named(
+        *[
+            tuple(found(0) if i == case == 0 else found(9, 1.0) for i in range(4))
+            for case in range(12)
+        ]
+    )
+    rows = make_table({"first": first, "other": other}, list("1234"), ["topo_hd95_mm"])
+    assert line(rows, "topo_hd95_mm").verdict == "not called better"
+    assert line(rows, "topo_hd95_mm", "1").verdict == "not called better"
+    assert line(rows, "topo_hd95_mm", "2").verdict == "better"
+
+
+@pytest.mark.parametrize(("penalty", "wins"), [(1, 14), (90, 13)])
+def test_a_distance_is_no_better_with_a_penalty_for_what_is_missed(penalty, wins):
+    first = named(*[(found(9, 30.0 + i),) for i in range(14)])
+    other = named(*[(found(9 if i else 0, 20.0 if i else None),) for i in range(14)])
+    rows = make_table({"first": first, "other": other}, ["1"], ["topo_hd95_mm"], missing=penalty)
+    difference = line(rows, "topo_hd95_mm", "1")
+    assert (difference.pairs, difference.wins, difference.missed) == (14, wins, 1)
+    assert difference.p_holm < 0.05
+    assert difference.improves == 1
+    assert difference.verdict == "not called better"
+
+
+def test_the_penalty_gives_a_mean_over_all_cases_in_which_the_reference_has_the_structure():
+    absent = {"n_ref": 0, "n_pred": 0, "topo_hd95_mm": nan}
+    values = named((found(9, 2.0),), (found(0),), (found(9, 4.0),), (absent,))
+    (row,) = make_table({"first": values}, ["1"], ["topo_hd95_mm"], missing=90)
+    assert (row.spread.cases, row.spread.undefined) == (3, 1)
+    assert row.spread.mean == pytest.approx((2 + 90 + 4) / 3)
+    assert (row.presence.there, row.presence.missed) == (3, 1)
+
+
+def test_errors_that_a_missed_structure_ends_are_no_gain():
+    # In pieces, or not at all: the second has the smaller Betti matching error.
+    error = "topo_betti_matching_error"
+    pieces = named(*[(found(9, **{error: 4.0 + i % 2}),) for i in range(12)])
+    nothing = named(*[(found(0, **{error: 1.0}),) for _ in range(12)])
+    rows = make_table({"first": pieces, "other": nothing}, ["1"], [error], primary=error)
+    assert line(rows, error, "1").verdict == "not called better"
+
+
+def test_a_structure_missed_at_a_cost_keeps_no_model_from_being_better():
+    error = "topo_betti_matching_error"
+    first = named(*[(found(9, **{error: 4.0 if i else 0.0}),) for i in range(14)])
+    other = named(*[(found(9 if i else 0, **{error: 1.0}),) for i in range(14)])
+    rows = make_table({"first": first, "other": other}, ["1"], [error], primary=error)
+    assert line(rows, error, "1").missed == 0
+    assert line(rows, error, "1").verdict == "better"
+
+
+def test_a_model_that_invents_structures_is_not_called_better_where_that_is_not_counted():
+    absent = {"n_ref": 0, "topo_hd95_mm": nan}
+    first = named(*[(found(9, 5.0 + i),) for i in range(12)], ({**absent, "n_pred": 0},))
+    other = named(*[(found(9, 1.0),) for _ in range(12)], ({**absent, "n_pred": 7},))
+    rows = make_table({"first": first, "other": other}, ["1"], ["topo_hd95_mm"])
+    assert line(rows, "topo_hd95_mm", "1").verdict == "not called better"
+
+
+def test_structures_missed_are_an_outcome_of_their_own():
+    first = named(*[(found(9), found(0)) for _ in range(10)])
+    other = named(*[(found(9), found(9)) for _ in range(10)])
+    values = {"first": first, "other": other}
+    rows = make_table(values, ["1", "2"], ["topo_missed", "topo_invented"], primary="topo_missed")
+    assert {(row.label, row.metric) for row in rows} == {("mean", "topo_missed")}
+    assert (rows[0].spread.mean, rows[1].spread.mean) == (0.5, 0)
+    assert rows[1].difference.verdict == "better"
 
 
 def test_a_metric_without_a_better_direction_is_refused():
@@ -208,6 +434,29 @@ def test_in_a_thousand_null_simulations_five_percent_are_called_different(capsys
     assert 0.0397 < shares[0] < 0.0603
     assert 0.029 < shares[1] < 0.071
     assert 0.92 < shares[2] < 0.96  # percentile intervals of 30 cases are a little narrow
+
+
+@pytest.mark.slow
+def test_the_primary_test_errs_at_its_level_and_the_secondary_family_at_its_own(capsys):
+    rng = np.random.default_rng(11)
+    metrics, simulations = ["Dice", "topo_cldice", "topo_nsd", "topo_ari"], 1000
+    primary, alone, of_family = 0, 0, 0
+    for _ in range(simulations):
+        models = drawn(rng, ("first", "other"), 5, metrics, number=24)
+        tests = make_table(models, list("12345"), metrics, primary="Dice")
+        tests = [row for row in tests if row.difference is not None]
+        primary += tests[0].difference.p_holm < 0.05
+        alone += tests[0].difference.p_holm == tests[0].difference.p
+        of_family += any(row.difference.p_holm < 0.05 for row in tests[1:])
+    with capsys.disabled():
+        print(
+            f"\nnull simulations: primary test below 0.05 in {primary / simulations:.1%}, any of "
+            f"{len(tests) - 1} secondary ones in {of_family / simulations:.1%}"
+        )
+    assert alone == simulations
+    # Three standard errors of a share of 0.05 are 0.021; Holm is conservative where tests agree.
+    assert 0.029 < primary / simulations < 0.071
+    assert 0.005 < of_family / simulations < 0.071
 
 
 @pytest.mark.slow

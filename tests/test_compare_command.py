@@ -3,26 +3,35 @@ import csv
 import io
 import json
 import re
+from dataclasses import astuple, replace
 from html.parser import HTMLParser
 from math import nan
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from matplotlib.image import imread
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
-from nnunet_topo import compare
+from nnunet_topo import notes
 from nnunet_topo.cli import main
 from nnunet_topo.metrics import compute
 from nnunet_topo.nnunet import evaluation
-from nnunet_topo.nnunet.results import name_folders, read_volumes
+from nnunet_topo.nnunet.geometry import find_unit, read_geometry
+from nnunet_topo.nnunet.results import Training, name_folders, read_volumes
 from nnunet_topo.report import make_table
+from nnunet_topo.report.claims import claims
+from nnunet_topo.report.grid import Grid, describe_slice
 from nnunet_topo.report.page import render
 from nnunet_topo.report.pictures import _outline, choose_changes, draw_case
 from nnunet_topo.report.records import Comparison
-from nnunet_topo.report.tables import as_csv, as_latex, as_text, summarize
+from nnunet_topo.report.screen import as_text
+from nnunet_topo.report.tables import as_csv, as_latex
+from nnunet_topo.report.words import shortened
 
 from .test_evaluation import SPACING, Study, pair
 
@@ -59,6 +68,9 @@ class Folders(Study):
     def page(self):
         return (self.out / "report.html").read_text()
 
+    def latex(self):
+        return (self.out / "compare.tex").read_text()
+
 
 class Page(HTMLParser):
     """What a browser would make of a page: elements, and the text beside the style sheet."""
@@ -72,7 +84,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, name, attributes):
         self.elements.append((name, dict(attributes)))
-        if name not in ("meta", "br", "img"):
+        if name not in ("meta", "br", "img", "wbr"):
             self.open.append(name)
 
     def handle_startendtag(self, name, attributes):
@@ -134,13 +146,14 @@ def test_bare_folders_are_evaluated_paired_and_written(folders, capsys):
     assert float(dice["difference_mean"]) == pytest.approx(1 - np.mean(values))
     assert (dice["wins"], dice["ties"], dice["losses"]) == ("3", "0", "0")
     printed = capsys.readouterr().out
-    assert "ring (label 1), Dice, higher is better" in printed
-    told = "with 3 cases no difference could be shown, however large (for 12 tests it takes "
-    assert f"{told}at least 9)" in printed
+    assert "primary outcome, declared before: Betti matching error, mean over the" in printed
+    told = "with 3 cases no difference could be shown, however large (it takes at least 6)"
+    assert told in printed
     assert "\\begin{tabular}" in (folders.out / "compare.tex").read_text()
     page = Page(folders.page())
     page.assert_harmless()
-    assert "no difference shown in any of" in page.text
+    assert "ours: No difference to stock shown." in page.text
+    assert told in page.text
 
 
 def test_an_undefined_value_is_null_in_json_empty_in_csv_and_counted(folders):
@@ -165,7 +178,7 @@ def test_cases_that_not_all_models_have_are_left_out_and_named(folders, capsys):
     (folders.other / "case_1.nii.gz").unlink()
     assert folders.compare() == 0
     assert list(folders.result()["cases"]["stock"]) == ["case_0.nii.gz", "case_2.nii.gz"]
-    note = "1 of 3 cases of stock are left out, because another model does not have them: case_1"
+    note = "1 of 3 cases of stock is left out, because another model does not have it: case_1"
     assert note in capsys.readouterr().out
     assert note in Page(folders.page()).text
 
@@ -193,7 +206,8 @@ def test_one_case_is_compared_and_not_tested(tmp_path, capsys):
     folders.put_both("single", reference, prediction, reference)
     assert folders.compare() == 0
     printed = capsys.readouterr().out
-    assert "ours: not tested, for want of two cases" in printed
+    assert "ours: not tested against stock, for want of two cases" in printed
+    assert "1 case, full connectivity" in printed
     assert "note: one case alone: nothing can be tested" in printed
 
 
@@ -202,11 +216,94 @@ def test_equal_models_show_no_difference_and_no_changed_case(folders):
         (folders.other / file.name).write_bytes(file.read_bytes())
     assert folders.compare() == 0
     text = Page(folders.page()).text
-    assert "no difference shown in any of 12 comparisons" in text
+    assert "18 secondary comparisons: no difference shown in 18" in text
     assert "No case differs in any of the metrics" in text
     table = [row for row in folders.result()["table"] if row["model"] == "ours"]
     assert all((row["wins"], row["losses"]) == (0, 0) for row in table)
     assert all(row["p_holm"] == 1 for row in table)
+
+
+def test_a_model_that_misses_more_is_not_called_better_in_that_very_sentence(tmp_path, capsys):
+    folders = Folders(tmp_path, labels={"background": 0, "organ": 1})
+    for case in range(9):
+        reference = np.zeros((8, 9, 10), np.uint8)
+        reference[2:6, 2:7, 3:7] = 1
+        off = np.roll(reference, 2, axis=2)
+        exact = np.zeros_like(reference) if case > 6 else np.roll(reference, 1, axis=2)
+        folders.put_both(f"case_{case}", reference, off, exact)
+    assert folders.compare("--metrics", "topo_hd95_mm", "--primary", "topo_hd95_mm") == 0
+    printed = capsys.readouterr().out
+    answer = (
+        "ours: not called better than stock: smaller HD95 (mm) where both found it, but missed "
+    )
+    assert f"{answer}2 more structures. HD95 (mm)" in printed
+    assert "missed 2 of 9 structures (stock: 0)" in printed
+    assert f"{answer[:5]} N{answer[7:]}2 more structures." in Page(folders.page()).text
+    assert "but missed 2 more structures: not called better} \\\\" in folders.latex()
+    assert "ours: 2 of 9 structures missed} \\\\" in folders.latex()
+    result = folders.result()
+    assert result["presence"]["ours"] == {"there": 9, "missed": 2, "absent": 0, "invented": 0}
+    (row,) = [r for r in result["table"] if r["family"] == "primary" and r["model"] == "ours"]
+    assert (row["pairs"], row["missed"], row["missed_more"]) == (7, 2, 2)
+    assert row["verdict"] == "not called better"
+    assert folders.compare("--missing-mm", "90") == 0
+    (row,) = [
+        row
+        for row in folders.result()["table"]
+        if (row["metric"], row["model"]) == ("topo_hd95_mm", "ours")
+    ]
+    assert (row["cases"], row["undefined"]) == (9, 0)
+    assert row["mean"] == pytest.approx((2 * 90 + 7 * 1.3) / 9, abs=0.01)
+    assert "A missed structure counts as 90 mm in distances." in Page(folders.page()).text
+    assert folders.compare("--missing-mm", "1") == 0
+    assert (
+        "counts as 1 mm, which is less than the largest distance of one" in capsys.readouterr().out
+    )
+
+
+def test_without_a_primary_outcome_nothing_is_said_to_be_better_on_the_whole(folders, capsys):
+    assert folders.compare("--primary", "none", "--metrics", "Dice") == 0
+    assert "ours: no primary outcome was declared" in capsys.readouterr().out
+    assert folders.result()["primary"] is None
+    assert {row["family"] for row in folders.result()["table"]} == {"secondary"}
+
+
+def test_distances_of_images_without_spacing_are_in_pixels_everywhere(tmp_path, capsys):
+    folders = Folders(
+        tmp_path, reader="NaturalImage2DIO", ending=".png", labels={"background": 0, "b": 1}
+    )
+    for case in range(3):
+        reference = np.zeros((20, 24), np.uint8)
+        reference[5:12, 4:15] = 1
+        moved = np.roll(reference, 1 + case, axis=1)
+        folders.put_both(f"case_{case}", reference, moved, reference)
+    assert folders.compare("--missing-mm", "40") == 0
+    texts = [capsys.readouterr().out, folders.page(), folders.latex()]
+    for text in texts:
+        assert "HD95 (pixels)" in text
+        assert "HD95 (mm)" not in text
+    assert "counts as 40 pixels" in folders.latex()
+    assert folders.result()["unit"] == "pixels"
+    lines = list(csv.DictReader(io.StringIO((folders.out / "compare.csv").read_text())))
+    assert {line["unit"] for line in lines} == {"", "pixels"}
+    assert 'class="side"' not in folders.page()
+
+
+def test_the_unit_that_a_summary_records_is_that_of_the_report(tmp_path):
+    files = [tmp_path / name for name in ("a.json", "b.json")]
+    reader = recursive_find_reader_writer_by_name("Tiff3DIO")()
+    for file, unit in zip(files, ("voxels", "mm"), strict=True):
+        file.write_text(json.dumps({"nnunet_topo": {"unit": unit}}))
+    assert find_unit(files[:1], reader, []) == "voxels"
+    with pytest.raises(ValueError, match="distances are in mm and in voxels"):
+        find_unit(files, reader, [])
+    files[0].write_text(json.dumps({"nnunet_topo": {}}))
+    assert find_unit(files[:1], reader, [tmp_path]) == "voxels"
+    (tmp_path / "case.tif").touch()
+    (tmp_path / "case.json").touch()
+    assert find_unit(files[:1], reader, [tmp_path]) == "mm"
+    nifti = recursive_find_reader_writer_by_name("SimpleITKIO")()
+    assert find_unit(files[:1], nifti, [tmp_path]) == "mm"
 
 
 HOSTILE = (
@@ -239,7 +336,8 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path, capsys):
         assert name in page.text, name
     assert not [c for c in capsys.readouterr().out if not c.isprintable() and c != "\n"]
     rows = list(csv.DictReader(io.StringIO((folders.out / "compare.csv").read_text())))
-    assert {row["label_name"] for row in rows} == {"<b onclick=alert(3)>ring", "'=blob & co"}
+    names = {row["label_name"] for row in rows} - {"mean over labels"}
+    assert names == {"<b onclick=alert(3)>ring", "'=blob & co"}
     assert "=blob \\& co" in (folders.out / "compare.tex").read_text()
     assert set(folders.result()["cases"][model]) == {f"{name}.nii.gz" for name in HOSTILE}
 
@@ -324,6 +422,8 @@ def test_the_control_keeps_the_largest_component_of_each_label(folders):
         (["--pred", "a=nowhere", "b=."], "nowhere is no folder"),
         (["-d", "4"], "give either -d, -c and -tr, or --gt, --pred, -djfile and -pfile"),
         (["--metrics", "topo_ver"], "'topo_ver' cannot be compared; choose from Dice"),
+        (["--primary", "Dise"], "'Dise' cannot be compared; choose from Dice"),
+        (["--missing-mm", "-1"], "--missing-mm takes a distance above 0, got -1"),
     ],
 )
 def test_wrong_arguments_say_what_is_right(folders, arguments, message, capsys):
@@ -412,7 +512,8 @@ def test_the_folds_of_trainers_are_compared_together(results, capsys):
     assert "4 cases, full connectivity" in capsys.readouterr().out
     content = json.loads((results.out / "compare.json").read_text())
     assert list(content["cases"]) == ["nnUNetTrainer", "nnUNetTrainerTAFL_5epochs"]
-    assert next(row["wins"] for row in content["table"] if row["wins"] is not None) == 4
+    wins = {(row["label"], row["metric"]): row["wins"] for row in content["table"]}
+    assert (wins["1", "Dice"], wins["mean", "topo_betti_matching_error"]) == (4, 3)
     assert files_below(results.folder / "results") == before
 
 
@@ -543,9 +644,55 @@ def test_a_model_that_segments_nothing_is_named(folders, capsys):
     printed = capsys.readouterr().out
     assert note in printed
     assert "ours segments nothing" not in printed
+    assert "too briefly" not in printed  # nobody knows how they were made
     text = Page(folders.page()).text
     assert note in text
     assert "Betti error: components, loops and cavities too many or too few" in text
+
+
+def test_a_training_that_is_too_short_is_named_with_its_length(results, capsys):
+    trainings = {"nnUNetTrainer": (1000, {}), "nnUNetTrainerTAFL_5epochs": (5, {"iters": 10})}
+    for trainer, (epochs, settings) in trainings.items():
+        for fold in (0, 1):
+            content = {"logging": {"train_losses": [0.5] * epochs}, "current_epoch": epochs}
+            content["nnunet_topo"] = {"settings": settings}
+            torch.save(content, results.fold(trainer, fold) / "checkpoint_final.pth")
+    assert results.compare() == 0
+    printed = capsys.readouterr().out
+    short = "was trained for 5 epochs of 10 iterations: such a short training says nothing about"
+    assert f"note: nnUNetTrainerTAFL_5epochs {short} the method" in printed
+    assert (
+        "nnUNetTrainer was trained for 250000 iterations, nnUNetTrainerTAFL_5epochs for 50"
+        in printed
+    )
+    assert "nnUNetTrainer was trained for 1000" not in printed
+    assert short in Page((results.out / "report.html").read_text()).text
+
+
+def test_the_name_of_a_trainer_tells_its_length_where_no_checkpoint_does(results, capsys):
+    assert results.compare() == 0
+    printed = capsys.readouterr().out
+    assert "nnUNetTrainerTAFL_5epochs was trained for 5 epochs of 250 iterations: such" in printed
+    assert "note: nnUNetTrainer was" not in printed
+
+
+@pytest.mark.parametrize(
+    ("epochs", "iterations", "fine_tuned", "short"),
+    [
+        (1000, 250, False, False),
+        (50, 250, False, False),
+        (49, 250, False, True),
+        (1000, 10, False, True),
+        (1, 1, True, True),
+        (50, 250, True, False),
+        (20, 10, True, False),
+    ],
+)
+def test_a_training_is_short_by_its_iterations(epochs, iterations, fine_tuned, short):
+    origin = "stock.pth" if fine_tuned else ""
+    training = Training({}, {}, origin, True, epochs, iterations)
+    told = notes.notes_on_trainings({"m": {"0": training}}, {"m": {}}, {}, {"m": True})
+    assert bool(told) == short
 
 
 def test_a_prior_of_slices_is_not_held_against_volumes(results, capsys):
@@ -566,7 +713,7 @@ def test_a_trainer_for_face_connectivity_is_measured_so(results, capsys):
 # -- claims, tables, pages ---------------------------------------------------------------------
 
 
-def comparison(cases=1000, labels=3, models=("stock", "a", "b"), shift=0.0, seed=1):
+def comparison(cases=1000, labels=3, models=("stock", "a", "b"), shift=0.0, seed=1, primary="Dice"):
     """Returns a study drawn by chance."""
     rng = np.random.default_rng(seed)
     metrics = ("Dice", "topo_cldice", "topo_hd95_mm", "topo_betti_error", "topo_betti_exact")
@@ -584,10 +731,9 @@ def comparison(cases=1000, labels=3, models=("stock", "a", "b"), shift=0.0, seed
         for model in models
     }
     names = {str(label): f"label {label}" for label in range(1, labels + 1)}
-    return Comparison(
-        *("Simulated", values, names, metrics, "full", make_table(values, list(names), metrics)),
-        *([], [], {"Command": "none"}),
-    )
+    rows = make_table(values, list(names), metrics, primary=primary)
+    found = ("Simulated", values, names, metrics, "full", rows, [], [], {"Command": "none"})
+    return Comparison(*found, primary=primary)
 
 
 def test_a_thousand_cases_fit_in_twenty_megabytes():
@@ -597,35 +743,29 @@ def test_a_thousand_cases_fit_in_twenty_megabytes():
     assert "Points and lines are 400 cases drawn by chance" in Page(page).text
     many_labels = render(comparison(cases=60, labels=62, models=("stock", "a")))
     assert len(many_labels.encode()) < 20e6
-    assert "Drawn are the first 300 of 310" in Page(many_labels).text
+    assert "Drawn are the 24 of 310 with the largest effects" in Page(many_labels).text
 
 
 def test_a_summary_claims_no_more_than_the_tests():
-    null = comparison(cases=40)
-    for sentence, details in summarize(null.rows, null.labels, 40).values():
-        assert sentence == "no difference shown in any of 15 comparisons with the first model."
-        assert list(details) == ["no difference shown"]
-        assert details["no difference shown"].count(": Dice ") == 3
-    shifted = comparison(cases=40, shift=0.5, models=("stock", "a"))
-    ((sentence, details),) = summarize(shifted.rows, shifted.labels, 40).values()
-    assert sentence == "of 15 comparisons with the first model: better in 9, worse in 6."
-    assert list(details) == ["better", "worse"]
-    assert details["better"].startswith("Better: label 1: Dice +0.")
-    assert "; label 2: Dice +0." in details["better"]
-    assert "; label 3: HD95 (mm) +0." in details["worse"]
+    for claim in claims(comparison(cases=40)):
+        assert claim.answer == "no difference to stock shown"
+        assert claim.secondary == "19 secondary comparisons: no difference shown in 19"
+        assert claim.named == {}
+    (claim,) = claims(comparison(cases=40, shift=0.5, models=("stock", "a")))
+    assert claim.answer == "better than stock"
+    assert re.match(r"Dice 1\.0\d+ instead of 0\.[45]\d+, difference \+0\.", claim.evidence)
+    assert claim.secondary == "19 secondary comparisons: better in 11, worse in 8"
+    assert "label 2: clDice +0." in claim.named["better"]
+    assert "mean over labels: HD95 (mm) +0." in claim.named["worse"]
 
 
 def test_tables_agree_with_one_another():
     found = comparison(cases=12, labels=1, models=("stock", "a"))
     row = found.rows[1]
     mean = f"{row.spread.mean:.4f}"
-    assert mean in as_text(found.rows, found.labels)
-    assert f"${mean}$" in as_latex(found.rows, found.labels)
-    (line,) = [
-        r
-        for r in csv.DictReader(io.StringIO(as_csv(found.rows, found.labels)))
-        if r["model"] == "a"
-    ][:1]
+    assert mean in as_text(found)
+    assert f"${mean}$" in as_latex(found)
+    (line,) = [r for r in csv.DictReader(io.StringIO(as_csv(found))) if r["model"] == "a"][:1]
     assert float(line["mean"]) == row.spread.mean
     assert float(line["p_holm"]) == row.difference.p_holm
     assert mean in Page(render(found)).text
@@ -647,10 +787,87 @@ def test_a_case_without_the_label_contradicts_no_prior():
     assert "do not agree" not in text
     cases = found.values["stock"]
     training = SimpleNamespace(prior={0: (1, 0, 0)})
-    assert compare._contradictions("a", {"0": training}, cases, found.labels) == []
+    assert notes._contradictions("a", {"0": training}, cases, found.labels) == []
     training.prior = {0: (2, 0, 0)}
-    (note,) = compare._contradictions("a", {"0": training}, cases, found.labels)
+    (note,) = notes._contradictions("a", {"0": training}, cases, found.labels)
     assert "which 15 of 15 references do not have" in note
+
+
+def test_with_many_labels_screen_and_page_show_the_answer_first_and_stay_short():
+    found = comparison(cases=24, labels=117, shift=0.05)
+    lines = as_text(found).splitlines()
+    assert len(lines) <= 50
+    assert lines[1].startswith("primary outcome, declared before: Dice, mean over the labels of")
+    assert re.match("a: (better than|no difference to) stock.* effect ", lines[2])
+    assert any(
+        "largest effects in single labels (10 of 1170; compare.csv has all)" in li for li in lines
+    )
+    folded = re.sub(r"<details.*?</details>", "", render(found), flags=re.DOTALL)
+    assert folded.count('class="block"') == 5
+    text = Page(folded).text
+    assert "label 117" not in text.partition("label by label")[0]
+    assert text.index("a: ") < text.index("mean over labels, ")
+    assert "37 more labels" not in text
+    assert text.count("77 more labels between") == 2
+
+
+def test_single_labels_are_sorted_by_the_size_of_their_effect():
+    found = comparison(cases=20, labels=4, models=("stock", "a"), shift=0.1)
+    page = Page(render(found)).text
+    listed = page[page.index("Single labels: 20 pairs") : page.rindex("The cases that changed")]
+    headed = re.findall(r"(label \d), (.*?), (?:higher|lower) is better", listed)
+    effects = {
+        (row.label, row.metric): abs(row.difference.effect) for row in found.rows if row.difference
+    }
+    sizes = [
+        effects[label.split()[1], next(m for m in found.metrics if found.title_of(m) == title)]
+        for label, title in headed
+    ]
+    assert len(sizes) == 20
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_note_for_each_of_many_models_does_not_fill_the_screen():
+    found = replace(comparison(cases=8, labels=2), notes=[f"note {n}" for n in range(70)])
+    lines = as_text(found).splitlines()
+    assert len(lines) <= 50
+    assert lines[-1] == "note: 58 more notes in report.html"
+    assert "64 more notes" in Page(render(found)).text
+
+
+def test_labels_are_listed_by_their_numbers(tmp_path):
+    numbers = (11, 2, 10, 1)
+    labels = {"background": 0} | {f"part {number}": number for number in numbers}
+    folders = Folders(tmp_path, labels=labels)
+    reference = np.zeros((4, 5, 24), np.uint8)
+    for number in numbers:
+        reference[1:3, 1:4, 2 * number - 1] = number
+    folders.put_both("case", reference, reference, reference)
+    assert folders.compare() == 0
+    assert list(folders.result()["labels"]) == ["1", "2", "10", "11"]
+    listed = list(dict.fromkeys(row["label"] for row in folders.result()["table"]))
+    assert listed == ["mean", "1", "2", "10", "11"]
+
+
+def test_long_names_break_at_underscores_and_folded_parts_are_not_printed():
+    page = render(comparison(cases=3, models=("stock", "nnUNetTrainerTAFL_200epochs_lr0.0005")))
+    assert "<bdi>nnUNetTrainerTAFL_<wbr>200epochs_<wbr>lr0.0005</bdi>" in page
+    assert "anywhere" not in page
+    assert "details-content" not in page
+
+
+def test_long_names_keep_both_ends_in_figures():
+    assert shortened("nnUNetTrainer", 13) == "nnUNetTrainer"
+    short = shortened("nnUNetTrainerWasserstein_weight0.1_finetune_nospatial", 30)
+    assert short == "nnUNetTrainerWa…tune_nospatial"
+    assert len(short) == 30
+
+
+def test_one_thing_is_not_called_many():
+    (claim,) = claims(comparison(cases=1, labels=1, models=("stock", "a")))
+    assert "better in 1 case," in claim.evidence or "better in 0 cases," in claim.evidence
+    text = as_text(comparison(cases=1, labels=1, models=("stock", "a")))
+    assert text.startswith("1 case, full connectivity, 1 label or region; compared with stock")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -718,7 +935,7 @@ def test_topological_errors_are_marked_where_they_are():
     prediction[3, 8:10, 20:24] = True  # an island
     prediction[3, 6, 6] = False  # a cavity
     image = np.random.default_rng(0).normal(size=reference.shape)
-    row = draw_case(image, reference, {"m": prediction}, (2.0, 1.5, 1.0), "full", "case")
+    row = draw_case(image, reference, {"m": prediction}, Grid((2.0, 1.5, 1.0)), "full", "case")
     page = Page(row)
     marks = [a for name, a in page.elements if a.get("class", "").startswith("mark")]
     # Cropped 4 voxels above and none to the left; rows are 1.5 times as high as columns are wide.
@@ -727,18 +944,156 @@ def test_topological_errors_are_marked_where_they_are():
         ("mark hole", 6.5, 9.75),
     ]
     assert "m: 1 extra component, 1 extra enclosed region" in page.text
-    assert "Slice 3 of 7" in page.text
+    assert (
+        "Slice 4 of 7, along the file's third axis, counted from 1 as in ITK-SNAP (3 in"
+        in page.text
+    )
+    assert "6.0 mm from the first slice" in page.text
     pictures = [a["href"] for name, a in page.elements if name == "image"]
     assert len(pictures) == 1  # once for both panels
     assert pictures[0].startswith("data:image/png;base64,iVBOR")
     assert [a["href"] for name, a in page.elements if name == "use"] == ["#slice-0"]
 
 
+def test_every_copy_of_a_slice_is_drawn_without_smoothing():
+    reference = np.zeros((1, 12, 14), bool)
+    reference[0, 4:8, 4:8] = True
+    image = np.random.default_rng(0).random(reference.shape)
+    row = draw_case(image, reference, {"m": reference}, Grid((1, 1, 1)), "full", "case")
+    # Rules of the style sheet that name an ancestor do not reach the copies of <use>.
+    (picture,) = [a for name, a in Page(row).elements if name == "image"]
+    assert picture["image-rendering"] == "pixelated"
+    outlines = [a for _, a in Page(row).elements if a.get("class", "").startswith("outline")]
+    assert {outline["fill"] for outline in outlines} == {"none"}
+
+
+def volume_on_disk(file, order):
+    """Writes a volume whose axes grow to three sides of the patient; returns its affine."""
+    axes = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+    affine = np.zeros((4, 4))
+    affine[:, 3] = (-21.0, 33.0, -40.0, 1.0)
+    for column, (letter, spacing) in enumerate(zip(order, (0.7, 1.3, 2.0), strict=True)):
+        row, sign = axes[letter]
+        affine[row, column] = sign * spacing
+    array = np.zeros((5, 6, 7), np.uint8)
+    array[2:4, 1:3, 5] = 1
+    nibabel.save(nibabel.Nifti1Image(array, affine), file)
+    return affine
+
+
+@pytest.mark.parametrize(
+    "reader", ["SimpleITKIO", "NibabelIO", "NibabelIOWithReorient", "SimpleITKIOWithReorient"]
+)
+@pytest.mark.parametrize("order", ["RAS", "LPS", "LAS", "PSR", "IRA", "ALI"])
+def test_sides_slice_and_position_are_those_of_the_file(tmp_path, reader, order):
+    file = tmp_path / "case.nii.gz"
+    affine = volume_on_disk(file, order)
+    array, properties = recursive_find_reader_writer_by_name(reader)().read_seg(str(file))
+    geometry = read_geometry(file, properties)
+    turned = reader.endswith("WithReorient")
+    assert "".join(geometry.letters) == ("SAR" if turned else order[::-1])
+    foreground = np.argwhere(array[0])
+    index = int(foreground[-1, 0])  # the last slice of the array with the structure
+    grid = Grid(properties["spacing"], "mm", *astuple(geometry))
+    told = describe_slice(grid, index, array.shape[1])
+    # By hand: the slice of the file in which that voxel lies, and where the patient has it.
+    axis = next(k for k, letter in enumerate(order) if letter in "SI") if turned else 2
+    on_disk = np.argwhere(np.asarray(nibabel.load(file).dataobj))
+    ends = on_disk[:, axis].max(), on_disk[:, axis].min()
+    slice_on_disk = int(ends[turned and order[axis] == "I"])
+    world = affine @ [*(slice_on_disk if k == axis else 0 for k in range(3)), 1]
+    row = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}[order[axis]]
+    side = ("LR", "PA", "IS")[row][int(world[row] > 0)]
+    assert f"slice {slice_on_disk + 1} of {(5, 6, 7)[axis]}, along" in told
+    assert f"({slice_on_disk} in 3D Slicer" in told
+    assert f"the file's {('first', 'second', 'third')[axis]} axis" in told
+    assert told.endswith(f"at {side} {abs(world[row]):.1f} mm.")
+    plane = {"R": "Sagittal", "A": "Coronal", "S": "Axial"}[("R", "A", "S")[row]]
+    assert told.startswith(f"{plane} slice")
+
+
+def test_letters_stand_at_the_edges_of_every_picture():
+    reference = np.zeros((3, 20, 30), bool)
+    reference[1, 5:12, 6:20] = True
+    grid = Grid((2.0, 1.0, 1.0), letters=("S", "P", "L"), first_mm=5.0)
+    page = Page(draw_case(None, reference, {"m": reference}, grid, "full", "case"))
+    sides = [a for name, a in page.elements if name == "text"]
+    assert len(sides) == 8  # four for the reference, four for the model
+    # Above, below, left and right: radiologists see the patient's right on the left.
+    assert page.text.startswith("APRL")
+    tops, bottoms, lefts, rights = (sides[i] for i in range(4))
+    assert float(tops["y"]) < float(lefts["y"]) < float(bottoms["y"])
+    assert float(lefts["x"]) < float(tops["x"]) < float(rights["x"])
+
+
+def test_nothing_is_said_of_sides_that_a_file_does_not_tell(tmp_path):
+    file = tmp_path / "case.nii"
+    volume_on_disk(file, "RAS")
+    content = bytearray(file.read_bytes())
+    content[252:256] = bytes(4)  # qform_code and sform_code
+    file.write_bytes(content)
+    reader = recursive_find_reader_writer_by_name("SimpleITKIO")()
+    assert read_geometry(file, reader.read_seg(str(file))[1]).letters == ("", "", "")
+    file = tmp_path / "case.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5), np.uint8)), file)
+    told = read_geometry(file, reader.read_seg(str(file))[1])
+    assert told.letters == ("S", "P", "L")  # SimpleITK writes the space
+    header, _, data = file.read_bytes().partition(b"\n\n")
+    kept = [line for line in header.split(b"\n") if not line.startswith((b"space", b"kinds"))]
+    file.write_bytes(b"\n".join(kept) + b"\n\n" + data)
+    assert read_geometry(file, reader.read_seg(str(file))[1]).letters == ("", "", "")
+    file = tmp_path / "case.gipl"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5), np.uint8)), file)
+    assert read_geometry(file, reader.read_seg(str(file))[1]).letters == ("", "", "")
+    pages = Grid((1, 1, 1), "voxels", *astuple(read_geometry(tmp_path / "a.tif", {})))
+    told = (
+        "Slice 3 of 9, along the file's first axis, counted from 1 as in ITK-SNAP (2 in 3D Slicer"
+    )
+    assert describe_slice(pages, 2, 9) == f"{told} and FSLeyes, from 0)."
+
+
+def test_an_oblique_volume_says_so(tmp_path):
+    image = sitk.GetImageFromArray(np.zeros((3, 4, 5), np.uint8))
+    c, s = np.cos(0.3), np.sin(0.3)
+    image.SetDirection((1, 0, 0, 0, c, -s, 0, s, c))
+    sitk.WriteImage(image, tmp_path / "case.nii.gz")
+    reader = recursive_find_reader_writer_by_name("SimpleITKIO")()
+    _, properties = reader.read_seg(str(tmp_path / "case.nii.gz"))
+    geometry = read_geometry(tmp_path / "case.nii.gz", properties)
+    assert geometry.letters == ("S", "P", "L")
+    assert geometry.oblique
+    reference = np.ones((3, 4, 5), bool)
+    grid = Grid((1, 1, 1), "mm", *astuple(geometry))
+    row = Page(draw_case(None, reference, {"m": reference}, grid, "full", "case"))
+    assert "The grid is oblique" in row.text
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_of_one_slice_is_drawn_in_that_slice_on_whichever_axis(tmp_path, axis):
+    folders = Folders(tmp_path, labels={"background": 0, "ring": 1})
+    flat = np.zeros((14, 16), np.uint8)
+    flat[3:9, 3:9] = 1
+    island = flat.copy()
+    island[11:13, 11:14] = 1
+    reference, prediction = (np.expand_dims(image, axis) for image in (flat, island))
+    folders.put_both("case", reference, prediction, reference)
+    study = name_folders(
+        folders.gt, [f"stock={folders.pred}"], folders.djfile, folders.pfile, images=None
+    )
+    volumes = read_volumes(study, study.models, "case.nii.gz", "1")
+    np.testing.assert_array_equal(volumes.reference[0], flat)
+    np.testing.assert_array_equal(volumes.predictions["stock"][0], island)
+    spacing = [length for k, length in enumerate(SPACING) if k != axis]
+    assert volumes.spacing == pytest.approx((SPACING[axis], *spacing))
+    letters = [letter for k, letter in enumerate("SPL") if k != axis]
+    assert volumes.geometry.letters == ("SPL"[axis], *letters)
+
+
 def test_a_large_slice_is_drawn_coarser_and_as_wide():
     reference = np.zeros((1, 30, 1701), bool)
     reference[0, 9:20, 8:-8] = True
     image = np.random.default_rng(0).random(reference.shape)
-    row = draw_case(image, reference, {"m": reference}, (999, 1, 1), "full", "wide")
+    row = draw_case(image, reference, {"m": reference}, Grid((999, 1, 1)), "full", "wide")
     (picture,) = [a for name, a in Page(row).elements if name == "image"]
     file = io.BytesIO(base64.b64decode(picture["href"].partition(",")[2]))
     assert imread(file).shape[:2] == (9, 567)
@@ -749,11 +1104,12 @@ def test_pictures_of_images_and_of_empty_masks_are_drawn():
     reference = np.zeros((1, 12, 14), bool)
     prediction = reference.copy()
     prediction[0, 5, 6] = True
-    text = Page(draw_case(None, reference, {"m": prediction}, (999, 1, 1), "full", "flat")).text
+    grid = Grid((999, 1, 1), "pixels")
+    text = Page(draw_case(None, reference, {"m": prediction}, grid, "full", "flat")).text
     assert "m: 1 extra component" in text
     assert "Slice" not in text
     empty = {"m": np.zeros_like(reference)}
-    assert "no component" in Page(draw_case(None, reference, empty, (999, 1, 1), "full", "")).text
+    assert "no component" in Page(draw_case(None, reference, empty, grid, "full", "")).text
 
 
 def test_diagrams_are_drawn_of_probabilities_that_were_saved(folders):

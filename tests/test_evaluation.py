@@ -388,7 +388,7 @@ def test_a_folder_in_which_no_case_can_be_evaluated_is_a_failure_without_a_file(
     for case in range(CASES):
         (study.pred / f"case_{case}.nii.gz").write_text("not an image")
     assert study.command() == 2
-    assert "4 troubles" in capsys.readouterr().err
+    assert "4 problems" in capsys.readouterr().err
     assert not study.summary.exists()
 
 

@@ -363,7 +363,7 @@ def test_unreadable_labels_are_named_and_counted_and_do_not_stop_the_rest(datase
     assert content["statistics"]["cases"] == 3
     assert content["statistics"]["unreadable"] == ["tiny_1", "tiny_2", "tiny_3"]
     assert "warning: 3 cases could not be read and did not count: tiny_1, tiny_2, tiny_3" in out
-    assert "4 troubles:" in err
+    assert "4 problems:" in err
     for case in ("tiny_1", "tiny_2", "tiny_3"):
         assert f"{case}: not measured, the labels cannot be read: " in err
     assert "tiny_4: not measured, the preprocessed labels (2d) cannot be read: " in err

@@ -264,7 +264,7 @@ def test_what_cannot_be_done_is_said_with_exit_status_2(base, images, tmp_path, 
     (images / "fine_1_0000.nii.gz").write_bytes(b"no image")
     status, told = call()
     assert status == 2  # no case can be used
-    assert "2 troubles" in told
+    assert "2 problems" in told
 
 
 def test_without_the_labelled_images_no_leak_could_be_told(base, images, tmp_path, monkeypatch):

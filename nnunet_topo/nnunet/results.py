@@ -21,8 +21,10 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.nnunet.evaluation import OWN_KEY, Settings, evaluate_folder, file_name
+from nnunet_topo.nnunet.geometry import Geometry, Unit, find_unit, read_geometry
 
 CHECKPOINT = "checkpoint_final.pth"
+NNUNET_ITERATIONS = 250  # of an epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,7 @@ class Volumes:
         predictions: mask of each model.
         probabilities: of the label, of the models that have saved them.
         spacing: of the axes.
+        geometry: how the arrays lie in the patient.
     """
 
     image: np.ndarray | None
@@ -293,10 +296,13 @@ class Volumes:
     predictions: dict[str, np.ndarray]
     probabilities: dict[str, np.ndarray]
     spacing: tuple[float, ...]
+    geometry: Geometry
 
 
 def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -> Volumes:
     """Reads one label of a case from the files of all models.
+
+    A volume of one slice comes with that slice first, on whichever axis it lies.
 
     Raises:
         Exception: whatever the readers raise.
@@ -325,7 +331,26 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
             image = reader.read_images([str(file)])[0][0]
             image = image if image.shape == reference.shape else None
     spacing = tuple(float(length) for length in properties["spacing"])
-    return Volumes(image, reference, predictions, probabilities, spacing)
+    geometry = read_geometry(study.references / case, properties)
+    flat = next((axis for axis, length in enumerate(reference.shape) if length == 1), 0)
+    if flat:
+        image = None if image is None else np.moveaxis(image, flat, 0)
+        reference = np.moveaxis(reference, flat, 0)
+        for arrays in (predictions, probabilities):
+            arrays |= {name: np.moveaxis(array, flat, 0) for name, array in arrays.items()}
+        spacing = (spacing[flat], *(s for axis, s in enumerate(spacing) if axis != flat))
+        geometry = geometry.moved_to_front(flat)
+    return Volumes(image, reference, predictions, probabilities, spacing, geometry)
+
+
+def unit_of_distances(study: Study, summaries: Sequence[Path]) -> Unit:
+    """Returns the unit of the distances in the summaries of a study.
+
+    Raises:
+        ValueError: they do not agree.
+    """
+    folders = [study.references, *(f for m in study.models for f in m.folders.values())]
+    return find_unit(summaries, _description(study)[0], folders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,12 +362,16 @@ class Training:
         prior: Betti numbers that a trainer of ours asked for, by channel, as in topology.json.
         finetuned_from: checkpoint from which it began, "" if from nothing.
         spatial: whether patches were rotated and scaled.
+        epochs: how many were trained, 0 if unknown.
+        iterations: of each epoch.
     """
 
     curves: dict[str, list[float]]
     prior: dict[int, list[Any]]
     finetuned_from: str
     spatial: bool
+    epochs: int = 0
+    iterations: int = NNUNET_ITERATIONS
 
 
 def read_training(folder: Path) -> Training | None:
@@ -370,7 +399,10 @@ def read_training(folder: Path) -> Training | None:
         for channel, numbers in own.get("prior", {}).items()
         if channel.isdigit() and isinstance(numbers, list)
     }
-    return Training(curves, prior, own.get("finetuned_from", ""), own.get("spatial", True))
+    iterations = (own.get("settings") or {}).get("iters") or NNUNET_ITERATIONS
+    epochs = int(checkpoint.get("current_epoch") or len(curves.get("train_losses", ())))
+    origin = own.get("finetuned_from", "")
+    return Training(curves, prior, origin, own.get("spatial", True), epochs, iterations)
 
 
 def _description(study: Study):

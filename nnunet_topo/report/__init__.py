@@ -3,12 +3,14 @@
 Knows neither torch nor nnU-Net, and reads no images: what it draws it is given.
 """
 
-from nnunet_topo.report.measures import DEFAULT_METRICS, MEASURES, Measure
-from nnunet_topo.report.statistics import Difference, Row, Spread, make_table
+from nnunet_topo.report.measures import DEFAULT_METRICS, MEASURES, PRIMARY_METRIC, Measure
+from nnunet_topo.report.outcomes import Row, make_table
+from nnunet_topo.report.statistics import Difference, Spread
 
 __all__ = [
     "DEFAULT_METRICS",
     "MEASURES",
+    "PRIMARY_METRIC",
     "Difference",
     "Measure",
     "Row",

@@ -1,8 +1,9 @@
 """HTML and SVG in which every text is escaped, because only tags make markup."""
 
+import re
 from html import escape
 
-VOID = frozenset({"meta", "br", "img", "link", "col"})
+VOID = frozenset({"meta", "br", "img", "link", "col", "wbr"})
 
 
 class Markup(str):
@@ -37,6 +38,13 @@ def join(*children: str | None) -> Markup:
             if child is not None
         )
     )
+
+
+def name(text: str) -> Markup:
+    """Returns a name on its own, which a narrow column breaks after an underscore or a slash."""
+    parts = [part for part in re.split(r"(?<=[_/])", text) if part]
+    broken = [child for part in parts for child in (tag("wbr"), part)][1:]
+    return tag("bdi", *broken)
 
 
 def raw(text: str) -> Markup:

@@ -1,6 +1,9 @@
 """Which metrics can be compared, what they are called and in which direction they are better."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["mm", "pixels", "voxels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -8,21 +11,27 @@ class Measure:
     """A metric as the report has it.
 
     Attributes:
-        title: what it is called.
+        title: what it is called, without its unit.
         higher_is_better: else lower is.
         meaning: for a reader who has never heard of it; docs/metrics.md has the definition.
         digits: after the decimal point.
+        is_distance: whether it has the unit of the images' spacing.
     """
 
     title: str
     higher_is_better: bool
     meaning: str
     digits: int = 2
+    is_distance: bool = False
 
     @property
     def direction(self) -> str:
         """Returns which values are better, in words."""
         return "higher is better" if self.higher_is_better else "lower is better"
+
+    def title_in(self, unit: Unit) -> str:
+        """Returns the title, of a distance with its unit."""
+        return f"{self.title} ({unit})" if self.is_distance else self.title
 
 
 # Betti numbers themselves and the signed volume error are left out: neither direction is better.
@@ -38,7 +47,7 @@ MEASURES = {
     "topo_betti_error_1": Measure("Betti error, loops", False, "loops too many or too few"),
     "topo_betti_error_2": Measure("Betti error, cavities", False, "cavities too many or too few"),
     "topo_betti_exact": Measure(
-        "right Betti numbers (share of cases)",
+        "right Betti numbers (share)",
         True,
         "as many components, loops and cavities as the reference",
         3,
@@ -61,7 +70,10 @@ MEASURES = {
         "clDice", True, "how well either centre line lies within the other image", 4
     ),
     "topo_hd95_mm": Measure(
-        "HD95 (mm)", False, "95 % of either surface lies within this distance of the other"
+        "HD95",
+        False,
+        "95 % of either surface lies within this distance of the other",
+        is_distance=True,
     ),
     "topo_nsd": Measure(
         "normalised surface distance", True, "share of the surfaces within the tolerance", 4
@@ -78,7 +90,25 @@ MEASURES = {
     "topo_ari": Measure(
         "adjusted Rand index", True, "how alike both divide into components, 1 is equal", 4
     ),
+    "topo_missed": Measure(
+        "structures missed (share)",
+        False,
+        "labels that the reference of a case has and the prediction lacks",
+        3,
+    ),
+    "topo_invented": Measure(
+        "structures invented (share)",
+        False,
+        "labels that the prediction of a case has and the reference lacks",
+        3,
+    ),
 }
+
+# Reported of all labels together in every comparison, whatever else is asked for.
+PRESENCE_METRICS = ("topo_missed", "topo_invented")
+
+# Declared here, before anything is seen; --primary declares another.
+PRIMARY_METRIC = "topo_betti_matching_error"
 
 # Few, and chosen before anything is seen: each further test makes every other one weaker.
 DEFAULT_METRICS = (

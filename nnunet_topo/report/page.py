@@ -1,23 +1,20 @@
 """One self-contained page of HTML: no script, no font, no picture from elsewhere."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
-from itertools import groupby
-from math import isnan, nan
-
-import numpy as np
-from numpy.typing import NDArray
 
 import nnunet_topo
-from nnunet_topo.report.markup import Markup, join, raw, tag
+from nnunet_topo.report.claims import Claim, claims, how_to_read
+from nnunet_topo.report.figures import figures
+from nnunet_topo.report.markup import Markup, join, name, raw, tag
 from nnunet_topo.report.measures import MEASURES
-from nnunet_topo.report.plots import MOST_MARKS, box_plot, curves_plot, paired_plot
+from nnunet_topo.report.outcome_tables import outcome_tables, presence_table
+from nnunet_topo.report.plots import curves_plot
 from nnunet_topo.report.records import Comparison, Picture
-from nnunet_topo.report.statistics import CONFIDENCE, LEVEL, RESAMPLES, Row
-from nnunet_topo.report.tables import describe_spread, interval, number, p_value, summarize
+from nnunet_topo.report.reference import reference
+from nnunet_topo.report.words import count, length
 
-MOST_FIGURES = 300  # labels times metrics that are drawn; the table has all
+MOST_NOTES = 6  # that are not folded
 CURVES = {
     "ema_fg_dice": "moving average of the pseudo Dice",
     "train_losses": "training loss",
@@ -32,10 +29,10 @@ def render(comparison: Comparison) -> str:
     """Returns the page."""
     sections = [
         ("summary", "In short", _summary(comparison)),
-        ("table", "Table", _table(comparison)),
-        ("figures", "Figures", _figures(comparison)),
+        ("figures", "Figures", figures(comparison)),
+        ("table", "Table", outcome_tables(comparison)),
         ("cases", "The cases that changed most", _cases(comparison.pictures)),
-        ("reference", "Topology of the reference", _reference(comparison)),
+        ("reference", "Topology of the reference", reference(comparison)),
         ("training", "Training", _training(comparison)),
         ("made", "How this was made", _made(comparison)),
     ]
@@ -80,177 +77,75 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 def _summary(comparison: Comparison) -> Markup:
     first, *others = comparison.models
-    cases = len(comparison.cases)
-    claims = summarize(comparison.rows, comparison.labels, cases)
-    many = f"{cases} cases" if cases != 1 else "one case"
+    notes = [tag("p", tag("strong", "Note: "), note) for note in comparison.notes]
     return join(
         tag(
-            *("p", *_names(others), " compared with ", tag("bdi", first), f" on {many}, "),
-            f"each in {_count(len(comparison.labels), 'label or region', 'labels or regions')} and "
-            f"{_count(len(comparison.metrics), 'metric', 'metrics')}.",
+            *("p", *_names(others), " compared with ", name(first), " on "),
+            f"{count(len(comparison.cases), 'case')}, in "
+            f"{count(len(comparison.labels), 'label or region', 'labels or regions')}.",
         ),
-        *(
-            tag(
-                "div",
-                tag("p", tag("strong", tag("bdi", model)), ": ", sentence),
-                *(_detail(verdict, detail) for verdict, detail in details.items()),
-                class_="claim",
-            )
-            for model, (sentence, details) in claims.items()
-        ),
-        *(tag("p", tag("strong", "Note: "), note) for note in comparison.notes),
         tag(
             "p",
-            "How to read this: a difference is called shown where the p-value of Wilcoxon's "
-            f"signed-rank test, corrected for all tests of the table, is below {LEVEL:g}. "
-            "“No difference shown” does not mean that the models are equal: the interval of the "
-            "difference tells how large it may be. The test speaks of these cases, not of another "
-            "training with another seed, nor of other hospitals or scanners, and takes the cases "
-            "as independent. Whether a difference matters is not for a test to say.",
-            class_="small",
-        ),
-        tag("p", "The metrics:", class_="small"),
+            tag("strong", "Primary outcome"),
+            f", declared before anything was measured: {comparison.primary_outcome()}.",
+        )
+        if comparison.primary is not None
+        else None,
+        *map(_claim, claims(comparison)),
+        presence_table(comparison) if len(others) > 1 else None,
+        *notes[:MOST_NOTES],
         tag(
-            "ul",
-            *(
-                tag("li", tag("strong", measure.title), f": {measure.meaning}; {measure.direction}")
-                for measure in map(MEASURES.__getitem__, comparison.metrics)
-            ),
+            *("details", tag("summary", f"{count(len(notes) - MOST_NOTES, 'more note')}")),
+            *notes[MOST_NOTES:],
+        )
+        if len(notes) > MOST_NOTES
+        else None,
+        tag(
+            "details",
+            tag("summary", "How to read this, and what the metrics are"),
+            tag("p", how_to_read(comparison)),
+            tag("ul", *(tag("li", *_meaning(comparison, m)) for m in comparison.tested)),
             class_="small",
         ),
     )
 
 
-def _detail(verdict: str, detail: str) -> Markup:
-    """Returns what a claim rests on, folded where it claims nothing."""
-    if verdict in {"better", "worse", "mixed"}:
-        return tag("p", detail)
-    return tag("details", tag("summary", f"{verdict[0].upper()}{verdict[1:]}"), tag("p", detail))
+def _claim(claim: Claim) -> Markup:
+    """Returns the answer for one model; what it rests on is folded."""
+    answer = f"{claim.answer[0].upper()}{claim.answer[1:]}."
+    return tag(
+        "div",
+        tag("p", tag("strong", name(claim.model), ": ", answer), class_="answer"),
+        tag("p", f"{claim.evidence}.") if claim.evidence else None,
+        tag("p", f"{claim.presence[0].upper()}{claim.presence[1:]}.") if claim.presence else None,
+        tag(
+            "details",
+            tag("summary", f"{claim.secondary[0].upper()}{claim.secondary[1:]}"),
+            *(
+                tag("p", tag("strong", f"{verdict[0].upper()}{verdict[1:]}"), f": {named}")
+                for verdict, named in claim.named.items()
+            ),
+            tag("p", "The tables have all of them."),
+        )
+        if claim.secondary
+        else None,
+        class_=f"claim {claim.verdict.replace(' ', '-')}",
+    )
+
+
+def _meaning(comparison: Comparison, metric: str) -> Iterator[Markup | str]:
+    measure = MEASURES[metric]
+    yield tag("strong", comparison.title_of(metric))
+    tolerance = ""
+    if metric == "topo_nsd":
+        tolerance = f" of {length(comparison.tolerance, comparison.unit)}"
+    yield f": {measure.meaning}{tolerance}; {measure.direction}"
 
 
 def _names(names: Sequence[str]) -> Iterator[str]:
-    for index, name in enumerate(names):
+    for index, of_model in enumerate(names):
         yield "; " if index else ""
-        yield tag("bdi", name)
-
-
-def _count(number_: int, one: str, more: str) -> str:
-    return f"{number_} {one if number_ == 1 else more}"
-
-
-# -- table -------------------------------------------------------------------------------------
-
-
-def _table(comparison: Comparison) -> Markup:
-    heads = ("Model", "Mean", "Median", "Undefined", "Difference", "p", "Wins / ties / losses", "")
-    lines = []
-    for (label, metric), block in groupby(comparison.rows, key=lambda r: (r.label, r.metric)):
-        measure = MEASURES[metric]
-        name = f"{comparison.labels[label]}: {measure.title}, {measure.direction}"
-        head = tag("th", name, colspan=len(heads), scope="rowgroup")
-        rows = [_line(row, measure.digits) for row in block]
-        lines.append(tag("tbody", tag("tr", head, class_="block"), *rows))
-    columns = [
-        tag("th", head or "What is shown", scope="col", class_="n" if 0 < i < 7 else None)
-        for i, head in enumerate(heads)
-    ]
-    explained = tag(
-        "p",
-        f"Means with {CONFIDENCE:.0%} bootstrap intervals ({RESAMPLES} resamples of the cases); "
-        "mean difference to the first model over the cases in which both are defined; p-values of "
-        "Wilcoxon's signed-rank test after Holm's correction over this table.",
-        class_="small",
-    )
-    return join(
-        explained,
-        tag(
-            "div",
-            tag("table", tag("thead", tag("tr", *columns)), *lines),
-            class_="scroll",
-            tabindex="0",
-            role="region",
-            aria_label="Table of all comparisons",
-        ),
-    )
-
-
-def _line(row: Row, digits: int) -> Markup:
-    spread, difference = row.spread, row.difference
-    cells = [
-        describe_spread(spread, digits),
-        number(spread.median, digits),
-        str(spread.undefined),
-    ]
-    verdict = None
-    if difference is not None:
-        within = interval(difference.low, difference.high, digits, signed=True)
-        cells += [
-            f"{number(difference.mean, digits, signed=True)} {within}",
-            p_value(difference.p_holm),
-            f"{difference.wins} / {difference.ties} / {difference.losses}",
-        ]
-        verdict = difference.verdict
-    else:
-        cells += ["", "", ""]
-    return tag(
-        "tr",
-        tag("th", tag("bdi", row.model), scope="row"),
-        *(tag("td", cell, class_="n") for cell in cells),
-        tag("td", verdict or "", class_=f"verdict {verdict.split()[0]}" if verdict else None),
-    )
-
-
-# -- figures -----------------------------------------------------------------------------------
-
-
-def _figures(comparison: Comparison) -> Markup:
-    wanted = list(dict.fromkeys((row.label, row.metric) for row in comparison.rows))
-    first, *others = comparison.models
-    found = {(row.label, row.metric, row.model): row for row in comparison.rows}
-    blocks = [
-        tag(
-            "p",
-            "Boxes hold the middle half of the cases, the thick line is the median. In the paired "
-            "figures each line is a case, from the first model to this one: ",
-            tag("strong", "solid"),
-            " where it became better, ",
-            tag("strong", "dashed"),
-            " where it became worse, dotted where it is equal; equal lines of many cases are one "
-            "thick line.",
-            f" Points and lines are {MOST_MARKS} cases drawn by chance, boxes are made of all."
-            if len(comparison.cases) > MOST_MARKS
-            else None,
-            class_="small",
-        )
-    ]
-    for label, metric in wanted[:MOST_FIGURES]:
-        measure = MEASURES[metric]
-        values = {model: _values(comparison, model, label, metric) for model in comparison.models}
-        what = f"{comparison.labels[label]}, {measure.title}"
-        box = box_plot(values, measure, f"{what}; the table has the numbers")
-        figures = [tag("figure", box, class_="wide")]
-        for model in others:
-            difference = found[label, metric, model].difference
-            assert difference is not None  # of a model that is not the first
-            counts = (
-                f"better in {difference.wins}, equal in {difference.ties}, worse in "
-                f"{difference.losses} cases; {difference.verdict}"
-            )
-            plot = paired_plot(values[first], values[model], measure, f"{what}, {model}: {counts}")
-            caption = tag("figcaption", tag("bdi", model), ": ", counts)
-            figures.append(tag("figure", plot, caption))
-        blocks += [tag("h3", what), tag("div", *figures, class_="row")]
-    if len(wanted) > MOST_FIGURES:
-        blocks.append(
-            tag("p", f"Drawn are the first {MOST_FIGURES} of {len(wanted)}; the table has all.")
-        )
-    return join(*blocks)
-
-
-def _values(comparison: Comparison, model: str, label: str, metric: str) -> NDArray[np.float64]:
-    of_model = comparison.values[model]
-    values = [of_model[case][label].get(metric) for case in comparison.cases]
-    return np.array([nan if value is None else value for value in values], dtype=float)
+        yield name(of_model)
 
 
 # -- cases -------------------------------------------------------------------------------------
@@ -264,8 +159,9 @@ def _cases(pictures: Sequence[Picture]) -> Markup:
         "Blue line: reference. Orange line: prediction. Circle: a component or an enclosed region "
         "too many. Square: one missed. Dashed: an enclosed region, solid: a component. Of a "
         "structure that fell apart the smaller parts are marked. Handles of volumes have no place "
-        "of their own and are in the numbers alone. Cases that became better and worse are shown "
-        "alike; they are extremes, not typical.",
+        "of their own and are in the numbers alone. Letters are the patient's sides: right and "
+        "left, anterior and posterior, superior and inferior. Cases that became better and worse "
+        "are shown alike; they are extremes, not typical.",
         class_="small",
     )
     return join(
@@ -295,82 +191,12 @@ def _diagrams(picture: Picture) -> Markup:
         tag(
             "div",
             *(
-                tag("figure", diagram, tag("figcaption", tag("bdi", model)))
+                tag("figure", diagram, tag("figcaption", name(model)))
                 for model, diagram in picture.diagrams.items()
             ),
             class_="row",
         ),
     )
-
-
-# -- reference ---------------------------------------------------------------------------------
-
-
-def _reference(comparison: Comparison) -> Markup:
-    names = ("Components", "Loops or handles", "Cavities")
-    rows, mixed = [], []
-    for label, name in comparison.labels.items():
-        cells = []
-        for k in range(3):
-            counts = _reference_numbers(comparison, label, k)
-            if counts is None:
-                cells.append("-")
-                continue
-            common = counts.most_common(4)
-            parts = [f"{value}: {_count(count, 'case', 'cases')}" for value, count in common]
-            if len(counts) > 4:
-                parts.append(f"{len(counts) - 4} other numbers, up to {max(counts)}")
-            cells.append("; ".join(parts))
-            there = _reference_numbers(comparison, label, k, absent=False)
-            if there and there.most_common(1)[0][1] < 0.95 * there.total():
-                mixed.append(f"{name} ({names[k].lower()})")
-        head = tag("th", f"{name} (label {label})", scope="row")
-        rows.append(tag("tr", head, *(tag("td", cell) for cell in cells)))
-    heads = [tag("th", text, scope="col") for text in ("Label", *names)]
-    return join(
-        tag(
-            "p",
-            f"Betti numbers of the reference segmentations, {comparison.connectivity} connectivity "
-            f"({_CONNECTIVITY[comparison.connectivity]}).",
-        ),
-        tag(
-            "div",
-            tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows)),
-            class_="scroll",
-            tabindex="0",
-            role="region",
-            aria_label="Betti numbers of the reference",
-        ),
-        tag(
-            "p",
-            tag("strong", "Warning: "),
-            f"the references do not agree on one number in {'; '.join(mixed)}: less than 95 % of "
-            "the cases share it. A fixed Betti prior would contradict some of them.",
-        )
-        if mixed
-        else None,
-    )
-
-
-_CONNECTIVITY = {
-    "full": "foreground 26-connected in volumes, 8-connected in images",
-    "face": "foreground 6-connected in volumes, 4-connected in images",
-}
-
-
-def _reference_numbers(
-    comparison: Comparison, label: str, k: int, *, absent: bool = True
-) -> Counter[int] | None:
-    """Returns how many references have each number; `absent`: also those without the label."""
-    of_first = comparison.values[comparison.models[0]]
-    of_cases = [of_first[case][label] for case in comparison.cases]
-    values = [
-        of_case.get(f"topo_betti_ref_{k}")
-        for of_case in of_cases
-        if absent or of_case.get("topo_betti_ref_0") != 0
-    ]
-    known = [int(value) for value in values if value is not None and not isnan(value)]
-    return Counter(known) if known else None
 
 
 # -- training, origin --------------------------------------------------------------------------
@@ -415,14 +241,15 @@ def _made(comparison: Comparison) -> Markup:
     troubles = comparison.troubles
     return join(
         tag("dl", *items),
-        tag("h3", "Troubles") if troubles else None,
+        tag("h3", "Problems") if troubles else None,
         tag("ul", *(tag("li", trouble) for trouble in troubles[:200])) if troubles else None,
         tag("p", f"and {len(troubles) - 200} more") if len(troubles) > 200 else None,
         tag(
             "p",
             "Metrics are defined in docs/metrics.md of nnunet-topo. Sources: Wilcoxon, Biometrics "
             "Bulletin 1945; Holm, Scandinavian Journal of Statistics 1979; Efron, Annals of "
-            "Statistics 1979; Isensee et al. (nnU-Net), Nature Methods 2021.",
+            "Statistics 1979; Kerby, Comprehensive Psychology 2014; Pratt, JASA 1959; Isensee et "
+            "al. (nnU-Net), Nature Methods 2021.",
             class_="small",
         ),
     )

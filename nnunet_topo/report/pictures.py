@@ -11,9 +11,11 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 from skimage.transform import downscale_local_mean
 
-from nnunet_topo.report.markup import Markup, join, tag
+from nnunet_topo.report.grid import Grid, describe_slice, sides
+from nnunet_topo.report.markup import Markup, join, name, tag
 from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.statistics import Cases
+from nnunet_topo.report.words import count
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.unmatched import Unmatched, find_unmatched
 
@@ -86,7 +88,7 @@ def draw_case(
     image: NDArray | None,
     reference: NDArray[np.bool_],
     predictions: Mapping[str, NDArray[np.bool_]],
-    spacing: Sequence[float],
+    grid: Grid,
     connectivity: Connectivity,
     what: str,
     identity: int = 0,
@@ -97,7 +99,7 @@ def draw_case(
         image: gray values [z, y, x], None to draw on black.
         reference: mask.
         predictions: masks of the models.
-        spacing: of the three axes.
+        grid: where the slices lie.
         connectivity: of the foreground.
         what: case and label, for those who do not see the pictures.
         identity: number of the row in its page.
@@ -124,23 +126,25 @@ def draw_case(
         id=shared,
     )
     panels = []
-    for name, mask in masks.items():
+    for model, mask in masks.items():
         is_reference = not panels
-        here = [] if is_reference else [e for e in errors[name] if e.centre[0] == index]
-        elsewhere = 0 if is_reference else len(errors[name]) - len(here)
+        here = [] if is_reference else [e for e in errors[model] if e.centre[0] == index]
+        elsewhere = 0 if is_reference else len(errors[model]) - len(here)
         layers = [background] if is_reference else [tag("use", href=f"#{shared}")]
         if not is_reference:
             layers.append(_outline_of(mask[index][box], "prediction"))
         panels.append(
             tag(
                 "figure",
-                _panel(layers, here[:MOST_MARKS], box, spacing, f"{what}: {name}"),
-                tag("figcaption", tag("bdi", name), _count(here, elsewhere, is_reference)),
+                _panel(layers, here[:MOST_MARKS], box, grid, f"{what}: {model}"),
+                tag("figcaption", name(model), _count(here, elsewhere, is_reference)),
             )
         )
-    where = "" if flat else f"Slice {index} of {len(reference)}, counted from 0. "
+    told = "" if flat else describe_slice(grid, index, len(reference))
+    if grid.oblique:
+        told += " The grid is oblique: its letters are the nearest."
     return join(
-        tag("div", *panels, class_="slices"), tag("p", where, class_="small") if where else None
+        tag("div", *panels, class_="slices"), tag("p", told, class_="small") if told else None
     )
 
 
@@ -187,12 +191,14 @@ def _picture(gray: NDArray[np.uint8], height: int, width: int) -> Markup:
     file = io.BytesIO()
     imsave(file, gray, cmap="gray", vmin=0, vmax=255, format="png")
     data = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return tag("image", href=data, width=width, height=height, preserveAspectRatio="none")
+    # On the element itself: selectors of the page do not reach the copies that <use> makes.
+    shown = {"preserveAspectRatio": "none", "image_rendering": "pixelated"}
+    return tag("image", href=data, width=width, height=height, **shown)
 
 
 def _outline_of(mask: NDArray[np.bool_], kind: str) -> Markup:
-    effect = "non-scaling-stroke"
-    return tag("path", d=_outline(mask), class_=f"outline {kind}", vector_effect=effect)
+    drawn = {"vector_effect": "non-scaling-stroke", "fill": "none"}
+    return tag("path", d=_outline(mask), class_=f"outline {kind}", **drawn)
 
 
 def _outline(mask: NDArray[np.bool_]) -> str:
@@ -214,11 +220,11 @@ def _panel(
     layers: Sequence[Markup],
     errors: Sequence[Unmatched],
     box: tuple[slice, slice],
-    spacing: Sequence[float],
+    grid: Grid,
     what: str,
 ) -> Markup:
     height, width = (side.stop - side.start for side in box)
-    across = [abs(s) or 1.0 for s in spacing[-2:]]
+    across = [abs(s) or 1.0 for s in grid.spacing[-2:]]
     step = across[0] / across[1]
     radius = max(height * step, width) / 34
     marks = [_mark(error, box, step, radius) for error in errors]
@@ -227,6 +233,7 @@ def _panel(
         tag("rect", width=width, height=height * step, fill="#000"),
         tag("g", *layers, transform=f"scale(1 {step:.6g})"),
         *marks,
+        *sides(grid, height * step, width),
         viewBox=f"0 0 {width} {height * step:.6g}",
         role="img",
         aria_label=f"{what}; {len(errors)} topological errors marked",
@@ -258,12 +265,12 @@ def _count(here: Sequence[Unmatched], elsewhere: int, is_reference: bool) -> str
         ("missed enclosed region", 1, False),
     ]
     parts = []
-    for name, hole, extra in named:
-        count = sum(bool(e.dimension) == bool(hole) and e.in_prediction == extra for e in here)
-        if count:
-            parts.append(f"{count} {name}{'s' if count > 1 else ''}")
+    for kind, hole, extra in named:
+        found = sum(bool(e.dimension) == bool(hole) and e.in_prediction == extra for e in here)
+        if found:
+            parts.append(count(found, kind))
     if len(here) > MOST_MARKS:
         parts.append(f"the {MOST_MARKS} largest marked")
     if elsewhere:
-        parts.append(f"{elsewhere} more error{'s' if elsewhere > 1 else ''} in other slices")
+        parts.append(f"{count(elsewhere, 'more error')} in other slices")
     return ": " + ", ".join(parts)

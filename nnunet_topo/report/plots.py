@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from nnunet_topo.report.markup import Markup, join, raw, tag
 from nnunet_topo.report.measures import Measure
+from nnunet_topo.report.words import shortened
 
 WIDTH = 480
 MOST_MARKS = 400  # points or lines in a figure; a thousand would hide each other
 DIMENSIONS = ("components", "loops", "cavities")
 
 
-def box_plot(values: Mapping[str, NDArray[np.float64]], measure: Measure, what: str) -> Markup:
+def box_plot(values: Mapping[str, NDArray[np.float64]], title: str, what: str) -> Markup:
     """Returns a box for each model: quartiles and median, whiskers to 1.5 times their distance.
 
     The points are cases, at most `MOST_MARKS` of them drawn by chance.
@@ -25,26 +26,26 @@ def box_plot(values: Mapping[str, NDArray[np.float64]], measure: Measure, what: 
     together = np.concatenate(list(known.values()))
     if not len(together):
         return tag("p", "Undefined in every case.")
-    scale, ticks = _scale(together, 24, WIDTH - 24)
+    scale, ticks = axis_of(together, 24, WIDTH - 24)
     rows, height = [], 58
     for index, (model, of_model) in enumerate(known.items()):
         rows.append(_box(model, of_model, scale, 16 + index * height))
     bottom = 16 + len(known) * height
     axis = [
         join(
-            _line(scale(tick), 10, scale(tick), bottom, "grid"),
-            _text(scale(tick), bottom + 16, f"{tick:g}", "middle"),
+            line(scale(tick), 10, scale(tick), bottom, "grid"),
+            text(scale(tick), bottom + 16, f"{tick:g}", "middle"),
         )
         for tick in ticks
     ]
-    title = _text(WIDTH / 2, bottom + 36, f"{measure.title}, {measure.direction}", "middle")
-    return _svg(WIDTH, bottom + 44, f"Box plot: {what}", *axis, *rows, title)
+    below = text(WIDTH / 2, bottom + 36, title, "middle")
+    return svg(WIDTH, bottom + 44, f"Box plot: {what}", *axis, *rows, below)
 
 
 def _box(model: str, values: NDArray[np.float64], scale, top: float) -> Markup:
-    name = _text(12, top + 10, model)
+    name = text(12, top + 10, shortened(model, 58))
     if not len(values):
-        return join(name, _text(12, top + 36, "undefined in every case"))
+        return join(name, text(12, top + 36, "undefined in every case"))
     low, middle, high = np.percentile(values, [25, 50, 75])
     reach = 1.5 * (high - low)
     left, right = values[values >= low - reach].min(), values[values <= high + reach].max()
@@ -58,7 +59,7 @@ def _box(model: str, values: NDArray[np.float64], scale, top: float) -> Markup:
     return join(
         name,
         tag("path", d=points, class_="points"),
-        _line(scale(left), centre, scale(right), centre, "whisker"),
+        line(scale(left), centre, scale(right), centre, "whisker"),
         tag(
             "rect",
             x=scale(low),
@@ -67,7 +68,7 @@ def _box(model: str, values: NDArray[np.float64], scale, top: float) -> Markup:
             height=24,
             class_="box",
         ),
-        _line(scale(middle), centre - 12, scale(middle), centre + 12, "median"),
+        line(scale(middle), centre - 12, scale(middle), centre + 12, "median"),
     )
 
 
@@ -83,9 +84,9 @@ def paired_plot(
     if not len(pairs):
         return tag("p", "No case in which both are defined.")
     width, height, left, right = 300, 240, 58, 282
-    scale, ticks = _scale(pairs.ravel(), height - 12, 12)
-    lines = [_line(left, scale(tick), right, scale(tick), "grid") for tick in ticks]
-    lines += [_text(left - 8, scale(tick) + 4, f"{tick:g}", "end") for tick in ticks]
+    scale, ticks = axis_of(pairs.ravel(), height - 12, 12)
+    lines = [line(left, scale(tick), right, scale(tick), "grid") for tick in ticks]
+    lines += [text(left - 8, scale(tick) + 4, f"{tick:g}", "end") for tick in ticks]
     counts = Counter(map(tuple, np.round(pairs, 12).tolist()))
     paths: dict[tuple[str, int], str] = {}
     for (a, b), count in counts.items():
@@ -96,8 +97,8 @@ def paired_plot(
         paths[kind, thickness] = paths.get((kind, thickness), "") + step
     for (kind, thickness), d in sorted(paths.items(), key=lambda item: item[0][0] != "same"):
         lines.append(tag("path", d=d, class_=f"pair {kind}", stroke_width=thickness))
-    lines += [_text(left, height + 14, "first", "middle"), _text(right, height + 14, "this", "end")]
-    return _svg(width, height + 22, f"Paired plot: {what}", *lines)
+    lines += [text(left, height + 14, "first", "middle"), text(right, height + 14, "this", "end")]
+    return svg(width, height + 22, f"Paired plot: {what}", *lines)
 
 
 def curves_plot(curves: Mapping[str, Sequence[float]], what: str, axis: str) -> Markup:
@@ -109,20 +110,20 @@ def curves_plot(curves: Mapping[str, Sequence[float]], what: str, axis: str) -> 
     if not finite:
         return tag("p", f"{axis}: no values.")
     width, height, left = WIDTH, 220, 64
-    y_scale, y_ticks = _scale(np.array(finite), height - 12, 12)
+    y_scale, y_ticks = axis_of(np.array(finite), height - 12, 12)
     last = max(len(values) for values in curves.values()) - 1
     epochs = np.array([0, max(last, 1)])
-    x_scale, _ = _scale(epochs, left, width - 12, locate=False)
+    x_scale, _ = axis_of(epochs, left, width - 12, locate=False)
     x_ticks = [tick for tick in MaxNLocator(8, integer=True).tick_values(0, last) if tick <= last]
     lines = [
         join(
-            _line(left, y_scale(tick), width - 12, y_scale(tick), "grid"),
-            _text(left - 8, y_scale(tick) + 4, f"{tick:g}", "end"),
+            line(left, y_scale(tick), width - 12, y_scale(tick), "grid"),
+            text(left - 8, y_scale(tick) + 4, f"{tick:g}", "end"),
         )
         for tick in y_ticks
     ]
-    lines += [_text(x_scale(tick), height + 6, f"{tick:g}", "middle") for tick in x_ticks]
-    lines.append(_text((left + width) / 2, height + 24, f"epoch; {axis}", "middle"))
+    lines += [text(x_scale(tick), height + 6, f"{tick:g}", "middle") for tick in x_ticks]
+    lines.append(text((left + width) / 2, height + 24, f"epoch; {axis}", "middle"))
     drawn = [(index, *item) for index, item in enumerate(curves.items()) if item[1]]
     for place, (index, name, values) in enumerate(drawn):
         known = [(x_scale(e), y_scale(v)) for e, v in enumerate(values) if isfinite(v)]
@@ -133,9 +134,9 @@ def curves_plot(curves: Mapping[str, Sequence[float]], what: str, axis: str) -> 
             tag("path", d=d, class_=f"curve c{index % 6}"),
             tag("path", d=points, class_=f"dots c{index % 6}") if points else None,
             tag("path", d=f"M{left} {top - 4}h36", class_=f"curve c{index % 6}"),
-            _text(left + 44, top, name),
+            text(left + 44, top, shortened(name, 52)),
         ]
-    return _svg(width, height + 40 + 18 * len(drawn), what, *lines)
+    return svg(width, height + 40 + 18 * len(drawn), what, *lines)
 
 
 def diagram_plot(bars: Sequence[NDArray[np.float64]], what: str) -> Markup:
@@ -148,14 +149,14 @@ def diagram_plot(bars: Sequence[NDArray[np.float64]], what: str) -> Markup:
     size, low, high = 240, 40, 228
     lines = [
         tag("rect", x=low, y=12, width=high - low, height=high - low, class_="frame"),
-        _line(low, 12 + high - low, high, 12, "grid"),
-        _text((low + high) / 2, size + 26, "birth", "middle"),
-        _text(low - 26, 8 + (high - low) / 2, "death"),
+        line(low, 12 + high - low, high, 12, "grid"),
+        text((low + high) / 2, size + 26, "birth", "middle"),
+        text(low - 26, 8 + (high - low) / 2, "death"),
     ]
     span = high - low
     for value in (0, 0.5, 1):
-        lines.append(_text(low + value * span, size - 24 + 14, f"{value:g}", "middle"))
-        lines.append(_text(low - 6, 16 + (1 - value) * span, f"{value:g}", "end"))
+        lines.append(text(low + value * span, size - 24 + 14, f"{value:g}", "middle"))
+        lines.append(text(low - 6, 16 + (1 - value) * span, f"{value:g}", "end"))
     for k, of_k in enumerate(bars):
         for birth, death in of_k[np.argsort(of_k[:, 1] - of_k[:, 0])][:MOST_MARKS]:
             x, y = low + birth * span, 12 + (1 - death) * span
@@ -163,8 +164,8 @@ def diagram_plot(bars: Sequence[NDArray[np.float64]], what: str) -> Markup:
     for k in range(len(bars)):
         x = 20 + 78 * k
         lines.append(tag("path", d=_mark(k, x, size + 46), class_=f"bar b{k}"))
-        lines.append(_text(x + 9, size + 50, DIMENSIONS[k if len(bars) > 2 or k == 0 else 1]))
-    return _svg(size + 10, size + 58, what, *lines)
+        lines.append(text(x + 9, size + 50, DIMENSIONS[k if len(bars) > 2 or k == 0 else 1]))
+    return svg(size + 10, size + 58, what, *lines)
 
 
 def _mark(k: int, x: float, y: float) -> str:
@@ -181,7 +182,7 @@ def _some(values: NDArray) -> NDArray:
     return values[np.sort(chosen)]
 
 
-def _scale(values: NDArray, begin: float, end: float, *, locate: bool = True):
+def axis_of(values: NDArray, begin: float, end: float, *, locate: bool = True):
     """Returns a map from values to the page, and ticks that enclose them."""
     low, high = float(np.min(values)), float(np.max(values))
     if low == high:
@@ -199,7 +200,8 @@ def _scale(values: NDArray, begin: float, end: float, *, locate: bool = True):
     return scale, [float(tick) for tick in ticks]
 
 
-def _svg(width: float, height: float, what: str, *children: Markup | None) -> Markup:
+def svg(width: float, height: float, what: str, *children: Markup | None) -> Markup:
+    """Returns a figure with a description for those who do not see it."""
     return tag(
         "svg",
         *children,
@@ -210,9 +212,13 @@ def _svg(width: float, height: float, what: str, *children: Markup | None) -> Ma
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+    """Returns a straight line."""
     return raw(f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" class="{class_}"/>')
 
 
-def _text(x: float, y: float, content: str, anchor: str | None = None) -> Markup:
-    return tag("text", content, x=round(x, 1), y=round(y, 1), text_anchor=anchor)
+def text(
+    x: float, y: float, content: str, anchor: str | None = None, class_: str | None = None
+) -> Markup:
+    """Returns a line of text."""
+    return tag("text", content, x=round(x, 1), y=round(y, 1), text_anchor=anchor, class_=class_)

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nnunet_topo.report.markup import Markup
-from nnunet_topo.report.statistics import Cases, Row
+from nnunet_topo.report.measures import MEASURES, Unit
+from nnunet_topo.report.outcomes import ALL_LABELS, Presence, Row, count_presence
+from nnunet_topo.report.statistics import Cases
 from nnunet_topo.topology import Connectivity
 
 
@@ -29,9 +31,10 @@ class Comparison:
 
     Attributes:
         title: of the data.
-        values: metrics of each model on the common cases; the first is compared with.
-        labels: name of each label or region by nnU-Net's key.
-        metrics: that were tested.
+        values: metrics of each model on the common cases, those of `add_presence` among them; the
+            first is compared with.
+        labels: name of each label or region by nnU-Net's key, in numeric order.
+        metrics: that were tested besides the primary outcome.
         connectivity: of the foreground.
         rows: the table.
         notes: what the reader must know of the data, such as cases left out.
@@ -39,6 +42,10 @@ class Comparison:
         made: how it was made, by what it is called.
         curves: logged values by model, fold and key.
         pictures: of the cases that changed most.
+        primary: metric of the primary outcome, None for none.
+        unit: of the images' spacing, and so of distances.
+        tolerance: of the normalised surface distance, in that unit.
+        missing: distance that counts for a structure that is missed, None for none.
     """
 
     title: str
@@ -52,6 +59,10 @@ class Comparison:
     made: Mapping[str, str]
     curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]] = field(default_factory=dict)
     pictures: Sequence[Picture] = ()
+    primary: str | None = None
+    unit: Unit = "mm"
+    tolerance: float = 1.0
+    missing: float | None = None
 
     @property
     def models(self) -> list[str]:
@@ -62,3 +73,28 @@ class Comparison:
     def cases(self) -> list[str]:
         """Returns the cases that all models have."""
         return list(self.values[self.models[0]])
+
+    @property
+    def tested(self) -> list[str]:
+        """Returns the metrics that have rows, the primary one first."""
+        return list(dict.fromkeys(row.metric for row in self.rows))
+
+    def presence(self, model: str) -> Presence:
+        """Returns how many structures a model missed and invented."""
+        return count_presence(self.values[model], list(self.labels))
+
+    def title_of(self, metric: str) -> str:
+        """Returns what a metric is called, with its unit."""
+        return MEASURES[metric].title_in(self.unit)
+
+    def name_of(self, label: str) -> str:
+        """Returns what a label is called, or what stands for all of them."""
+        return "mean over labels" if label == ALL_LABELS else self.labels[label]
+
+    def primary_outcome(self) -> str:
+        """Returns what the primary outcome is, in words, "" without one."""
+        if self.primary is None:
+            return ""
+        measure = MEASURES[self.primary]
+        of_labels = ", mean over the labels of each case" if len(self.labels) > 1 else ""
+        return f"{self.title_of(self.primary)}{of_labels} ({measure.direction})"

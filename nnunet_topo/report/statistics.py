@@ -1,24 +1,31 @@
-"""What can be said about the metrics of several models on the same cases.
+"""What can be said about one metric of two models on the same cases.
 
 Wilcoxon: Individual Comparisons by Ranking Methods. Biometrics Bulletin 1945. Holm: A Simple
 Sequentially Rejective Multiple Test Procedure. Scandinavian Journal of Statistics 1979. Efron:
-Bootstrap Methods. Annals of Statistics 1979 (percentile interval).
+Bootstrap Methods. Annals of Statistics 1979 (percentile interval). Kerby: The Simple Difference
+Formula. Comprehensive Psychology 2014 (rank-biserial correlation). Pratt: Remarks on Zeros and Ties
+in the Wilcoxon Signed Rank Procedures. JASA 1959 (ranks of zeros).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from nnunet_topo.report.measures import MEASURES
-
 LEVEL = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 0
+MOST_EXACT = 50  # differences, as in SciPy without ties
+
+VERDICTS = (
+    *("better", "worse", "not called better", "not called worse", "mixed"),
+    *("no difference shown", "not tested"),
+)
 
 # Metrics of a model: case -> label -> metric -> value.
 Cases = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -61,8 +68,13 @@ class Difference:
         tendency: 1 where the ranks speak for the model, -1 for the first, 0 for neither.
         p: of Wilcoxon's signed-rank test, two-sided; 1 if all pairs are equal, NaN with fewer
             than two.
-        p_holm: the same, corrected for all tests of the table.
+        p_holm: the same, corrected for all tests of its family.
         improves: 1 where the mean is better than the first's, -1 where it is worse, else 0.
+        effect: matched-pairs rank-biserial correlation, from -1 to 1, above 0 where the model is
+            better; equal pairs count as none (Pratt's ranks). NaN without pairs.
+        missed: by how many structures the model misses more than the first without paying for it
+            in this metric; below 0, the first misses more.
+        invented: likewise, structures that the reference does not have.
     """
 
     pairs: int
@@ -77,12 +89,16 @@ class Difference:
     p: float
     p_holm: float
     improves: int
+    effect: float = nan
+    missed: int = 0
+    invented: int = 0
 
     @property
     def verdict(self) -> str:
-        """Returns what may be claimed: better, worse, mixed, no difference shown, not tested.
+        """Returns what may be claimed, one of `VERDICTS`.
 
-        Mixed: the ranks and the mean of the differences point in opposite directions.
+        Mixed: the ranks and the mean of the differences point in opposite directions. Not called
+        better: the model misses or invents more structures, and the metric does not count them.
         """
         if isnan(self.p_holm):
             return "not tested"
@@ -90,66 +106,9 @@ class Difference:
             return "no difference shown"
         if self.improves == -self.tendency:
             return "mixed"
-        return "better" if self.tendency > 0 else "worse"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of the table: one label, one metric, one model.
-
-    Attributes:
-        label: nnU-Net's key of a label or region.
-        metric: a key of `MEASURES`.
-        model: its name.
-        spread: of the values.
-        difference: to the first model; None for the first itself.
-    """
-
-    label: str
-    metric: str
-    model: str
-    spread: Spread
-    difference: Difference | None
-
-
-def make_table(
-    models: Mapping[str, Cases], labels: Sequence[str], metrics: Sequence[str]
-) -> list[Row]:
-    """Returns the table of all models, p-values corrected over all of it.
-
-    Args:
-        models: the metrics of each model on the same cases; the first is compared with.
-        labels: which labels, in this order.
-        metrics: which metrics, in this order; one that no case has is left out.
-
-    Raises:
-        ValueError: an unknown metric, or cases that are not the same.
-    """
-    for metric in metrics:
-        if metric not in MEASURES:
-            raise ValueError(f"{metric!r} cannot be compared; choose from {', '.join(MEASURES)}")
-    first, *others = models
-    cases = list(models[first])
-    for model in others:
-        if models[model].keys() != models[first].keys():
-            raise ValueError(f"{model} and {first} must have the same cases")
-    rows = []
-    for label in labels:
-        for metric in metrics:
-            if not any(metric in of[case][label] for of in models.values() for case in cases):
-                continue
-            values = {
-                model: np.array([of[case][label].get(metric, nan) for case in cases], dtype=float)
-                for model, of in models.items()
-            }
-            for model, of_model in values.items():
-                difference = (
-                    None
-                    if model == first
-                    else compare(of_model, values[first], MEASURES[metric].higher_is_better)
-                )
-                rows.append(Row(label, metric, model, describe(of_model), difference))
-    return _correct(rows)
+        if self.tendency > 0:
+            return "not called better" if self.missed > 0 or self.invented > 0 else "better"
+        return "not called worse" if self.missed < 0 or self.invented < 0 else "worse"
 
 
 def describe(values: NDArray[np.float64]) -> Spread:
@@ -163,17 +122,24 @@ def describe(values: NDArray[np.float64]) -> Spread:
 
 
 def compare(
-    values: NDArray[np.float64], of_first: NDArray[np.float64], higher_is_better: bool
+    values: NDArray[np.float64],
+    of_first: NDArray[np.float64],
+    higher_is_better: bool,
+    *,
+    missed: int = 0,
+    invented: int = 0,
 ) -> Difference:
     """Returns how the values of a model differ from those of the first, case by case.
 
-    `p_holm` is `p` as long as this is the only test.
+    `p_holm` is `p` as long as this is the only test; `missed` and `invented` are as in
+    `Difference`.
     """
     # Rounded: equal differences must stay equal, or rounding errors break the ties of the ranks.
     differences = np.round(values - of_first, 12)
     differences = differences[~np.isnan(differences)]
     if not len(differences):
-        return Difference(0, nan, nan, nan, nan, 0, 0, 0, 0, nan, nan, 0)
+        nothing = Difference(0, nan, nan, nan, nan, 0, 0, 0, 0, nan, nan, 0)
+        return replace(nothing, missed=missed, invented=invented)
     better = differences if higher_is_better else -differences
     low, high = bootstrap_interval(differences)
     ranks = stats.rankdata(np.abs(better[better != 0]))
@@ -191,29 +157,61 @@ def compare(
         p=p,
         p_holm=p,
         improves=int(np.sign(np.round(np.mean(better), 12))),
+        effect=rank_biserial(better),
+        missed=missed,
+        invented=invented,
     )
+
+
+def rank_biserial(differences: NDArray[np.float64]) -> float:
+    """Returns the matched-pairs rank-biserial correlation of differences that are all defined.
+
+    The ranks of what is above zero less the ranks of what is below, by the sum of all ranks. Zeros
+    have ranks too, and count for neither side: one better case of fifty is a small effect.
+    """
+    ranks = stats.rankdata(np.abs(differences))
+    return float(np.sum(np.sign(differences) * ranks) / np.sum(ranks))
 
 
 def signed_rank_p(differences: NDArray[np.float64]) -> float:
     """Returns the two-sided p-value of Wilcoxon's signed-rank test; zeros take no part in it.
 
-    1 where all differences are zero, NaN where there are fewer than two.
+    Exact up to `MOST_EXACT` differences, with ties too: that of all signs that their ranks can
+    have. SciPy's normal approximation for more. 1 where all differences are zero, NaN where there
+    are fewer than two.
     """
     if len(differences) < 2:
         return nan
     nonzero = differences[differences != 0]
-    return float(stats.wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
+    if not len(nonzero):
+        return 1.0
+    if len(nonzero) > MOST_EXACT:
+        return float(stats.wilcoxon(nonzero).pvalue)
+    doubled = np.rint(2 * stats.rankdata(np.abs(nonzero))).astype(int)  # ties have halves
+    chances = np.ones(1)  # of each sum of the ranks above zero
+    for rank in doubled:
+        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
+    above = int(doubled[nonzero > 0].sum())
+    return float(min(1.0, 2 * min(chances[: above + 1].sum(), chances[above:].sum())))
 
 
 def bootstrap_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """Returns the percentile interval of the mean, by resampling the cases; NaN for one value."""
     if len(values) < 2:
         return nan, nan
-    rng = np.random.default_rng(SEED)
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
+    means = _resamples(len(values)) @ values
     outside = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(means, [outside, 100 - outside])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=2)  # most metrics of a comparison have the same number of cases
+def _resamples(number: int) -> NDArray[np.float64]:
+    """Returns how often each case is in each resample, as a share of all cases."""
+    drawn = np.random.default_rng(SEED).integers(0, number, (RESAMPLES, number))
+    places = drawn + number * np.arange(RESAMPLES)[:, np.newaxis]
+    counts = np.bincount(places.ravel(), minlength=RESAMPLES * number)
+    return counts.reshape(RESAMPLES, number) / number
 
 
 def fewest_cases(tests: int) -> int:
@@ -236,19 +234,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(stepped, 1)
     return corrected.tolist()
-
-
-def _correct(rows: list[Row]) -> list[Row]:
-    """Corrects over all tests that were made."""
-    tested = [
-        index
-        for index, row in enumerate(rows)
-        if row.difference is not None and not isnan(row.difference.p)
-    ]
-    differences = [rows[index].difference for index in tested]
-    corrected = holm([difference.p for difference in differences if difference is not None])
-    rows = list(rows)
-    for index, difference, p_holm in zip(tested, differences, corrected, strict=True):
-        assert difference is not None  # by the choice of `tested`
-        rows[index] = replace(rows[index], difference=replace(difference, p_holm=p_holm))
-    return rows

@@ -1,0 +1,254 @@
+"""The primary outcome, tested alone, and the secondary ones, corrected as a family of their own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isnan, nan
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_topo.report.measures import MEASURES, PRESENCE_METRICS
+from nnunet_topo.report.statistics import Cases, Difference, Spread, compare, describe, holm
+
+Family = Literal["primary", "secondary"]
+ALL_LABELS = "mean"  # stands in a row where the key of a label would be
+_ByLabel = NDArray[np.float64]  # [label, case]
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """How often a model segments a structure that is not there, or none where one is.
+
+    A structure is a label or region of a case.
+
+    Attributes:
+        there: structures that the references have.
+        missed: of these, those of which the prediction has no voxel.
+        absent: structures that the references do not have.
+        invented: of these, those of which the prediction has some.
+    """
+
+    there: int
+    missed: int
+    absent: int
+    invented: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table: one label or the mean over all, one metric, one model.
+
+    Attributes:
+        label: nnU-Net's key of a label or region, or `ALL_LABELS`.
+        metric: a key of `MEASURES`.
+        model: its name.
+        spread: of the values.
+        difference: to the first model; None for the first itself.
+        family: of tests that are corrected together.
+        presence: of the structures of these labels, whatever the metric.
+    """
+
+    label: str
+    metric: str
+    model: str
+    spread: Spread
+    difference: Difference | None
+    family: Family
+    presence: Presence
+
+
+def make_table(
+    models: Mapping[str, Cases],
+    labels: Sequence[str],
+    metrics: Sequence[str],
+    *,
+    primary: str | None = None,
+    missing: float | None = None,
+) -> list[Row]:
+    """Returns the table of all models: the primary outcome, means over labels, single labels.
+
+    The primary outcome is the mean over labels of one metric. Its p-values are corrected for the
+    number of models alone, all others for one another. With a single label there is no mean over
+    labels besides.
+
+    Args:
+        models: the metrics of each model on the same cases; the first is compared with.
+        labels: which labels, in this order.
+        metrics: which metrics, in this order; one that no case has is left out. Those of
+            `PRESENCE_METRICS` have no lines for single labels, and need `add_presence`.
+        primary: metric of the primary outcome, None for none.
+        missing: distance that counts where a model misses a structure, None to leave it undefined.
+
+    Raises:
+        ValueError: an unknown metric, cases that are not the same, a primary outcome that no case
+            has.
+    """
+    order = [] if primary is None else [primary]
+    for metric in metrics:
+        order += [metric] if metric not in order else []
+    for metric in order:
+        check_metric(metric)
+    first, *others = models
+    for model in others:
+        if models[model].keys() != models[first].keys():
+            raise ValueError(f"{model} and {first} must have the same cases")
+    found = [metric for metric in order if any(_has(of, metric) for of in models.values())]
+    if primary is not None and primary not in found:
+        raise ValueError(f"no case has {primary}, which is to be the primary outcome")
+    rows = []
+    for metric in found:
+        lines = _lines(models, labels, metric, missing)
+        rows += [replace(row, family="primary") if metric == primary else row for row in lines]
+    for label in labels if len(labels) > 1 else ():
+        for metric in found:
+            if metric not in PRESENCE_METRICS:
+                rows += _lines(models, [label], metric, missing, key=label)
+    return _correct(_correct(rows, "primary"), "secondary")
+
+
+def check_metric(metric: str) -> None:
+    """Raises a ValueError where a metric is none that can be compared."""
+    if metric not in MEASURES:
+        raise ValueError(f"{metric!r} cannot be compared; choose from {', '.join(MEASURES)}")
+
+
+def add_presence(cases: Cases) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns the metrics with `topo_missed` and `topo_invented` beside them.
+
+    Either is 1 or 0 where it could happen, else NaN.
+    """
+    return {
+        case: {label: dict(values) | _presence_of(values) for label, values in of_case.items()}
+        for case, of_case in cases.items()
+    }
+
+
+def _presence_of(values: Mapping[str, float]) -> dict[str, float]:
+    in_reference, in_prediction = (values.get(key, nan) for key in ("n_ref", "n_pred"))
+    if isnan(in_reference) or isnan(in_prediction):
+        return dict.fromkeys(PRESENCE_METRICS, nan)
+    if in_reference:
+        return {"topo_missed": float(not in_prediction), "topo_invented": nan}
+    return {"topo_missed": nan, "topo_invented": float(in_prediction > 0)}
+
+
+def count_presence(cases: Cases, labels: Sequence[str]) -> Presence:
+    """Returns the counts of a model over some labels; the cases are those of `add_presence`."""
+    missed, invented = (_values(cases, labels, key) for key in PRESENCE_METRICS)
+    return Presence(
+        int(np.count_nonzero(~np.isnan(missed))),
+        int(np.nansum(missed)),
+        int(np.count_nonzero(~np.isnan(invented))),
+        int(np.nansum(invented)),
+    )
+
+
+def mean_over_labels(values: _ByLabel) -> NDArray[np.float64]:
+    """Returns the mean of the labels that are defined, for each case; NaN where none is."""
+    known = np.count_nonzero(~np.isnan(values), axis=0)
+    return np.where(known, np.nansum(values, axis=0) / np.maximum(known, 1), nan)
+
+
+def values_by_label(
+    cases: Cases, labels: Sequence[str], metric: str, missing: float | None = None
+) -> _ByLabel:
+    """Returns a metric `[label, case]`, NaN where it is undefined.
+
+    Args:
+        cases: those of `add_presence`.
+        labels: which labels.
+        metric: a key of `MEASURES`.
+        missing: distance that counts where a structure is missed, None to leave it undefined.
+    """
+    values = _values(cases, labels, metric)
+    if missing is not None and MEASURES[metric].is_distance:
+        values[_values(cases, labels, "topo_missed") == 1] = missing
+    return values
+
+
+def _values(cases: Cases, labels: Sequence[str], metric: str) -> _ByLabel:
+    rows = [[of_case[label].get(metric, nan) for of_case in cases.values()] for label in labels]
+    return np.array(rows, dtype=float).reshape(len(labels), len(cases))
+
+
+def _has(cases: Cases, metric: str) -> bool:
+    """Returns whether a metric is there; of `PRESENCE_METRICS` a value must be defined."""
+    found = [of[metric] for case in cases.values() for of in case.values() if metric in of]
+    return bool(found) and (metric not in PRESENCE_METRICS or not all(map(isnan, found)))
+
+
+def _lines(
+    models: Mapping[str, Cases],
+    labels: Sequence[str],
+    metric: str,
+    missing: float | None,
+    *,
+    key: str | None = None,
+) -> list[Row]:
+    """Returns a secondary line for each model, of one label or of the mean over several."""
+    key = key or (labels[0] if len(labels) == 1 else ALL_LABELS)
+    first = next(iter(models))
+    values = {m: values_by_label(of, labels, metric, missing) for m, of in models.items()}
+    presence = {m: count_presence(of, labels) for m, of in models.items()}
+    rows = []
+    for model, of_model in values.items():
+        difference = None
+        if model != first:
+            unpaid = [
+                _unpaid(metric, [values[m] for m in (model, first)], wrong)
+                for wrong in (
+                    [_values(models[m], labels, of_kind) == 1 for m in (model, first)]
+                    for of_kind in PRESENCE_METRICS
+                )
+            ]
+            difference = _compare(metric, of_model, values[first], *unpaid)
+        spread = describe(mean_over_labels(of_model))
+        rows.append(Row(key, metric, model, spread, difference, "secondary", presence[model]))
+    return rows
+
+
+def _compare(
+    metric: str, of_model: _ByLabel, of_first: _ByLabel, missed: int, invented: int
+) -> Difference:
+    """Returns the difference of the means over the labels that both models have defined."""
+    both = ~(np.isnan(of_model) | np.isnan(of_first))
+    own, other = (mean_over_labels(np.where(both, of, nan)) for of in (of_model, of_first))
+    better = MEASURES[metric].higher_is_better
+    return compare(own, other, better, missed=missed, invented=invented)
+
+
+def _unpaid(metric: str, values: Sequence[_ByLabel], wrong: Sequence[NDArray[np.bool_]]) -> int:
+    """Returns by how many structures a model is wrong more than the first without paying for it.
+
+    It pays where the metric is worse than the first's in that case. A distance never pays enough:
+    what it would be is undefined, and `--missing-mm` is a choice.
+
+    Args:
+        metric: a key of `MEASURES`.
+        values: of the model and of the first.
+        wrong: where either has missed, or has invented, a structure.
+    """
+    measure = MEASURES[metric]
+    sign = 1 if measure.higher_is_better else -1
+    counts = []
+    for (own, other), (of_own, of_other) in ((values, wrong), (values[::-1], wrong[::-1])):
+        alone = of_own & ~of_other
+        pays = sign * (np.round(own - other, 12)) <= 0  # False where either is undefined
+        counts.append(np.count_nonzero((alone & ~pays) | (alone & measure.is_distance)))
+    return int(counts[0] - counts[1])
+
+
+def _correct(rows: Sequence[Row], family: Family) -> list[Row]:
+    """Corrects over all tests of a family that were made."""
+    corrected = list(rows)
+    tested = [
+        index
+        for index, row in enumerate(rows)
+        if row.family == family and row.difference is not None and not isnan(row.difference.p)
+    ]
+    differences = [row.difference for row in (rows[index] for index in tested) if row.difference]
+    p_values = holm([difference.p for difference in differences])
+    for index, difference, p_holm in zip(tested, differences, p_values, strict=True):
+        corrected[index] = replace(rows[index], difference=replace(difference, p_holm=p_holm))
+    return corrected
