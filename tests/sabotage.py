@@ -1259,6 +1259,13 @@ SABOTAGES = [
         "test_compare.py::test_the_mean_over_labels_by_hand_pairs_the_labels_that_both_models_have",
     ),
     Sabotage(
+        "tied differences of few cases approximated",
+        STATISTICS,
+        "if len(nonzero) > MOST_EXACT:",
+        "if len({*np.abs(nonzero)}) < len(nonzero):",
+        "test_compare.py::test_with_ties_the_signed_rank_test_is_that_of_all_signs",
+    ),
+    Sabotage(
         "equal pairs left out of the effect",
         STATISTICS,
         "    ranks = stats.rankdata(np.abs(differences))\n    return float(",
