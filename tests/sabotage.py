@@ -650,7 +650,7 @@ SABOTAGES = [
         "nnunet_topo/nnunet/augmentation.py",
         "found = recorded_decision(read_topology(file), *asked) if file.exists() else None",
         "found = None",
-        "test_augmentation.py::test_a_decision_that_was_edited_is_respected",
+        "test_augmentation.py::test_all_folds_and_the_plan_decide_alike",
     ),
     Sabotage(
         "decision written into a file that was edited",
@@ -726,7 +726,7 @@ SABOTAGES = [
         "warning of timm in our commands",
         "nnunet_topo/nnunet/lookup.py",
         'warnings.filterwarnings("ignore",',
-        'warnings.filterwarnings("default",',
+        'warnings.filterwarnings("error",',
         "test_registration.py::test_our_commands_search_without_the_warning_of_timm",
     ),
     Sabotage(

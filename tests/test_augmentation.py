@@ -56,11 +56,19 @@ def changed(log):
 @pytest.mark.parametrize("tolerated", [-1.0, 1.0])
 def test_all_folds_and_the_plan_decide_alike(spatial, folder, monkeypatch, tolerated):
     monkeypatch.setattr(augmentation, "TOLERATED_DAMAGE", tolerated)
+    measured = []
+
+    def damage(labels, *rest):
+        measured.append(labels.cases)
+        return training_labels.damage_by_augmentation(labels, *rest)
+
+    monkeypatch.setattr(augmentation, "damage_by_augmentation", damage)
     (first, log), (second, of_second) = spatial(fold=0), spatial(fold=3)
     assert first == second == (tolerated == 1)
     assert changed(log) == changed(of_second) != ""
     assert "it is measured how often" in log
     assert "it is measured how often" not in of_second
+    assert measured == [tuple(f"tiny_{case}" for case in range(6))]  # all, and once
     content = read_topology(folder / "topology.json")
     decisions = content["rotation_and_scaling"]
     assert not is_edited(content)

@@ -722,7 +722,8 @@ def test_what_changes_a_training_most_is_told_first():
     for connectivity in ("full", "face"):
         of = content["statistics"][connectivity]
         raw = of["volumes"]["organ"]["raw"]
-        of["slices"] = {"organ": {"raw": raw | {"betti": {"1 0": 90, "2 0": 10}}}}
+        slices = {"organ": {"raw": raw | {"betti": {"1 0": 90, "2 0": 10}}}}
+        content["statistics"][connectivity] = {"slices": slices, "volumes": of["volumes"]}
         content["priors"][connectivity] = {
             "volumes": {"organ": "none"},
             "slices": {"organ": [1, 0]},
