@@ -164,6 +164,16 @@ def test_labels_are_listed_as_numbers(folders, capsys):
         assert told == [str(label) for label in range(1, 13)]
 
 
+def test_a_mean_that_leaves_cases_out_says_how_many(folders, capsys):
+    folders.put(tube(), broken())
+    for name in ("missed", "missed_too"):
+        folders.put(tube(), np.where(tube() == 1, 1, 0).astype(np.uint8), name)
+    assert folders.evaluate() == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].startswith("label 2: Dice 0.3333")
+    assert told[1].endswith("HD95 0 mm (2 cases undefined)")
+
+
 def test_a_label_that_no_prediction_and_no_reference_has_is_in_one_line(folders, capsys):
     folders.put(tube(), broken())
     assert folders.evaluate(*folders.describe({"background": 0, "a": 1, "b": 2, "c": 7})) == 0

@@ -278,9 +278,8 @@ def describe(summary: Path, *, place: bool = True) -> list[str]:
             lines.append(f"{title}: in no reference and no prediction")
             continue
         present.append(means)
-        undefined = record["undefined"].get(key, {}).get(f"{PREFIX}cldice", 0)
-        note = f" ({undefined} cases undefined)" if undefined else ""
-        lines.append(f"{title}: {_means_in_words(means, unit, ' of cases', note)}")
+        undefined = record["undefined"].get(key, {})
+        lines.append(f"{title}: {_means_in_words(means, unit, ' of cases', undefined)}")
     if len(present) > 1:
         # Without labels that are nowhere: nothing was right or wrong in them.
         means = {key: _nanmean([of[key] for of in present]) for key in present[0]}
@@ -288,15 +287,21 @@ def describe(summary: Path, *, place: bool = True) -> list[str]:
     return [*lines, f"{record['connectivity']} connectivity" + (f", in {summary}" if place else "")]
 
 
-def _means_in_words(means: Mapping[str, float], unit: str, of: str = "", note: str = "") -> str:
-    """Returns the most important means, without those that are undefined."""
+def _means_in_words(
+    means: Mapping[str, float], unit: str, of: str = "", undefined: Mapping[str, int] | None = None
+) -> str:
+    """Returns the most important means, without those that are undefined in all cases."""
     exact = f"right in {100 * means['topo_betti_exact']:.0f}%{of}"
+    notes = {
+        key: f" ({count} case{'s' * (count != 1)} undefined)"
+        for key, count in (undefined or {}).items()
+    }
     parts = [
         ("Dice {:.4f}", means["Dice"], ""),
         ("Betti error {:.3g}", means["topo_betti_error"], ""),
         ("Betti matching error {:.3g}", means["topo_betti_matching_error"], f", {exact}"),
-        ("clDice {:.4f}", means["topo_cldice"], note),
-        (f"HD95 {{:.3g}} {unit}", means["topo_hd95_mm"], ""),
+        ("clDice {:.4f}", means["topo_cldice"], notes.get("topo_cldice", "")),
+        (f"HD95 {{:.3g}} {unit}", means["topo_hd95_mm"], notes.get("topo_hd95_mm", "")),
     ]
     return ", ".join(form.format(value) + more for form, value, more in parts if not isnan(value))
 
