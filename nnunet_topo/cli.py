@@ -4,11 +4,16 @@ import argparse
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nnunet_topo
 from nnunet_topo._register import register, trainers_folder
+
+if TYPE_CHECKING:
+    from nnunet_topo.nnunet.label_names import LabelChoice
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,23 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="write a file that was edited anew, and keep it under another name",
     )
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="nnUNetv2_evaluate_folder with topology metrics, merged into its summary.json",
-    )
-    evaluate.add_argument("gt_folder", type=Path, help="folder with reference segmentations")
-    evaluate.add_argument("pred_folder", type=Path, help="folder with predicted segmentations")
-    evaluate.add_argument("-djfile", type=Path, required=True, help="dataset.json file")
-    evaluate.add_argument("-pfile", type=Path, required=True, help="plans.json file")
-    evaluate.add_argument("-o", type=Path, help="summary file; default PRED_FOLDER/summary.json")
-    evaluate.add_argument(
-        "--chill", action="store_true", help="a reference without prediction is no trouble"
-    )
-    _add_metric_settings(evaluate)
+    _add_evaluate(commands)
     compare = commands.add_parser(
         "compare",
         help="compare trainers, or folders of predictions, with the first: tables and a report",
-        description="Trainers: -d -c -tr [-f] [-p]. Folders: --gt --pred -djfile -pfile.",
+        description="Trainers: -d -c -tr [-f] [-p]. Folders: --gt --pred, and what "
+        "`nnunet-topo evaluate` takes for labels and readers.",
     )
     compare.add_argument("-d", metavar="DATASET", help="number or name of the data set")
     compare.add_argument("-c", metavar="CONFIGURATION", help="3d_fullres, 2d, ...")
@@ -86,8 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compare.add_argument(
         "--pred", nargs="+", metavar="NAME=DIR", help="folders of predictions, the control first"
     )
-    compare.add_argument("-djfile", type=Path, help="dataset.json file, for folders")
-    compare.add_argument("-pfile", type=Path, help="plans.json file, for folders")
+    _add_labels(compare)
     compare.add_argument("--images", type=Path, help="raw images for the pictures, for folders")
     compare.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
     compare.add_argument(
@@ -181,6 +174,64 @@ def _told(
     except KeyboardInterrupt:
         print(f"\ninterrupted; {interrupted}", file=sys.stderr)
         return 130
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="Dice, topology and distances of any segmentations, as a summary.json of nnU-Net",
+        description="Compares predictions with references, paired by their names. Without options "
+        "the labels are those that the files hold, and the files' ending names the reader. With "
+        "-djfile and -pfile it is nnUNetv2_evaluate_folder with topology metrics.",
+    )
+    evaluate.add_argument(
+        "references", type=Path, metavar="REFERENCES", help="folder of segmentations, or one file"
+    )
+    evaluate.add_argument(
+        "predictions", type=Path, metavar="PREDICTIONS", help="folder of predictions, or one file"
+    )
+    _add_labels(evaluate)
+    evaluate.add_argument(
+        "-o",
+        type=Path,
+        metavar="FILE",
+        help="summary; default summary.json in the folder PREDICTIONS, for one file none",
+    )
+    evaluate.add_argument(
+        "--chill", action="store_true", help="a reference without prediction is no problem"
+    )
+    _add_metric_settings(evaluate)
+
+
+def _add_labels(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-djfile", type=Path, metavar="FILE", help="nnU-Net's dataset.json")
+    command.add_argument(
+        "-pfile", type=Path, metavar="FILE", help="nnU-Net's plans; default: reader by file ending"
+    )
+    command.add_argument(
+        "-l",
+        nargs="*",
+        metavar="LABEL",
+        help="evaluate these alone: values, ranges (10-33) or names; default: all of dataset.json, "
+        "else all that the files hold",
+    )
+    command.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="names of the labels: dataset.json, CSV, ITK-SNAP label file, color table or "
+        "segmentation of Slicer",
+    )
+    command.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME=LABELS",
+        help="evaluate several labels as one, as in ribs=10-33 or kidneys=2,3; may be repeated",
+    )
+    command.add_argument(
+        "-il", type=int, metavar="LABEL", help="ignore label; default that of dataset.json"
+    )
 
 
 def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -307,25 +358,41 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     from nnunetv2.configuration import default_num_processes
 
     from nnunet_topo.nnunet import evaluation
+    from nnunet_topo.report.tables import printable
 
-    processes = default_num_processes if chosen.np is None else chosen.np
-    connectivity = chosen.connectivity or evaluation.recorded_connectivity(
-        chosen.o or chosen.pred_folder / "summary.json"
-    )
-    done = evaluation.evaluate_folder(
-        chosen.gt_folder,
-        chosen.pred_folder,
-        chosen.djfile,
-        chosen.pfile,
-        output=chosen.o,
-        processes=processes,
-        chill=chosen.chill,
-        settings=evaluation.Settings(connectivity, chosen.nsd_tolerance),
-    )
-    if done.cases:
-        print("\n".join(evaluation.describe(done.summary)))
-    print(f"{done.cases} cases evaluated, {done.computed} of them now")
+    with tempfile.TemporaryDirectory() as folder:
+        # Beside single files nothing is written that nobody has asked for.
+        written = chosen.o is not None or chosen.predictions.is_dir()
+        output = chosen.o or (chosen.predictions if written else Path(folder)) / "summary.json"
+        done = evaluation.evaluate_folder(
+            chosen.references,
+            chosen.predictions,
+            chosen.djfile,
+            chosen.pfile,
+            choice=_label_choice(chosen),
+            output=output,
+            processes=default_num_processes if chosen.np is None else chosen.np,
+            chill=chosen.chill,
+            settings=evaluation.Settings(
+                chosen.connectivity or evaluation.recorded_connectivity(output),
+                chosen.nsd_tolerance,
+            ),
+        )
+        if done.cases:
+            print(*map(printable, evaluation.describe(output, place=written)), sep="\n")
+    computed = f", {done.computed} of them now" if written else ""
+    print(f"{done.cases} {'case' if done.cases == 1 else 'cases'} evaluated{computed}")
+    if done.refused and done.cases:
+        print(f"not evaluated, and in no mean: {printable(', '.join(done.refused))}")
     return _tell_of(done.troubles, nothing_done=not done.cases)
+
+
+def _label_choice(chosen: argparse.Namespace) -> "LabelChoice | None":
+    """Returns what was said of the labels, None if nothing was."""
+    from nnunet_topo.nnunet.label_names import LabelChoice
+
+    choice = LabelChoice(chosen.l, chosen.labels, chosen.group, chosen.il)
+    return None if choice == LabelChoice(groups=[]) else choice
 
 
 def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
@@ -447,17 +514,23 @@ def _compare(chosen: argparse.Namespace, command: str) -> int:
     from nnunet_topo.report.screen import as_text
     from nnunet_topo.report.words import printable
 
+    processes = default_num_processes if chosen.np is None else chosen.np
     of_trainers, of_folders = (chosen.d, chosen.c, chosen.tr), (chosen.gt, chosen.pred)
     if all(of_trainers) and not any(of_folders):
         folds = chosen.f or list("01234")
         study = find_trainings(chosen.d, chosen.c, chosen.p or "nnUNetPlans", chosen.tr, folds)
-    elif all((*of_folders, chosen.djfile, chosen.pfile)) and not any(of_trainers):
-        files = (chosen.djfile, chosen.pfile)
-        study = name_folders(chosen.gt, chosen.pred, *files, images=chosen.images)
-    else:
-        raise ValueError(
-            "give either -d, -c and -tr, or --gt, --pred, -djfile and -pfile (see --help)"
+    elif all(of_folders) and not any(of_trainers):
+        study = name_folders(
+            chosen.gt,
+            chosen.pred,
+            chosen.djfile,
+            chosen.pfile,
+            images=chosen.images,
+            choice=_label_choice(chosen),
+            processes=processes,
         )
+    else:
+        raise ValueError("give either -d, -c and -tr, or --gt and --pred (see --help)")
     face = any(is_face(model.name) for model in study.models if model.trainings)
     primary = chosen.primary or PRIMARY_METRIC
     options = Options(
@@ -465,7 +538,7 @@ def _compare(chosen: argparse.Namespace, command: str) -> int:
         primary=None if primary == "none" else primary,
         missing=chosen.missing_mm,
         control=chosen.control,
-        processes=default_num_processes if chosen.np is None else chosen.np,
+        processes=processes,
         settings=Settings(
             chosen.connectivity or ("face" if face else "full"), chosen.nsd_tolerance
         ),

@@ -226,7 +226,7 @@ def run(folder: Path, size: Size, device: str | None) -> int:
         state = json.loads(record.read_text())
         if state["size"] != asdict(size):
             raise ValueError(f"{folder} holds a demo of another size; -o names another folder")
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no demo; -o names another folder")
     else:
         (folder / "logs").mkdir(parents=True)

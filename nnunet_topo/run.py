@@ -10,6 +10,7 @@ from pathlib import Path
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_topo.files import case_files
 from nnunet_topo.nnunet.commands import call, continued, last_lines
 from nnunet_topo.nnunet.evaluation import read_json
 from nnunet_topo.nnunet.lookup import find_trainer
@@ -118,7 +119,7 @@ def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:
         raise ValueError(f"{file} has no {configuration}, but {known}")
     planned = PlansManager(content).get_configuration(configuration)
     data = preprocessed / planned.data_identifier
-    if not (data.is_dir() and any(data.iterdir())):
+    if not case_files(data, ""):
         raise ValueError(
             f"{data} is missing or empty: nnUNetv2_preprocess -d {number} -c {configuration} "
             f"-plans_name {plans} preprocesses the images"

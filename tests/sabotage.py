@@ -71,6 +71,14 @@ BOXES = "nnunet_topo/metrics/boxes.py"
 LABEL_MAPS = "nnunet_topo/metrics/label_maps.py"
 THINNING = "nnunet_topo/topology/_thinning.py"
 EVALUATION = "nnunet_topo/nnunet/evaluation.py"
+IMAGES = "nnunet_topo/nnunet/images.py"
+GRIDS = "nnunet_topo/nnunet/grids.py"
+LAYOUTS = "nnunet_topo/nnunet/layouts.py"
+READERS = "nnunet_topo/nnunet/readers.py"
+LABEL_NAMES = "nnunet_topo/nnunet/label_names.py"
+SEGMENTATIONS = "nnunet_topo/nnunet/segmentations.py"
+LABEL_VALUES = "nnunet_topo/label_values.py"
+FILES = "nnunet_topo/files.py"
 UNMATCHED = "nnunet_topo/topology/unmatched.py"
 STATISTICS = "nnunet_topo/report/statistics.py"
 OUTCOMES = "nnunet_topo/report/outcomes.py"
@@ -108,6 +116,7 @@ FINGERPRINT = "nnunet_topo/nnunet/fingerprint.py"
 PLAN = "nnunet_topo/nnunet/plan.py"
 SEMI = "nnunet_topo/nnunet/semi_supervised.py"
 UNLABELED = "nnunet_topo/nnunet/unlabeled.py"
+FILES_TEST = "test_segmentation_files.py"
 LEVELS = "test_persistence.py::test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 ENGINES = "test_engine.py::test_larger_images_agree_with_gudhi"
 VOXELS = "test_engine.py::test_voxels_are_those_of_gudhi_where_values_are_distinct"
@@ -1067,9 +1076,9 @@ SABOTAGES = [
     ),
     Sabotage(
         "truncated NIfTI files accepted",
-        EVALUATION,
-        'if file.name.endswith((".nii", ".nii.gz")):',
-        'if file.name.endswith("no NIfTI"):',
+        IMAGES,
+        "stored = image.dataobj.get_unscaled()",
+        "stored = np.zeros(1)",
         "test_evaluation.py::test_a_case_that_fails_in_nnunets_summary_is_undefined_and_counted",
     ),
     Sabotage(
@@ -1099,6 +1108,160 @@ SABOTAGES = [
         "digest.update(hashlib.blake2b(file.read_bytes()).digest())",
         "digest.update(file.name.encode())",
         "test_evaluation.py::test_only_what_has_changed_is_computed_again",
+    ),
+    Sabotage(
+        "first channel of several taken",
+        IMAGES,
+        "if layout is not None and layout.channels > 1",
+        "if layout is None and layout.channels > 1",
+        f"{FILES_TEST}::test_a_file_of_several_channels_is_refused_by_name_and_shape_on_disk",
+    ),
+    Sabotage(
+        "colours of a photograph taken for labels",
+        IMAGES,
+        "        if not is_grey(array):",
+        "        if False:",
+        f"{FILES_TEST}::test_a_file_of_several_channels_is_refused_by_name_and_shape_on_disk",
+    ),
+    Sabotage(
+        "slice on the last axis taken for a volume",
+        GRIDS,
+        "if 1 not in array.shape or array.shape[0] == 1:",
+        "if 1 not in array.shape or array.shape[1] != 1:",
+        f"{FILES_TEST}::test_a_volume_of_one_slice_is_two_dimensional_whichever_way_it_lies",
+    ),
+    Sabotage(
+        "direction not compared",
+        GRIDS,
+        "_SAME_DIRECTION = 0.01",
+        "_SAME_DIRECTION = 9",
+        f"{FILES_TEST}::test_another_direction_is_not_compared_unless_the_reader_turns_it",
+    ),
+    Sabotage(
+        "rounding in a direction refused",
+        GRIDS,
+        "_SAME_DIRECTION = 0.01",
+        "_SAME_DIRECTION = 1e-5",
+        f"{FILES_TEST}::test_oblique_axes_with_rounding_and_not_quite_at_right_angles_are_compared",
+    ),
+    Sabotage(
+        "origin in mm taken for voxels",
+        GRIDS,
+        "voxels = along_axes / spacing[::-1]",
+        "voxels = along_axes / np.ones(3)",
+        f"{FILES_TEST}::test_another_origin_is_compared_on_the_grid_and_told",
+    ),
+    Sabotage(
+        "axes of NIfTI and SimpleITK confused",
+        IMAGES,
+        "direction = _LPS @ affine[:3, :3] / lengths",
+        "direction = affine[:3, :3] / lengths",
+        f"{FILES_TEST}::test_predictions_in_another_format_are_paired_by_the_name_of_the_case",
+    ),
+    Sabotage(
+        "spacing of 0 taken for 1",
+        IMAGES,
+        'return "" if valid else in_words(lengths[::-1])',
+        'return ""',
+        f"{FILES_TEST}::test_a_spacing_of_zero_or_nan_is_not_taken_for_1",
+    ),
+    Sabotage(
+        "micrometres taken for millimetres",
+        IMAGES,
+        '_MM = {"meter": 1000.0, "micron": 0.001}',
+        "_MM: dict[str, float] = {}",
+        f"{FILES_TEST}::test_lengths_in_micrometres_are_mm_by_every_reader",
+    ),
+    Sabotage(
+        "NaN that SimpleITK reads as 0",
+        IMAGES,
+        'if stored.dtype.kind == "f"',
+        'if stored.dtype.kind == "x"',
+        f"{FILES_TEST}::test_a_case_whose_values_are_no_labels_is_refused_and_in_no_mean",
+    ),
+    Sabotage(
+        "NaN counts as background",
+        LABEL_VALUES,
+        "if not np.isfinite(values).all():",
+        "if False:",
+        "test_labels.py::test_what_values_cannot_be_labels_and_why_is_told_with_digits_that_tell_them_apart",
+    ),
+    Sabotage(
+        "soft mask counts as background",
+        EVALUATION,
+        "        if refused:\n",
+        "        if refused and not refused:\n",
+        f"{FILES_TEST}::test_a_case_whose_values_are_no_labels_is_refused_and_in_no_mean",
+    ),
+    Sabotage(
+        "numbers in messages rounded",
+        LABEL_VALUES,
+        'return np.format_float_positional(value, unique=True, trim="0")',
+        'return f"{value:g}"',
+        "test_labels.py::test_what_values_cannot_be_labels_and_why_is_told_with_digits_that_tell_them_apart",
+    ),
+    Sabotage(
+        "labels of 0 and 255 found in the files",
+        LABEL_NAMES,
+        "if of_file & of_references or not of_references:",
+        "if of_file:",
+        f"{FILES_TEST}::test_a_mask_of_0_and_255_adds_no_label_to_those_of_the_references",
+    ),
+    Sabotage(
+        "hidden files are cases",
+        FILES,
+        'return not file.name.startswith(".") and not file.is_dir()',
+        "return not file.is_dir()",
+        f"{FILES_TEST}::test_hidden_files_and_folders_are_no_cases",
+    ),
+    Sabotage(
+        "first channel of preprocessed labels taken",
+        LABELS,
+        "if len(segmentation) > 1:",
+        "if len(segmentation) > 9:",
+        f"{FILES_TEST}::test_preprocessed_labels_of_several_channels_are_refused",
+    ),
+    Sabotage(
+        "hidden images are cases of plan",
+        FINGERPRINT,
+        'named = [image.name for image in case_files(raw / "imagesTr", ending)]',
+        'named = [f.name for f in (raw / "imagesTr").iterdir() if f.name.endswith(ending)]',
+        f"{FILES_TEST}::test_hidden_files_are_no_cases_where_plan_refine_and_unlabelled_images_look",
+    ),
+    Sabotage(
+        "labels sorted as text",
+        "nnunet_topo/labels.py",
+        "return sorted(keys, key=_order)",
+        "return sorted(keys)",
+        f"{FILES_TEST}::test_labels_are_listed_as_numbers",
+    ),
+    Sabotage(
+        "nnU-Net's first way to write labels not exchanged",
+        "nnunet_topo/label_files.py",
+        "labels = {name: key for key, name in labels.items()}",
+        "labels = dict(labels)",
+        f"{FILES_TEST}::test_labels_are_evaluated_however_a_dataset_json_writes_them",
+    ),
+    Sabotage(
+        "TIFF volume of three slices read as an image",
+        READERS,
+        "return Tiff3DIO() if any(map(is_tiff_volume, files[:5])) else NaturalImage2DIO()",
+        "return NaturalImage2DIO()",
+        f"{FILES_TEST}::test_a_tiff_volume_of_three_slices_is_no_colour_image",
+    ),
+    Sabotage(
+        "pixels called mm",
+        SEGMENTATIONS,
+        'if units and "mm" not in units.values():',
+        "if not units:",
+        f"{FILES_TEST}::test_a_photograph_is_measured_in_pixels_and_a_volume_without_spacing_in_voxels",
+    ),
+    Sabotage(
+        "absent label right in all cases",
+        EVALUATION,
+        'if not means["n_ref"] and not means["n_pred"]:',
+        "if False:",
+        f"{FILES_TEST}::test_a_label_that_no_prediction_and_no_reference_has_is_in_one_line",
     ),
     Sabotage(
         "metrics computed although switched off",
@@ -1465,7 +1628,7 @@ SABOTAGES = [
     Sabotage(
         "slices not turned as nnU-Net turns them",
         FINGERPRINT,
-        "return segmentation[0].transpose(data.transpose), 0",
+        "return label_map.transpose(data.transpose), 0",
         "return segmentation[0], 0",
         "test_plan_command.py::test_slices_are_those_in_which_nnunet_trains",
     ),
@@ -1702,9 +1865,9 @@ SABOTAGES = [
     ),
     Sabotage(
         "spacing of TIFF volumes taken for 1",
-        "nnunet_topo/nnunet/evaluation.py",
-        "        spacings.reverse()",
-        "        pass",
+        EVALUATION,
+        "next((s.spacing for s in read if s.spacing is not None), np.ones(3))",
+        "np.ones(3) if read[0].spacing is None else read[0].spacing",
         "test_evaluation.py::test_the_spacing_of_tiff_volumes_is_that_of_the_file_that_has_one",
     ),
     Sabotage(

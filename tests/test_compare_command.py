@@ -420,7 +420,7 @@ def test_the_control_keeps_the_largest_component_of_each_label(folders):
         (["--pred", "a=.", "a=."], "each model needs a name of its own"),
         (["--pred", "a=."], "it takes two models to compare, or one and --control"),
         (["--pred", "a=nowhere", "b=."], "nowhere is no folder"),
-        (["-d", "4"], "give either -d, -c and -tr, or --gt, --pred, -djfile and -pfile"),
+        (["-d", "4"], "give either -d, -c and -tr, or --gt and --pred"),
         (["--metrics", "topo_ver"], "'topo_ver' cannot be compared; choose from Dice"),
         (["--primary", "Dise"], "'Dise' cannot be compared; choose from Dice"),
         (["--missing-mm", "-1"], "--missing-mm takes a distance above 0, got -1"),

@@ -246,7 +246,8 @@ def home(tmp_path_factory) -> Path:
 def furnish(here: Path, home: Path) -> None:
     """Puts the files and folders that the documents name into a working directory."""
     raw = home / "nnUNet_raw/Dataset004_Rings"
-    shutil.copytree(raw / "labelsTr", here / "GT_FOLDER")
+    for folder in ("GT_FOLDER", "REFERENCES"):
+        shutil.copytree(raw / "labelsTr", here / folder)
     shutil.copytree(raw / "imagesTr", here / "RAW_IMAGES")
     (here / "IMAGES").mkdir()
     shutil.copy(raw / "imagesTr/tiny_0_0000.nii.gz", here / "IMAGES")
@@ -254,7 +255,7 @@ def furnish(here: Path, home: Path) -> None:
     for case in range(6):
         labels = tiny_case(case)[1]
         labels[:9] = 0
-        for folder in ("PRED_FOLDER", "FOLDER"):
+        for folder in ("PRED_FOLDER", "PREDICTIONS", "FOLDER"):
             write(labels, here / folder / f"tiny_{case}.nii.gz")
     shutil.copy(raw / "dataset.json", here)
     plans = {"dataset_name": raw.name, "plans_name": "p", "configurations": {}}

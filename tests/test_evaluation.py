@@ -261,10 +261,10 @@ SPOILED = {
     "truncated": "case_1.nii.gz: not evaluated, the prediction .* cannot be read",
     "no image": "case_1.nii.gz: not evaluated, the prediction .* cannot be read",
     "unreadable reference": "case_1.nii.gz: not evaluated, the reference .* cannot be",
-    "shape": r"the reference has shape \(22, 26, 30\), the prediction \(22, 25, 30\)",
-    "spacing": "the reference has spacing 2 x 0.7 x 1.3, the prediction 1 x 1 x 1",
-    "labels": "the prediction holds 7, 9, no label of dataset.json",
-    "fractions": "the reference holds 2.5, no label of dataset.json",
+    "shape": r"the reference has shape 30 x 26 x 22 \(x, y, z\), the prediction 30 x 25 x 22 ",
+    "spacing": r"the reference has spacing 1.3 x 0.7 x 2, the prediction 1 x 1 x 1 mm \(x, y, z\)",
+    "labels": r"the prediction holds 7, 9, not among the labels \(0-2\)",
+    "fractions": "not evaluated, the reference holds 2.5, which are not whole numbers: resampled",
     "missing": "case_1.nii.gz: no prediction in ",
     "extra": "case_9.nii.gz: no reference in ",
 }
@@ -275,7 +275,7 @@ def test_what_is_wrong_with_one_case_is_told_and_the_others_are_evaluated(study,
     spoil(study, kind)
     assert study.command() == 1
     assert re.search(SPOILED[kind], capsys.readouterr().err)
-    evaluated = kind in ("spacing", "labels", "fractions", "extra")
+    evaluated = kind in ("spacing", "labels", "extra")
     content = study.read()
     assert len(content["metric_per_case"]) == CASES - (not evaluated)
     assert len(content["nnunet_topo"]["troubles"]) == 1
@@ -344,11 +344,11 @@ def test_labels_stored_as_float_are_labels(study):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("djfile", "{", "is no JSON file"),
+        ("djfile", "{", "is not a JSON file"),
         ("djfile", "[]", "must hold a JSON object, got list"),
-        ("djfile", "{}", "is no dataset.json of nnU-Net"),
-        ("djfile", '{"labels": {"a": 1}, "file_ending": ".png"}', "nnU-Net does not take"),
-        ("pfile", "{}", "is no plans file of nnU-Net"),
+        ("djfile", "{}", "is not an nnU-Net dataset.json: it has no labels and no file_ending"),
+        ("djfile", '{"labels": {"a": 1}, "file_ending": ".png"}', "that ends in .png"),
+        ("pfile", "{}", "is not an nnU-Net plans file: it has no image_reader_writer"),
         (
             "pfile",
             '{"image_reader_writer": "SomeIO"}',
@@ -374,7 +374,7 @@ def test_empty_and_missing_folders_are_refused(study, tmp_path, capsys):
     assert f"{study.pred} holds no segmentation that ends in .nii.gz" in capsys.readouterr().err
     study.pred.rmdir()
     assert study.command() == 2
-    assert f"{study.pred} is no folder" in capsys.readouterr().err
+    assert f"{study.pred}: there is no such file or folder" in capsys.readouterr().err
 
 
 def test_a_summary_that_cannot_be_written_is_told_before_anything_is_computed(study, capsys):

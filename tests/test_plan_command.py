@@ -632,12 +632,29 @@ def test_labels_beside_ignored_voxels_do_not_count(tmp_path):
 
 def test_labels_stored_as_float_are_read_and_unknown_values_told(organ):
     organ.put(ball((9, 11, 13), (4, 5, 5), 3), np.float64)
-    organ.put(7 * ball((9, 11, 13), (4, 5, 5), 3))
+    organ.put(ball((9, 11, 13), (4, 5, 5), 3) + 6 * ball((9, 11, 13), (4, 5, 5), 1))
+    organ.put(255 * ball((9, 11, 13), (4, 5, 5), 3))
+    organ.put(0.5 * ball((9, 11, 13), (4, 5, 5), 3), np.float32)
+    organ.put(np.where(ball((9, 11, 13), (4, 5, 5), 3), 1, np.nan), np.float32)
     taken = organ.measure()
-    assert raw(taken, "organ")["objects"] == 1
-    assert taken.troubles == [
-        "case_1: the labels hold 7, no label of dataset.json; such voxels count as background"
-    ]
+    assert raw(taken, "organ")["objects"] == 2
+    told = [trouble.partition(":")[2] for trouble in taken.troubles]
+    assert (
+        told[0]
+        == " the label file holds 7, not among the labels (0, 1); such voxels count as background"
+    )
+    assert "case_2.nii.gz holds 255 but no label that is wanted (1): a binary mask" in told[1]
+    assert "case_3.nii.gz holds 0.5, between 0 and 1: probabilities" in told[2]
+    assert "case_4.nii.gz is not a label map: it holds NaN" in told[3]
+
+
+def test_labels_written_as_text_have_names_and_a_background_alone_is_refused(tmp_path):
+    written = LabelManager({"background": "0", "organ": "12", "vessel": "1"}, None)
+    assert channel_names(written) == ("vessel", "organ")
+    nothing = Labels(tmp_path)
+    nothing.put(ball((9, 11, 13), (4, 5, 5), 3))
+    with pytest.raises(ValueError, match="names nothing beside the background"):
+        nothing.measure()
 
 
 def test_names_are_in_the_order_of_the_channels_whatever_the_order_of_the_file():

@@ -8,13 +8,12 @@ top records how the metrics were made, how many are undefined, and what went wro
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from math import isnan, nan
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import nibabel
 import numpy as np
 from nnunetv2.evaluation.evaluate_predictions import (
     key_to_label_or_region,
@@ -23,18 +22,33 @@ from nnunetv2.evaluation.evaluate_predictions import (
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
 import nnunet_topo
+from nnunet_topo.files import pair_files
+from nnunet_topo.label_values import describe_unknown_labels, distinct_values, refuse_values
+from nnunet_topo.labels import Label, Labels, label_title, sorted_label_keys
 from nnunet_topo.metrics import NSD_TOLERANCE_MM, compare_label_maps, narrow_label_map
+from nnunet_topo.nnunet.grids import check_grids, slice_first
+from nnunet_topo.nnunet.images import (
+    NotALabelMapError,
+    Segmentation,
+    Unit,
+    has_spacing,
+    read_segmentation,
+)
+from nnunet_topo.nnunet.label_names import LabelChoice, labels_of_manager
 from nnunet_topo.nnunet.processes import in_processes
+from nnunet_topo.nnunet.segmentations import (
+    Segmentations,
+    find_segmentations,
+    read_json,
+    wanted_labels,
+)
 from nnunet_topo.topology import Connectivity
 
 OWN_KEY = "nnunet_topo"
 PREFIX = "topo_"
-NO_SPACING = 999  # what nnU-Net's readers give an image without a third axis
-Label = int | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +73,32 @@ class Evaluation:
         cases: how many were evaluated, now or before.
         computed: how many of them now.
         troubles: what went wrong, one line each.
+        refused: names of the cases that could not be evaluated, and are in no mean.
     """
 
     summary: Path
     cases: int
     computed: int
     troubles: list[str]
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A reference and a prediction, and what a process must know to compare them."""
+    """A reference and a prediction with their readers, and what a process must know of them."""
 
     name: str
     reference: Path
     prediction: Path
     labels: tuple[Label, ...]
-    known_labels: tuple[int, ...]
-    ignore_label: int | None
-    reader: BaseReaderWriter
+    wanted: Labels
+    readers: tuple[BaseReaderWriter, BaseReaderWriter]
     settings: Settings
+
+    @property
+    def ignore_label(self) -> int | None:
+        """Returns the value of voxels that do not count."""
+        return self.wanted.ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,53 +114,50 @@ class _Result:
 
 
 def evaluate_folder(
-    reference_folder: Path,
-    prediction_folder: Path,
-    dataset_json: Path,
-    plans: Path,
+    references: Path,
+    predictions: Path,
+    dataset_json: Path | None = None,
+    plans: Path | None = None,
     *,
+    choice: LabelChoice | None = None,
+    labels: Labels | None = None,
     output: Path | None = None,
     processes: int = 1,
     chill: bool = False,
     settings: Settings | None = None,
 ) -> Evaluation:
-    """Evaluates a folder of segmentations, with nnU-Net's metrics where there is no summary yet.
+    """Evaluates segmentations, with nnU-Net's metrics where there is no summary yet.
 
     Args:
-        reference_folder: reference segmentations.
-        prediction_folder: predictions, named alike.
-        dataset_json: nnU-Net's description of the data set.
-        plans: nnU-Net's plans file, which names the reader.
+        references: folder of reference segmentations, or one file.
+        predictions: folder of predictions of the same names, or one file.
+        dataset_json: nnU-Net's description of the data set; without it the labels are those that
+            the files hold.
+        plans: nnU-Net's plans file, which names the reader; without it the files' ending says it.
+        choice: what the user says of the labels.
+        labels: what is evaluated, if that has been chosen already.
         output: summary file, default summary.json beside the predictions.
         processes: at most so many.
-        chill: references without prediction are no trouble.
+        chill: references without prediction are not reported.
         settings: how metrics are computed.
 
     Raises:
-        ValueError: a file that is none of nnU-Net's, a folder without segmentations.
+        ValueError: a file that is not nnU-Net's, a folder without segmentations.
         OSError: what cannot be read or written.
     """
-    description, plan = read_json(dataset_json), read_json(plans)
-    if "labels" not in description or "file_ending" not in description:
-        raise ValueError(f"{dataset_json} is no dataset.json of nnU-Net: no labels or file_ending")
-    if "image_reader_writer" not in plan:
-        raise ValueError(f"{plans} is no plans file of nnU-Net: no image_reader_writer")
-    manager = PlansManager(plan)
-    try:
-        reader = manager.image_reader_writer_class()
-        label_manager = manager.get_label_manager(description)
-    except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"nnU-Net does not take {dataset_json} and {plans}: {error}") from None
-    return evaluate(
-        reference_folder,
-        prediction_folder,
-        output or prediction_folder / "summary.json",
-        reader,
-        description["file_ending"],
-        label_manager,
+    output = (
+        output or (predictions if predictions.is_dir() else predictions.parent) / "summary.json"
+    )
+    _check_output(output)
+    found = find_segmentations(references, predictions, dataset_json, plans)
+    return _evaluate(
+        found,
+        labels or wanted_labels([found], choice or LabelChoice(), processes=processes),
+        (references, predictions),
+        output,
         processes=processes,
         chill=chill,
-        settings=settings,
+        settings=settings or Settings(),
     )
 
 
@@ -156,43 +173,63 @@ def evaluate(
     chill: bool = False,
     settings: Settings | None = None,
 ) -> Evaluation:
-    """Does what `evaluate_folder` does, for what nnU-Net has in memory.
+    """Does what `evaluate_folder` does, for what nnU-Net has in memory."""
+    _check_output(output)
+    pairs, troubles = pair_files(reference_folder, prediction_folder, [file_ending])
+    labels = labels_of_manager(label_manager)
+    return _evaluate(
+        Segmentations(pairs, lambda _: reader, labels, troubles),
+        labels,
+        (reference_folder, prediction_folder),
+        output,
+        processes=processes,
+        chill=chill,
+        settings=settings or Settings(),
+    )
 
-    What is done is kept as it goes in a file beside the summary, so that an interrupted
-    evaluation goes on where it was, and the summary is replaced in one step at the end. Cases whose
-    files have not changed since are not computed again.
-    """
-    settings = settings or Settings()
+
+def _check_output(output: Path) -> None:
     if output.suffix != ".json":
         raise ValueError(f"the summary must be a .json file, got {output}")
-    references = _files(reference_folder, file_ending)
-    predictions = _files(prediction_folder, file_ending)
-    if not references or not predictions:
-        empty = prediction_folder if references else reference_folder
-        raise ValueError(f"{empty} holds no segmentation that ends in {file_ending}")
-    names = predictions & references
-    troubles = [f"{name}: no reference in {reference_folder}" for name in predictions - names]
-    if not chill:
-        missing = references - names
-        troubles += [f"{name}: no prediction in {prediction_folder}" for name in missing]
-    summary = _Summary(output, _labels(label_manager))
-    troubles += summary.limit(names)
+
+
+def _evaluate(
+    found: Segmentations,
+    labels: Labels,
+    places: tuple[Path, Path],
+    output: Path,
+    *,
+    processes: int,
+    chill: bool,
+    settings: Settings,
+) -> Evaluation:
+    """Evaluates the cases of two folders or files.
+
+    What is done is kept as it goes in a file beside the summary, so that an interrupted
+    evaluation resumes where it stopped, and the summary is replaced in one step at the end. Cases
+    whose files have not changed since are not computed again.
+    """
+    troubles = list(found.troubles)
+    pairs: dict[str, tuple[Path, Path]] = {}
+    for pair in found.pairs:
+        if pair.reference and pair.prediction:
+            pairs[pair.prediction.name] = pair.reference, pair.prediction
+        elif pair.prediction:
+            troubles.append(f"{pair.prediction.name}: no reference in {places[0]}")
+        elif pair.reference and not chill:
+            troubles.append(f"{pair.reference.name}: no prediction in {places[1]}")
+    unit, of_other_unit = found.unit()
+    troubles += of_other_unit
+    summary = _Summary(output, labels, unit)
+    troubles += summary.limit(pairs.keys())
     with _Journal(output.with_name(f"{output.name}.topo-part")) as journal:
         done = {result.name: result for result in journal.read()}
         changed = []
-        for name in sorted(names & summary.names(names)):
-            case = _Case(
-                name,
-                reference_folder / name,
-                prediction_folder / name,
-                summary.labels,
-                tuple(label_manager.all_labels),
-                label_manager.ignore_label,
-                reader,
-                settings,
-            )
+        for name in sorted(pairs.keys() & summary.names(pairs.keys())):
+            readers = found.reader(pairs[name][0]), found.reader(pairs[name][1])
+            case = _Case(name, *pairs[name], summary.labels, labels, readers, settings)
             if name in done and done[name].digest == _digest(case):
-                summary.put(done[name], reference_folder, prediction_folder)
+                summary.put(done[name], *pairs[name])
             elif not summary.digest(name) or summary.digest(name) != _digest(case):
                 changed.append(case)
         computed = 0
@@ -205,39 +242,10 @@ def evaluate(
         ):
             computed += bool(result.metrics)
             journal.append(result)
-            summary.put(result, reference_folder, prediction_folder)
+            summary.put(result, *pairs[result.name])
         summary.write(settings, sorted(troubles))
         journal.remove()
-    return Evaluation(output, len(summary.evaluated), computed, summary.troubles)
-
-
-def _labels(label_manager: LabelManager) -> tuple[Label, ...]:
-    """Returns nnU-Net's choice of labels or regions."""
-    if label_manager.has_regions:
-        return tuple(label_manager.foreground_regions)
-    return tuple(label_manager.foreground_labels)
-
-
-def _files(folder: Path, ending: str) -> set[str]:
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder")
-    return {file.name for file in folder.iterdir() if file.name.endswith(ending)}
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file.
-
-    Raises:
-        ValueError: it holds none.
-        OSError: it cannot be read.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON file: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
-    return content
+    return Evaluation(output, len(summary.evaluated), computed, summary.troubles, summary.refused)
 
 
 def recorded_connectivity(summary: Path) -> Connectivity:
@@ -249,21 +257,49 @@ def recorded_connectivity(summary: Path) -> Connectivity:
     return "face" if recorded == "face" else "full"
 
 
-def describe(summary: Path) -> list[str]:
-    """Returns the topology of a summary in words, a line for each label, and what is undefined."""
+def describe(summary: Path, *, place: bool = True) -> list[str]:
+    """Returns a summary in words, a line for each label, and what is undefined.
+
+    Args:
+        summary: with our metrics.
+        place: whether to say which file it is.
+    """
     content = read_json(summary)
     record = content[OWN_KEY]
-    lines = []
-    for key, means in content["mean"].items():
-        undefined = record["undefined"].get(key, {}).get(f"{PREFIX}cldice", 0)
-        note = f" ({undefined} cases undefined)" if undefined else ""
-        lines.append(
-            f"label {key}: Betti error {means['topo_betti_error']:.3g}, Betti matching error "
-            f"{means['topo_betti_matching_error']:.3g}, right in "
-            f"{100 * means['topo_betti_exact']:.0f}% of cases, clDice "
-            f"{means['topo_cldice']:.4f}{note}, HD95 {means['topo_hd95_mm']:.3g} mm"
-        )
-    return [*lines, f"{record['connectivity']} connectivity, in {summary}"]
+    names, unit = record.get("label_names", {}), record.get("unit", "mm")
+    lines, present = [], []
+    for key in sorted_label_keys(content["mean"]):
+        means, title = content["mean"][key], label_title(key, names)
+        if not means["n_ref"] and not means["n_pred"]:
+            lines.append(f"{title}: in no reference and no prediction")
+            continue
+        present.append(means)
+        undefined = record["undefined"].get(key, {})
+        lines.append(f"{title}: {_means_in_words(means, unit, ' of cases', undefined)}")
+    if len(present) > 1:
+        # Without labels that are nowhere: nothing was right or wrong in them.
+        means = {key: _nanmean([of[key] for of in present]) for key in present[0]}
+        lines.append(f"foreground mean: {_means_in_words(means, unit)}")
+    return [*lines, f"{record['connectivity']} connectivity" + (f", in {summary}" if place else "")]
+
+
+def _means_in_words(
+    means: Mapping[str, float], unit: str, of: str = "", undefined: Mapping[str, int] | None = None
+) -> str:
+    """Returns the most important means, without those that are undefined in all cases."""
+    exact = f"right in {100 * means['topo_betti_exact']:.0f}%{of}"
+    notes = {
+        key: f" ({count} case{'s' * (count != 1)} undefined)"
+        for key, count in (undefined or {}).items()
+    }
+    parts = [
+        ("Dice {:.4f}", means["Dice"], ""),
+        ("Betti error {:.3g}", means["topo_betti_error"], ""),
+        ("Betti matching error {:.3g}", means["topo_betti_matching_error"], f", {exact}"),
+        ("clDice {:.4f}", means["topo_cldice"], notes.get("topo_cldice", "")),
+        (f"HD95 {{:.3g}} {unit}", means["topo_hd95_mm"], notes.get("topo_hd95_mm", "")),
+    ]
+    return ", ".join(form.format(value) + more for form, value, more in parts if not isnan(value))
 
 
 # -- one case ----------------------------------------------------------------------------------
@@ -287,12 +323,14 @@ def _digest(case: _Case) -> str:
     """Returns a digest of both files and of what else the metrics depend on; "" if unreadable."""
     digest = hashlib.blake2b(digest_size=16)
     labels = sorted(map(label_or_region_to_key, case.labels))
-    reader = type(case.reader).__name__
-    besides = (nnunet_topo.__version__, case.settings, labels, case.ignore_label, reader)
-    digest.update(repr(besides).encode())
+    readers = [type(reader).__name__ for reader in case.readers]
+    values = case.wanted.known, case.wanted.ignore, case.wanted.is_choice
+    digest.update(repr((nnunet_topo.__version__, case.settings, labels, values, readers)).encode())
     try:
-        for file in (case.reference, case.prediction):
+        for reader, file in zip(case.readers, (case.reference, case.prediction), strict=True):
             digest.update(hashlib.blake2b(file.read_bytes()).digest())
+            if isinstance(reader, Tiff3DIO) and has_spacing(reader, file):
+                digest.update(file.with_suffix(".json").read_bytes())
     except OSError:
         return ""
     return digest.hexdigest()
@@ -300,38 +338,14 @@ def _digest(case: _Case) -> str:
 
 def _compare(case: _Case) -> _Result:
     digest = _digest(case)
-    troubles = []
-    segmentations, spacings = [], []
-    has_spacing = [_has_spacing(case.reader, file) for file in (case.reference, case.prediction)]
-    for role, file in (("reference", case.reference), ("prediction", case.prediction)):
-        try:
-            segmentation, properties = read_segmentation(case.reader, file)
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"the {role} {file} cannot be read: {reason}") from None
-        segmentations.append(segmentation)
-        spacings.append(np.asarray(properties["spacing"], dtype=float))
-        unknown = describe_unknown_values(segmentation, case.known_labels, case.ignore_label)
-        if unknown:
-            troubles.append(f"{case.name}: the {role} holds {unknown}")
+    segmentations, spacings, troubles = _read_on_one_grid(case)
     reference, prediction = segmentations
-    if reference.shape != prediction.shape:
-        raise ValueError(
-            f"the reference has shape {reference.shape[1:]}, the prediction {prediction.shape[1:]}"
-        )
-    if has_spacing == [False, True]:
-        spacings.reverse()
-    if all(has_spacing) and not np.allclose(*spacings, rtol=1e-3):
-        troubles.append(
-            f"{case.name}: the reference has spacing {_numbers(spacings[0])}, the prediction "
-            f"{_numbers(spacings[1])}; distances are by the reference's"
-        )
     # nnU-Net has no 2D files: it reads an image as one slice.
     space = 0 if reference.shape[1] > 1 else 1
     spacing = spacings[0][space:]
     of_case = [narrow_label_map(array[(0,) * (space + 1)]) for array in (prediction, reference)]
     segmentations.clear()
-    del reference, prediction, segmentation  # the readers' floats take four times the memory
+    del reference, prediction  # the readers' floats take four times the memory
     compared = compare_label_maps(
         of_case[0],
         of_case[1],
@@ -357,46 +371,64 @@ def _compare(case: _Case) -> _Result:
     )
 
 
-def read_segmentation(reader: BaseReaderWriter, file: Path) -> tuple[np.ndarray, Mapping[str, Any]]:
-    """Returns the label map of a file, `[1, z, y, x]`, and what nnU-Net's reader says of it.
+def _read_on_one_grid(case: _Case) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+    """Returns reference and prediction as nnU-Net has them, their spacings, and what to say.
+
+    A volume of one slice has that slice first.
 
     Raises:
-        Exception: whatever the readers raise.
+        ValueError: they cannot be compared.
     """
-    segmentation, properties = reader.read_seg(str(file))
-    if file.name.endswith((".nii", ".nii.gz")):
-        # SimpleITK reads a file that was cut short, with zeros for the rest.
-        nibabel.load(file).dataobj.get_unscaled()  # pyright: ignore[reportAttributeAccessIssue]
-    return segmentation, properties
-
-
-def _has_spacing(reader: BaseReaderWriter, file: Path) -> bool:
-    """Returns whether the spacing that the reader gives is known.
-
-    That of a TIFF volume is in a file beside it, which nnU-Net does not copy with the labels when
-    it preprocesses: it reads them with a spacing of 1.
-    """
-    return not isinstance(reader, Tiff3DIO) or file.with_suffix(".json").is_file()
-
-
-def describe_unknown_values(
-    segmentation: np.ndarray, labels: Sequence[int], ignore_label: int | None
-) -> str:
-    """Returns what to say of values that are no label, "" if there are none."""
-    known = [*labels] if ignore_label is None else [*labels, ignore_label]
-    # To count is far quicker than to sort the values of a volume.
-    if sum(np.count_nonzero(segmentation == label) for label in known) == segmentation.size:
-        return ""
-    unknown = np.setdiff1d(np.unique(segmentation), known)
-    values = ", ".join(f"{value:g}" for value in unknown[:5])
+    read = _read(case)
+    told = _check_values(case, *read) + check_grids(*read)
+    # Distances of files without spacing are in voxels.
+    spacing = next((s.spacing for s in read if s.spacing is not None), np.ones(3))
+    turned = [slice_first(s.label_map, spacing) for s in read]
     return (
-        f"{values}{', ...' if len(unknown) > 5 else ''}, no label of dataset.json; such voxels "
-        "count as background"
+        [label_map[None] for label_map, _ in turned],
+        [spacing for _, spacing in turned],
+        [f"{case.name}: {trouble}" for trouble in told],
     )
 
 
-def _numbers(values: np.ndarray) -> str:
-    return " x ".join(f"{value:g}" for value in values)
+def _read(case: _Case) -> tuple[Segmentation, Segmentation]:
+    """Returns reference and prediction.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    read = []
+    files = ("reference", case.reference), ("prediction", case.prediction)
+    for reader, (role, file) in zip(case.readers, files, strict=True):
+        try:
+            read.append(read_segmentation(reader, file))
+        except NotALabelMapError as error:
+            raise ValueError(f"the {role} {file} is not a label map: {error}") from None
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"the {role} {file} cannot be read: {reason}") from None
+    return read[0], read[1]
+
+
+def _check_values(case: _Case, reference: Segmentation, prediction: Segmentation) -> list[str]:
+    """Returns what to say of values that are no label.
+
+    Raises:
+        ValueError: they leave nothing to evaluate.
+    """
+    told = []
+    values = [distinct_values(read.label_map) for read in (reference, prediction)]
+    for role, of_role, others in zip(
+        ("reference", "prediction"), values, reversed(values), strict=True
+    ):
+        refused = refuse_values(of_role, case.wanted, others)
+        if refused:
+            raise ValueError(f"the {role} {refused}")
+        ignored = () if case.ignore_label is None else (case.ignore_label,)
+        unknown = describe_unknown_labels(of_role, (*case.wanted.known, *ignored))
+        if unknown and not case.wanted.is_choice:
+            told.append(f"the {role} {unknown}")
+    return told
 
 
 # -- the files ---------------------------------------------------------------------------------
@@ -447,28 +479,45 @@ class _Summary:
     Attributes:
         file: where it lies.
         labels: labels or regions that it is about.
+        names_of_labels: by nnU-Net's key.
+        unit: of distances.
         whole: we wrote all of the file; else nnU-Net's cases and means stay as they are.
         entries: nnU-Net's entry of each case, by file name.
         cases: our record of each case, by file name.
         troubles: of all cases, once it is written.
     """
 
-    def __init__(self, file: Path, labels: tuple[Label, ...]) -> None:
-        self.file = file
+    def __init__(self, file: Path, wanted: Labels, unit: Unit) -> None:
+        self.file, self.names_of_labels, self.unit = file, dict(wanted.names), unit
         self.content: dict[str, Any] = {"metric_per_case": [], "mean": {}, "foreground_mean": {}}
-        self.labels = labels
+        self.labels = wanted.evaluated
         self.whole = not file.exists()
         if not self.whole:
-            self.content = read_json(file)
-            self._check()
-            self.labels = tuple(key_to_label_or_region(key) for key in self.content["mean"])
-            self.whole = self.content.get(OWN_KEY, {}).get("whole", False)
+            self._read(wanted)
         self.keys = [label_or_region_to_key(label) for label in self.labels]
         self.entries = {
             file_name(entry["prediction_file"]): entry for entry in self.content["metric_per_case"]
         }
         self.cases: dict[str, dict[str, Any]] = self.content.get(OWN_KEY, {}).get("cases", {})
         self.troubles: list[str] = []
+
+    def _read(self, wanted: Labels) -> None:
+        """Takes the content of the file; one that we wrote for other labels is written anew."""
+        before, self.content = self.content, read_json(self.file)
+        self._check()
+        keys = self.content["mean"].keys()
+        self.whole = self.content.get(OWN_KEY, {}).get("whole", False)
+        if keys == set(map(label_or_region_to_key, wanted.evaluated)):
+            return
+        if self.whole:
+            self.content = before
+            return
+        self.labels = tuple(map(key_to_label_or_region, sorted_label_keys(keys)))
+        if wanted.is_choice:
+            raise ValueError(
+                f"{self.file} was written by nnU-Net for the labels {', '.join(keys)}; "
+                "-o names another file for others"
+            )
 
     def _check(self) -> None:
         try:
@@ -489,11 +538,16 @@ class _Summary:
         """Returns the cases that have topology metrics."""
         return [name for name, of_case in self.cases.items() if of_case["digest"]]
 
-    def names(self, names: set[str]) -> set[str]:
+    @property
+    def refused(self) -> list[str]:
+        """Returns the cases that could not be evaluated."""
+        return sorted(name for name, of_case in self.cases.items() if not of_case["digest"])
+
+    def names(self, names: Set[str]) -> Set[str]:
         """Returns which of these cases may stand in the file."""
         return names if self.whole else names & self.entries.keys()
 
-    def limit(self, names: set[str]) -> list[str]:
+    def limit(self, names: Set[str]) -> list[str]:
         """Forgets what is no longer there, and returns what does not fit the file."""
         self.cases = {name: self.cases[name] for name in self.cases if name in names}
         if self.whole:
@@ -514,7 +568,7 @@ class _Summary:
         """Returns the digest of the files from which the metrics of a case were made."""
         return self.cases.get(name, {}).get("digest", "")
 
-    def put(self, result: _Result, reference_folder: Path, prediction_folder: Path) -> None:
+    def put(self, result: _Result, reference: Path, prediction: Path) -> None:
         """Takes the metrics of a case, or that there are none."""
         self.cases[result.name] = {
             "digest": result.digest,
@@ -526,8 +580,8 @@ class _Summary:
             if not result.metrics:
                 return
             self.entries[result.name] = {
-                "reference_file": str(reference_folder / result.name),
-                "prediction_file": str(prediction_folder / result.name),
+                "reference_file": str(reference),
+                "prediction_file": str(prediction),
                 "metrics": result.of_nnunet,
             }
         metrics = self.entries[result.name]["metrics"]
@@ -570,6 +624,11 @@ class _Summary:
         self.content[OWN_KEY] = asdict(settings) | {
             "version": nnunet_topo.__version__,
             "whole": self.whole,
+            "unit": self.unit,
+            "label_names": {
+                key: self.names_of_labels[key] for key in self.keys if key in self.names_of_labels
+            },
+            "refused": self.refused,
             "cases": self.cases,
             "undefined": undefined,
             "troubles": self.troubles,

@@ -19,11 +19,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
+from nnunet_topo.files import case_files
+from nnunet_topo.label_values import describe_unknown_labels, distinct_values, refuse_values
 from nnunet_topo.nnunet import augmentation
-from nnunet_topo.nnunet.evaluation import describe_unknown_values, read_segmentation
+from nnunet_topo.nnunet.images import NotALabelMapError, read_segmentation
+from nnunet_topo.nnunet.label_names import labels_of_manager
 from nnunet_topo.nnunet.priors import NO_PRIOR, OBJECTS, channel_labels, channel_names
 from nnunet_topo.nnunet.processes import in_processes
-from nnunet_topo.nnunet.training_labels import TrainingLabels, damage_by_augmentation
+from nnunet_topo.nnunet.training_labels import (
+    TrainingLabels,
+    check_one_label_map,
+    damage_by_augmentation,
+)
 from nnunet_topo.topology import Connectivity, betti_numbers
 
 RAW = "raw"
@@ -159,7 +166,7 @@ def find_labels(
             raise ValueError(f"{plans.plans_name} has no {configuration}; there are: {known}")
         manager = plans.get_configuration(configuration)
         of_configuration = folder / manager.data_identifier
-        if not of_configuration.is_dir() or not any(of_configuration.iterdir()):
+        if not case_files(of_configuration, ""):
             missing[configuration] = of_configuration
             continue
         if str(of_configuration) in (p.folder for p in preprocessed.values()):
@@ -205,14 +212,12 @@ def _label_files(name: str, preprocessed: Path, dataset_json: dict[str, Any]) ->
         listed = dataset_json["dataset"].items()
         return {case: raw / os.path.expandvars(entry["label"]) for case, entry in listed}
     if raw is not None and (raw / "labelsTr").is_dir():
-        images = (raw / "imagesTr").iterdir() if (raw / "imagesTr").is_dir() else []
-        named = [image.name for image in images if image.name.endswith(ending)]
+        named = [image.name for image in case_files(raw / "imagesTr", ending)]
         cases = {image.removesuffix(ending)[: -len("_0000")] for image in named}
         found = {case: raw / "labelsTr" / f"{case}{ending}" for case in sorted(cases)}
     else:
-        copies = preprocessed / "gt_segmentations"
-        named = sorted(copies.iterdir()) if copies.is_dir() else []
-        found = {f.name.removesuffix(ending): f for f in named if f.name.endswith(ending)}
+        copies = case_files(preprocessed / "gt_segmentations", ending)
+        found = {file.name.removesuffix(ending): file for file in copies}
     if not found:
         places = " and ".join(
             str(place) for place in (raw, preprocessed / "gt_segmentations") if place is not None
@@ -250,12 +255,15 @@ def take_fingerprint(
     """
     names = channel_names(data.label_manager)
     classes = channel_labels(data.label_manager)
+    if not names:
+        raise ValueError(f"dataset.json of {data.name} names nothing beside the background")
     united = [sorted(set().union(*(classes[names.index(m)] for m in u))) for u in unions.values()]
     names, classes = (*names, *unions), (*classes, *map(tuple, united))
     cases: dict[str, Path | None] = dict(data.files)
     for preprocessed in data.preprocessed.values():
         for case in preprocessed.dataset_class.get_identifiers(preprocessed.folder):
-            cases.setdefault(case, None)
+            if not case.startswith("."):
+                cases.setdefault(case, None)
     jobs = [_Case(case, cases[case], data, classes) for case in sorted(cases)]
     measured = sorted(_with_progress(jobs, processes), key=lambda case: case.name)
     troubles = [trouble for case in measured for trouble in case.troubles]
@@ -343,6 +351,8 @@ def _measure(case: _Case) -> _Measured:
             measured.parts.update(
                 {(source, space): _parts(case, label_map, first, space) for space in spaces}
             )
+        except NotALabelMapError as error:
+            measured.troubles.append(f"{case.name}: not measured, {error}")
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             what = "labels" if source == RAW else f"preprocessed labels ({source})"
@@ -365,15 +375,23 @@ def _read(case: _Case, source: str, troubles: list[str]) -> tuple[NDArray, int]:
         preprocessed = data.preprocessed[source]
         dataset = preprocessed.dataset_class(preprocessed.folder, [case.name])
         _, segmentation, _, properties = dataset.load_case(case.name)
+        check_one_label_map(segmentation)
         return np.asarray(segmentation[0]), int(properties["bbox_used_for_cropping"][0][0])
     if case.file is None:
         raise ValueError("there are preprocessed ones alone")
-    segmentation, _ = read_segmentation(data.reader, case.file)
-    manager = data.label_manager
-    unknown = describe_unknown_values(segmentation, manager.all_labels, manager.ignore_label)
+    try:
+        label_map = read_segmentation(data.reader, case.file).label_map
+    except NotALabelMapError as error:
+        raise NotALabelMapError(f"{case.file} is not a label map: {error}") from None
+    labels, values = labels_of_manager(data.label_manager), distinct_values(label_map)
+    refused = refuse_values(values, labels, values)
+    if refused:
+        raise NotALabelMapError(f"{case.file} {refused}")
+    ignored = () if labels.ignore is None else (labels.ignore,)
+    unknown = describe_unknown_labels(values, (*labels.known, *ignored))
     if unknown:
-        troubles.append(f"{case.name}: the labels hold {unknown}")
-    return segmentation[0].transpose(data.transpose), 0
+        troubles.append(f"{case.name}: the label file {unknown}")
+    return label_map.transpose(data.transpose), 0
 
 
 def _parts(case: _Case, label_map: NDArray, first: int, space: int) -> _Parts:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -15,8 +15,8 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from numpy.typing import NDArray
 
 from nnunet_topo.nnunet.checkpoints import OWN_KEY
+from nnunet_topo.nnunet.images import Unit
 
-Unit = Literal["mm", "pixels", "voxels"]
 _OBLIQUE = 0.9999  # cosine to the nearest axis of the patient
 _LETTERS = ("LR", "PA", "IS")  # of the axes of NIfTI: below and above zero
 

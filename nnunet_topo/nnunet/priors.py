@@ -11,6 +11,7 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 import nnunet_topo
+from nnunet_topo.label_files import labels_by_name
 from nnunet_topo.losses import BettiPriorLoss
 from nnunet_topo.losses.betti_prior import Prior
 from nnunet_topo.nnunet.loss import Union
@@ -127,8 +128,8 @@ def unions_of(
 def channel_names(label_manager: LabelManager) -> tuple[str, ...]:
     """Returns the names of foreground classes or regions in the order of their channels."""
     named = {
-        name: set(labels) if isinstance(labels, Iterable) else {labels}
-        for name, labels in label_manager.label_dict.items()
+        name: set(label) if isinstance(label, tuple) else {label}
+        for name, label in labels_by_name(label_manager.label_dict, "dataset.json: labels").items()
         if name != "ignore"
     }
     if label_manager.has_regions:

@@ -15,6 +15,7 @@ from nnunetv2.utilities.helpers import empty_cache
 from nnunetv2.utilities.utils import create_paths_fn, get_identifiers_from_splitted_dataset_folder
 
 import nnunet_topo
+from nnunet_topo.files import case_files
 from nnunet_topo.nnunet.case_priors import CasePrior, read_case_priors
 from nnunet_topo.nnunet.case_refinement import (
     CaseResult,
@@ -249,7 +250,7 @@ def _find_cases(images: Path, ending: str) -> dict[str, list[Path]]:
     """
     if not images.is_dir():
         raise ValueError(f"-i: {images} is no folder")
-    files = [file.name for file in sorted(images.iterdir()) if file.name.endswith(ending)]
+    files = [file.name for file in case_files(images, ending)]
     cases = {}
     for case in get_identifiers_from_splitted_dataset_folder(str(images), ending):
         found = create_paths_fn(str(images), files, ending, str(case))

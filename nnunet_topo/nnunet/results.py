@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,20 @@ from nnunetv2.postprocessing.remove_connected_components import (
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_topo.files import case_files
+from nnunet_topo.labels import Labels
 from nnunet_topo.nnunet.evaluation import OWN_KEY, Settings, evaluate_folder, file_name
 from nnunet_topo.nnunet.geometry import Geometry, Unit, find_unit, read_geometry
+from nnunet_topo.nnunet.images import read_segmentation
+from nnunet_topo.nnunet.label_names import LabelChoice, labels_of_dataset
+from nnunet_topo.nnunet.readers import ReadersByEnding, known_endings
+from nnunet_topo.nnunet.segmentations import (
+    Segmentations,
+    find_segmentations,
+    read_dataset_json,
+    read_plans,
+    wanted_labels,
+)
 
 CHECKPOINT = "checkpoint_final.pth"
 NNUNET_ITERATIONS = 250  # of an epoch
@@ -50,17 +63,19 @@ class Study:
         dataset: name of the data set.
         references: folder of reference segmentations.
         images: folder of raw images, None where there is none.
-        dataset_json: nnU-Net's description of the data set.
-        plans: nnU-Net's plans file.
+        dataset_json: nnU-Net's description of the data set, of bare folders None if there is none.
+        plans: nnU-Net's plans file, of bare folders None if there is none.
         models: what is compared, the first with the others.
+        labels: what is evaluated, and under which names; None for those of the dataset.json.
     """
 
     dataset: str
     references: Path
     images: Path | None
-    dataset_json: Path
-    plans: Path
+    dataset_json: Path | None
+    plans: Path | None
     models: tuple[Model, ...]
+    labels: Labels | None = None
 
 
 def find_trainings(
@@ -142,12 +157,23 @@ def _existing(results: Path, plans: str, configuration: str) -> str:
 def name_folders(
     references: Path,
     predictions: Sequence[str],
-    dataset_json: Path,
-    plans: Path,
+    dataset_json: Path | None = None,
+    plans: Path | None = None,
     *,
     images: Path | None = None,
+    choice: LabelChoice | None = None,
+    processes: int = 1,
 ) -> Study:
     """Returns a study of bare folders, each given as NAME=FOLDER.
+
+    Args:
+        references: folder of reference segmentations.
+        predictions: of each model.
+        dataset_json: nnU-Net's; without it the labels are those that the files hold.
+        plans: nnU-Net's, which name the reader; without them the files' ending says it.
+        images: folder of raw images.
+        choice: what the user says of the labels.
+        processes: that look for labels in the files.
 
     Raises:
         ValueError: what is no folder, or has no name.
@@ -165,7 +191,14 @@ def name_folders(
             raise ValueError(f"{folder} is no folder")
     dataset = references.resolve()
     title = f"{dataset.parent.name}/{dataset.name}"
-    return Study(title, references, images, dataset_json, plans, tuple(models))
+    labels = None
+    if dataset_json is None or choice is not None:
+        found = [
+            find_segmentations(references, model.folders[""], dataset_json, plans)
+            for model in models
+        ]
+        labels = wanted_labels(found, choice or LabelChoice(), processes=processes)
+    return Study(title, references, images, dataset_json, plans, tuple(models), labels)
 
 
 def is_face(trainer: str) -> bool:
@@ -200,6 +233,7 @@ def evaluate_model(
             "processes": processes,
             "chill": True,
             "settings": settings,
+            "labels": study.labels,
         }
         done = evaluate_folder(*files, **options)
         of_fold = _read(summary)
@@ -212,7 +246,8 @@ def evaluate_model(
             of_fold = _read(summary)
         troubles += [f"{model.name}: {trouble}" for trouble in done.troubles]
         for entry in of_fold.get("metric_per_case", []):
-            name = file_name(entry["prediction_file"])
+            # A model may have its predictions in another format than the references have.
+            name = file_name(entry["reference_file"])
             if name in cases:
                 raise ValueError(f"{model.name}: {name} is in the validation of more than one fold")
             cases[name] = entry["metrics"]
@@ -236,11 +271,12 @@ def _read(summary: Path) -> dict[str, Any]:
 
 
 def label_names(study: Study) -> dict[str, str]:
-    """Returns what the labels or regions are called, by nnU-Net's key."""
-    _, _, labels, _ = _description(study)
-    named = json.loads(study.dataset_json.read_text(encoding="utf-8"))["labels"]
-    names = {tuple(v) if isinstance(v, list) else int(v): name for name, v in named.items()}
-    return {label_or_region_to_key(label): str(names.get(label, label)) for label in labels}
+    """Returns what the labels or regions are called, by nnU-Net's key, in nnU-Net's order."""
+    labels = _labels(study)
+    return {
+        label_or_region_to_key(label): labels.names.get(label_or_region_to_key(label), str(label))
+        for label in labels.evaluated
+    }
 
 
 # -- postprocessing ----------------------------------------------------------------------------
@@ -251,26 +287,25 @@ def keep_largest_components(study: Study, model: Model, output: Path) -> Model:
 
     With nnU-Net's own function, label by label, regions likewise. Returns them as a model.
     """
-    reader, _, labels, ending = _description(study)
-    folders = {}
+    labels, folders = _labels(study).evaluated, {}
     for fold, folder in model.folders.items():
         folders[fold] = output / (f"fold_{fold}" if fold else "predictions")
         folders[fold].mkdir(parents=True, exist_ok=True)
+        found = find_segmentations(study.references, folder, study.dataset_json, study.plans)
         written = set()
-        for file in sorted(folder.iterdir()):
-            if not file.name.endswith(ending):
-                continue
+        for file in [pair.prediction for pair in found.pairs if pair.prediction]:
+            reader = found.reader(file)
             try:
-                segmentation, properties = reader.read_seg(str(file))
+                kept = read_segmentation(reader, file).label_map
+                properties = reader.read_seg(str(file))[1]
             except Exception:  # the evaluation of the model itself names it
                 continue
-            kept = segmentation[0]
             for label in labels:
                 kept = remove_all_but_largest_component_from_segmentation(kept, label)
             reader.write_seg(kept, str(folders[fold] / file.name), properties)
             written.add(file.name)
-        for file in folders[fold].iterdir():  # of an earlier run
-            if file.name.endswith(ending) and file.name not in written:
+        for file in case_files(folders[fold], ""):  # of an earlier run
+            if file.name not in written and file.name.lower().endswith(known_endings()):
                 file.unlink()
     return Model(f"{model.name}, largest components", folders, {})
 
@@ -314,11 +349,13 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
     counted = segmentation[0] != manager.ignore_label  # all of it where there is none
     predictions, probabilities = {}, {}
     for model in models:
-        file = next(f / case for f in model.folders.values() if (f / case).is_file())
-        prediction = region_or_label_to_mask(reader.read_seg(str(file))[0][0], region)
+        file = _prediction_file(model, case, ending)
+        same = file.name == case
+        reader_of_file = reader if same else ReadersByEnding([file])(file)
+        prediction = region_or_label_to_mask(reader_of_file.read_seg(str(file))[0][0], region)
         predictions[model.name] = prediction & counted
         saved = file.with_name(case.removesuffix(ending) + ".npz")
-        if saved.is_file():
+        if saved.is_file() and region in labels:
             channels = np.load(saved)["probabilities"]
             index = labels.index(region) + (not manager.has_regions)
             if channels.shape[1:] == reference.shape:
@@ -406,11 +443,39 @@ def read_training(folder: Path) -> Training | None:
 
 
 def _description(study: Study):
-    """Returns nnU-Net's reader, label manager, labels or regions, and the files' ending."""
-    manager = PlansManager(str(study.plans))
-    description = json.loads(study.dataset_json.read_text(encoding="utf-8"))
-    label_manager = manager.get_label_manager(description)
-    regions = label_manager.foreground_regions if label_manager.has_regions else None
-    labels = list(regions or label_manager.foreground_labels)
-    reader = manager.image_reader_writer_class()
-    return reader, label_manager, labels, description["file_ending"]
+    """Returns nnU-Net's reader, label manager, labels or regions, and the files' ending.
+
+    The labels are those of the network's channels, none where they are not known. Without plans
+    the reader is that of the references.
+    """
+    if study.dataset_json is not None and study.plans is not None:
+        description = read_dataset_json(study.dataset_json)
+        manager = PlansManager(read_plans(study.plans))
+        declared = labels_of_dataset(description, study.dataset_json, study.plans)
+        reader, ending = manager.image_reader_writer_class(), description["file_ending"]
+        channels, ignore = list(declared.evaluated), declared.ignore
+    else:
+        found = _find(study, study.models[0])
+        name, reference = next((p.name, p.reference) for p in found.pairs if p.reference)
+        reader, ending = found.reader(reference), reference.name.removeprefix(name)
+        channels, ignore = [], _labels(study).ignore
+    has_regions = any(isinstance(label, tuple) for label in channels)
+    manager = SimpleNamespace(ignore_label=ignore, has_regions=has_regions)
+    return reader, manager, channels, ending
+
+
+def _prediction_file(model: Model, case: str, ending: str) -> Path:
+    """Returns the prediction of a case, which is named as its reference but may end otherwise."""
+    stem = case.removesuffix(ending)
+    names = [case, *(stem + other for other in known_endings())]
+    files = (folder / name for name in names for folder in model.folders.values())
+    return next(file for file in files if file.is_file())
+
+
+def _labels(study: Study) -> Labels:
+    return study.labels or wanted_labels([_find(study, study.models[0])], LabelChoice())
+
+
+def _find(study: Study, model: Model) -> Segmentations:
+    folder = next(iter(model.folders.values()))
+    return find_segmentations(study.references, folder, study.dataset_json, study.plans)

@@ -40,6 +40,7 @@ class TrainingLabels:
     def label_map(self, case: str) -> NDArray[np.int16]:
         """Returns the label map of a case, `[z, y, x]`; an image has one slice."""
         segmentation = self.dataset_class(self.folder, [case]).load_case(case)[1]
+        check_one_label_map(segmentation)
         return np.asarray(segmentation[0]).astype(np.int16)
 
     def betti_numbers(self, label_map: NDArray[np.int16]) -> list[tuple[int, ...] | None]:
@@ -49,6 +50,15 @@ class TrainingLabels:
             betti_numbers(mask, connectivity=self.connectivity) if mask.any() else None
             for mask in masks
         ]
+
+
+def check_one_label_map(segmentation: NDArray) -> None:
+    """Raises ValueError where nnU-Net has preprocessed several channels as the labels of a case."""
+    if len(segmentation) > 1:
+        raise ValueError(
+            f"its preprocessed labels have {len(segmentation)} channels: the label file holds more "
+            "than one label map, such as a colour image"
+        )
 
 
 @functools.cache

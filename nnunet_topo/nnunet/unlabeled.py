@@ -25,6 +25,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tqdm import tqdm
 
 import nnunet_topo
+from nnunet_topo.files import case_files
 from nnunet_topo.nnunet.processes import in_processes
 from nnunet_topo.nnunet.results import dataset_name
 
@@ -153,9 +154,10 @@ def unlabeled_folder(labelled: Path) -> Path:
 
 def unlabeled_cases(folder: Path) -> list[str]:
     """Returns the names of the preprocessed unlabelled cases of a folder, none without it."""
-    if not folder.is_dir() or not any(folder.glob("*.pkl")):
+    if not case_files(folder, ".pkl"):
         return []
-    return sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
+    cases = infer_dataset_class(str(folder)).get_identifiers(str(folder))
+    return sorted(case for case in cases if not case.startswith("."))
 
 
 def check_unlabeled(folder: Path, labelled: set[str], plan: str) -> list[str]:
@@ -250,9 +252,7 @@ def _cases(folder: Path, ending: str) -> tuple[dict[str, tuple[Path, ...]], list
     """Returns the files of each case by their names' four digits, and what is named otherwise."""
     cases: dict[str, list[Path]] = defaultdict(list)
     troubles = []
-    for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or not file.is_file():
-            continue
+    for file in case_files(folder, ""):
         named = re.fullmatch(rf"(.+)_\d{{4}}{re.escape(ending)}", file.name)
         if named:
             cases[named[1]].append(file)
@@ -275,7 +275,8 @@ def _labelled_images(base: Path, dataset_json: dict[str, Any]) -> dict[str, tupl
     else:
         folder = raw / "imagesTr"
         images = _cases(folder, ending)[0] if folder.is_dir() else {}
-    known = {f.name.removesuffix(ending) for f in (base / "gt_segmentations").glob(f"*{ending}")}
+    copies = case_files(base / "gt_segmentations", ending)
+    known = {file.name.removesuffix(ending) for file in copies}
     missing = sorted(known - set(images))
     if missing or not images:
         raise ValueError(

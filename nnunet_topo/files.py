@@ -1,0 +1,122 @@
+"""Which files of a folder are cases, and which of two folders belong together."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def is_case_file(file: Path) -> bool:
+    """Returns whether a file may be one of a case: not a folder, and not hidden.
+
+    macOS puts a hidden file such as `._case.nii.gz` beside each file on drives of other systems.
+    A link to a file that is missing is one of a case, and cannot be read.
+    """
+    return not file.name.startswith(".") and not file.is_dir()
+
+
+def case_files(folder: Path, ending: str) -> list[Path]:
+    """Returns the files of a folder that end so, sorted, without hidden ones; none if no folder."""
+    if not folder.is_dir():
+        return []
+    found = (file for file in folder.iterdir() if file.name.endswith(ending))
+    return sorted(file for file in found if is_case_file(file))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prediction and its reference; one is None where it is missing."""
+
+    name: str
+    reference: Path | None
+    prediction: Path | None
+
+
+def pair_files(
+    references: Path, predictions: Path, endings: Sequence[str]
+) -> tuple[list[Pair], list[str]]:
+    """Returns the segmentations of two folders or files by case, and what is ambiguous.
+
+    Cases have the same name without ending. Where a folder holds a case in several formats, the
+    one that both folders have is taken.
+
+    Args:
+        references: folder of references, or one reference.
+        predictions: folder of predictions, or one prediction; two files are always a pair.
+        endings: of segmentations, upper or lower case.
+
+    Raises:
+        ValueError: there is no such folder or file, or no segmentation in it.
+    """
+    found = [_segmentations(place, endings) for place in (references, predictions)]
+    for place, of_place in zip((references, predictions), found, strict=True):
+        if not of_place:
+            raise ValueError(
+                f"{place} holds no segmentation that ends in {' or '.join(endings)}"
+                if place.is_dir()
+                else f"{place} is not a file that ends in {' or '.join(endings)}"
+            )
+    of_references, of_predictions = found
+    if references.is_file() and predictions.is_file():
+        name = next(iter(of_predictions))
+        return [Pair(name, references, predictions)], []
+    if references.is_file() or predictions.is_file():
+        one = of_references if references.is_file() else of_predictions
+        other = of_predictions if references.is_file() else of_references
+        for name in other.keys() - one.keys():
+            del other[name]
+    pairs, troubles, used = [], [], set()
+    for name in sorted(of_references.keys() | of_predictions.keys()):
+        options = of_references.get(name, {}), of_predictions.get(name, {})
+        chosen: list[Path | None] = [next(iter(of.values()), None) for of in options]
+        if all(options) and max(map(len, options)) > 1:
+            common = [ending for ending in options[0] if ending in options[1]]
+            if len(common) == 1:
+                chosen = [of[common[0]] for of in options]
+            elif not common or len(common) > 1:
+                files = ", ".join(f.name for of in options if len(of) > 1 for f in of.values())
+                troubles.append(f"{name}: not evaluated, there are several files of it: {files}")
+                continue
+        pairs.append(Pair(name, *chosen))
+        if None not in chosen:
+            used |= {_ending(file, endings) for file in chosen if file is not None}
+    # Pictures of predictions, for viewing, are no predictions without reference.
+    complete = any(pair.reference and pair.prediction for pair in pairs)
+    pairs = [
+        pair
+        for pair in pairs
+        if pair.reference
+        or not complete
+        or (pair.prediction and _ending(pair.prediction, endings) in used)
+    ]
+    return pairs, troubles
+
+
+def case_name(file: Path, endings: Sequence[str]) -> str:
+    """Returns the name of a segmentation's case: that of its file without the ending.
+
+    With letters such as é as one character: macOS writes some of them as two.
+    """
+    name = file.name[: len(file.name) - len(_ending(file, endings))]
+    return unicodedata.normalize("NFC", name)
+
+
+def _ending(file: Path, endings: Sequence[str]) -> str:
+    """Returns the longest of some endings that a file has, "" if it has none."""
+    lower = file.name.lower()
+    return max((e for e in endings if lower.endswith(e.lower())), key=len, default="")
+
+
+def _segmentations(place: Path, endings: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Returns the segmentations of a folder, by name and ending; of a file that one."""
+    if not place.exists():
+        raise ValueError(f"{place}: there is no such file or folder")
+    files = sorted(filter(is_case_file, place.iterdir())) if place.is_dir() else [place]
+    found: dict[str, dict[str, Path]] = {}
+    for file in files:
+        ending = _ending(file, endings)
+        if ending and file.name != ending:
+            of_name = found.setdefault(case_name(file, endings), {})
+            if ending not in of_name or file.name.endswith(ending):
+                of_name[ending] = file
+    return found

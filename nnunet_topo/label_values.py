@@ -1,0 +1,124 @@
+"""Values of a label map: which there are, and whether they are labels."""
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_topo.labels import Labels, as_ranges
+
+MOST_LABELS = 1000  # more different values are those of an image
+_EXACT = 2**24  # nnU-Net's readers give 32-bit floats, which hold no larger integer for certain
+_SHOWN = 5
+NOT_FINITE = "holds NaN or infinite values, which are not labels"
+
+
+def distinct_values(label_map: NDArray) -> NDArray:
+    """Returns the values of a label map, each once, in ascending order; NaN last."""
+    low, high = label_map.min(initial=0), label_map.max(initial=0)
+    if not (np.isfinite(low) and np.isfinite(high) and low > -(2**16) and high < 2**16):
+        return np.unique(label_map)
+    first, number = int(np.floor(low)), int(high) - int(np.floor(low)) + 1
+    there = np.zeros(number, bool)
+    for part in label_map:  # to count is far quicker than to sort, and a slice needs no memory
+        whole = part.astype(np.int32)
+        if (whole != part).any():
+            return np.unique(label_map)
+        there |= np.bincount((whole - first).ravel(), minlength=number) > 0
+    return np.flatnonzero(there) + first
+
+
+def describe_fractions(values: NDArray) -> str:
+    """Returns what is wrong with values that cannot be labels, and the likely cause, else ""."""
+    if not np.isfinite(values).all():
+        return NOT_FINITE
+    if values.dtype.kind == "f" and np.abs(values).max(initial=0) >= _EXACT:
+        return (
+            f"holds labels of {_EXACT} or more, which nnU-Net's readers do not tell apart; give "
+            "the structures smaller numbers"
+        )
+    fractions = values[values != np.round(values)]
+    if len(fractions) == 0:
+        return ""
+    shown = shown_values(fractions)
+    if np.abs(fractions - np.round(fractions)).max() < 1e-3:
+        nearest = shown_values(np.unique(np.round(fractions)))
+        return f"holds {shown}, close to {nearest} but not equal: round the values to whole numbers"
+    if values.min() >= 0 and values.max() <= 1:
+        return (
+            f"holds {shown}, between 0 and 1: probabilities (a soft mask) instead of labels? "
+            "Apply a threshold first"
+        )
+    return (
+        f"holds {shown}, which are not whole numbers: resampled with an interpolation? "
+        "Labels need nearest neighbour"
+    )
+
+
+def refuse_values(values: NDArray, labels: Labels, others: NDArray) -> str:
+    """Returns why the values of a label map make its case meaningless, else "".
+
+    Args:
+        values: of the reference or the prediction.
+        labels: that are evaluated.
+        others: values of what it is compared with.
+    """
+    wrong = describe_fractions(values)
+    if wrong:
+        return wrong
+    foreground = values[(values != 0) & (values != labels.ignore)]
+    wanted = {value for value in labels.known if value not in (0, labels.ignore)}
+    if labels.is_choice:
+        # Other labels are there on purpose. A mask whose one value the other does not have is not.
+        if len(foreground) != 1:
+            return ""
+        whole = others[np.isfinite(others) & (others == np.round(others)) & (others != 0)]
+        wanted |= set(map(int, whole))
+    return describe_foreign_labels(foreground, wanted)
+
+
+def describe_foreign_labels(values: NDArray, wanted: Collection[int]) -> str:
+    """Returns that a label map has foreground, but nothing of what is wanted, else "".
+
+    Args:
+        values: of the label map, whole numbers.
+        wanted: labels of which a label map with foreground holds at least one.
+    """
+    foreground = values[values != 0]
+    if len(foreground) == 0 or not wanted or np.isin(foreground, list(wanted)).any():
+        return ""
+    labels = as_ranges(wanted)
+    told = f"holds {shown_values(foreground)} but no label that is wanted ({labels})"
+    if len(foreground) > 1:
+        return f"{told}: labels of another data set, or grey levels for viewing?"
+    value = int(foreground[0])
+    if value == 255:
+        told += ": a binary mask saved in black and white, 0 and 255?"
+    else:
+        told += ": a binary mask?"
+    if len(wanted) == 1:
+        told += f" Its foreground must have the value {next(iter(wanted))}"
+    return told
+
+
+def describe_unknown_labels(values: NDArray, known: Collection[int]) -> str:
+    """Returns what to say of values that are not labels, "" if there are none."""
+    unknown = values[~np.isin(values, list(known))]
+    if len(unknown) == 0:
+        return ""
+    return (
+        f"holds {shown_values(unknown)}, not among the labels ({as_ranges(known)}); such voxels "
+        "count as background"
+    )
+
+
+def shown_values(values: NDArray) -> str:
+    """Returns the first few values, with as many digits as tell them from all others."""
+    first = ", ".join(_shown(value) for value in values[:_SHOWN])
+    return first + (", ..." if len(values) > _SHOWN else "")
+
+
+def _shown(value: float) -> str:
+    if np.isfinite(value) and value == int(value):
+        return str(int(value))
+    return np.format_float_positional(value, unique=True, trim="0")
