@@ -19,7 +19,7 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 
 from nnunet_topo import notes
 from nnunet_topo.cli import main
-from nnunet_topo.metrics import compute
+from nnunet_topo.metrics import compare_label_maps, compute
 from nnunet_topo.nnunet import evaluation
 from nnunet_topo.nnunet.geometry import find_unit, read_geometry
 from nnunet_topo.nnunet.results import Training, name_folders, read_volumes
@@ -350,7 +350,7 @@ def test_files_of_others_are_never_replaced(folders, name, capsys, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("evaluated although nothing could be written")
 
-    monkeypatch.setattr(evaluation, "compute", refuse)
+    monkeypatch.setattr(evaluation, "compare_label_maps", refuse)
     assert folders.compare() == 2
     assert "left as it is" in capsys.readouterr().err
     assert files_below(folders.out) == {name: b"{}"}
@@ -435,17 +435,17 @@ def test_wrong_arguments_say_what_is_right(folders, arguments, message, capsys):
 def test_an_interrupted_comparison_goes_on_where_it_was(folders, monkeypatch, capsys):
     compared = []
 
-    def interrupt(*masks, **options):
-        compared.append(masks)
-        if len(compared) == 4:  # two labels of a case: in the second case
+    def interrupt(*label_maps, **options):
+        compared.append(label_maps)
+        if len(compared) == 2:
             raise KeyboardInterrupt
-        return compute(*masks, **options)
+        return compare_label_maps(*label_maps, **options)
 
-    monkeypatch.setattr(evaluation, "compute", interrupt)
+    monkeypatch.setattr(evaluation, "compare_label_maps", interrupt)
     assert folders.compare() == 130
     assert "interrupted; the same command goes on where it was" in capsys.readouterr().err
     assert folders.compare() == 0
-    assert len(compared) == 4 + 2 * (3 + 3 - 1)
+    assert len(compared) == 2 + (3 + 3 - 1)
 
 
 def test_connectivity_is_used_and_printed(folders, capsys):
@@ -551,7 +551,7 @@ def test_what_has_been_evaluated_is_not_evaluated_again(results, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr(evaluation, "compute", refuse)
+    monkeypatch.setattr(evaluation, "compare_label_maps", refuse)
     assert results.compare() == 0
 
 
@@ -786,9 +786,9 @@ def test_a_case_without_the_label_contradicts_no_prior():
     assert "1: 15 cases; 0: 5 cases" in text
     assert "do not agree" not in text
     cases = found.values["stock"]
-    training = SimpleNamespace(prior={0: (1, 0, 0)})
+    training = SimpleNamespace(prior={0: [1, 0, 0]})
     assert notes._contradictions("a", {"0": training}, cases, found.labels) == []
-    training.prior = {0: (2, 0, 0)}
+    training.prior = {0: [2, 0, 0]}
     (note,) = notes._contradictions("a", {"0": training}, cases, found.labels)
     assert "which 15 of 15 references do not have" in note
 

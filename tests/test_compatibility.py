@@ -250,7 +250,7 @@ def test_a_validation_of_which_no_case_can_be_measured_ends_all_the_same(
 
     trainer = make("nnUNetTrainerStock_1epochs_1iters_nomirror", KINDS["labels"][0])
     trainer.run_training()
-    monkeypatch.setattr(evaluation, "compute", fail)
+    monkeypatch.setattr(evaluation, "compare_label_maps", fail)
     monkeypatch.setattr("nnunet_topo.nnunet.validation.default_num_processes", 1)
     trainer.perform_actual_validation()
     summary = json.loads((Path(trainer.output_folder) / "validation/summary.json").read_text())

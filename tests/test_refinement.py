@@ -513,7 +513,7 @@ def test_an_unreadable_image_does_not_stop_the_other_nine(folders, capsys):
     whole.write_bytes(content)
     assert folders.refine("--prior", file) == 0
     streams = capsys.readouterr()
-    assert "1 cases were done now" in streams.out
+    assert "1 case was done now" in streams.out
     assert folders.case("case_3")["status"] == "kept"
 
 
@@ -553,10 +553,10 @@ def test_finished_cases_are_not_done_again_unless_they_have_changed(folders, cap
     assert folders.files() == before
     folders.put("b", ring(0.95))
     assert folders.refine() == 0
-    assert "1 cases were done now" in capsys.readouterr().out
+    assert "1 case was done now" in capsys.readouterr().out
     folders.priors("a,ring,1,0", "b,ring,1,1")
     assert folders.refine() == 0
-    assert "1 cases were done now" in capsys.readouterr().out
+    assert "1 case was done now" in capsys.readouterr().out
     assert folders.case("a")["status"] == "kept"
 
 
