@@ -440,7 +440,7 @@ SABOTAGES = [
     Sabotage(
         "missing bars for free",
         PRIOR,
-        "missing += weight * max(0, int(low[k]) - len(found))",
+        "missing += weight * max(0, wanted[k].low - len(found))",
         "missing += 0 * weight",
         "test_betti_prior_loss.py::test_the_worked_example",
     ),
@@ -454,8 +454,8 @@ SABOTAGES = [
     Sabotage(
         "no free bars between low and high",
         PRIOR,
-        "int(min(high[k], len(found)))",
-        "int(low[k])",
+        "int(min(wanted[k].high, len(found)))",
+        "wanted[k].low",
         "test_betti_prior_loss.py::test_the_worked_example",
     ),
     Sabotage(
@@ -748,7 +748,7 @@ SABOTAGES = [
     Sabotage(
         "refinement begun without anything to want",
         "nnunet_topo/nnunet/refinement.py",
-        "if is_asked and all(number is None for number in wanted):",
+        "if is_asked and all(number.is_free for number in wanted):",
         "if is_asked and wanted is None:",
         "test_refinement.py::test_where_no_label_has_a_prior_it_is_said_before_anything_is_predicted",
     ),

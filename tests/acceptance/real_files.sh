@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # People's files, from their public bug reports: prints what each fault gave before it was mended, and what it gives now.
 #
-# Usage: tests/acceptance/real_files.sh [FOLDER [ITEM ...]]    about TODO minutes on 2 cores, 8 GB of disk
+# Usage: tests/acceptance/real_files.sh [FOLDER [ITEM ...]]    about 40 minutes on 2 cores, 9 GB of disk
 #
 # FOLDER is empty, or holds what an earlier run has left. Items are 1 to 27, default all. Needs the data sets under
 # $NNUNET_TOPO_DATA (default ../shared/data), the history of the repository, and chromium for pictures and printed pages.
