@@ -19,8 +19,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 LONGEST = 1800  # seconds that one function may take
 NOISE = re.compile(r"^\s*$|it/s|s/it|\?it/s")
-    r"(Future|User|Deprecation|Runtime)Warning|^\s*warnings\.warn|^\s*$|it/s|s/it|\?it/s"
-)
 
 
 def functions() -> list[tuple[int, str, Path]]:
