@@ -42,16 +42,36 @@ FILES = {
     "segmentation.seg.nrrd": "NRRD0004\ntype: unsigned char\nSegment0_LabelValue:=1\n"
     "Segment0_Name:=aorta\nSegment1_Name:=vena cava\nSegment1_LabelValue:=2\n"
     "Segment2_LabelValue:=10\nSegment2_Name:=spleen\n\n\x00\x01binary",
+    "detached.seg.nhdr": "NRRD0004\nSegment0_LabelValue:= 1\nSegment0_Name:= aorta\n"
+    "Segment1_Name:=vena cava\nSegment1_LabelValue:=2\nSegment2_LabelValue:=10\n"
+    "Segment2_Name:=spleen\ndata file: x.raw\n",
+    "separator.csv": "sep=;\nlabel;name\n1;aorta\n2;vena cava\n10;spleen\n",
+    "empty_rows.csv": "label;name\n1;aorta\n2;vena cava\n;\n10;spleen\n;;\n;\n",
+    "pandas.csv": ",label,name\n0,1.0,aorta\n1,2.0,vena cava\n2,10.0,spleen\n",
+    "two_lines.csv": 'label,name\n1,aorta\n2,"vena\ncava"\n10,spleen\n',
+    "unicode.txt": "label\tname\r\n1\taorta\r\n2\tvena cava\r\n10\tspleen\r\n".encode("utf-16"),
+    "itk_snap_more.label": '  # comment\r\n1 255 0 0 4.5e-05 1 1 "aorta"\r\n'
+    '2 0 0 0 1 1 1 "vena cava"\r\n3 0 0 0 1 1 1 ""\r\n10 0 0 0 1 1 1 "spleen"\r\n',
+    "remarks.ctbl": '1 aorta 255 0 0 255 a remark\n2 "vena cava" 0 0 9 255\n10 spleen 1 2 3 9 #\n',
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_names_of_labels_are_read_from_the_files_in_which_people_keep_them(name, tmp_path):
-    (tmp_path / name).write_text(FILES[name], encoding="utf-8")
+    content = FILES[name]
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / name).write_bytes(content)
     assert read_label_names(tmp_path / name) == NAMES
 
 
-@pytest.mark.parametrize("content", ["", "nothing\n", "a,b\nc,d\n", "1\n2\n", "# 1 2 3\n"])
+def test_letters_in_the_encoding_of_windows_are_read(tmp_path):
+    (tmp_path / "names.csv").write_bytes("label;name\r\n1;Gefäß\r\n".encode("cp1252"))
+    assert read_label_names(tmp_path / "names.csv") == {"Gefäß": 1}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "nothing\n", "a,b\nc,d\n", "1\n2\n", "# 1 2 3\n", '1 9 0 0 1 1 "a"\n']
+)
 def test_a_file_without_names_of_labels_is_refused_by_its_name(content, tmp_path):
     (tmp_path / "names.csv").write_text(content)
     with pytest.raises(ValueError, match=r"names\.csv holds no names of labels: wanted a dataset"):
