@@ -9,8 +9,10 @@ from nnunet_topo.label_values import (
     describe_fractions,
     describe_unknown_labels,
     distinct_values,
+    refuse_values,
 )
 from nnunet_topo.labels import (
+    Labels,
     as_ranges,
     label_title,
     parse_groups,
@@ -152,6 +154,24 @@ def test_what_values_cannot_be_labels_and_why_is_told_with_digits_that_tell_them
     for wrong in (np.nan, np.inf, -np.inf):
         assert "holds NaN or infinite values" in told(0, 1, wrong)
     assert "holds labels of 16777216 or more" in told(0, 2**25)
+
+
+def test_values_of_an_image_or_of_a_compressed_mask_are_no_labels():
+    def told(values, *, is_choice=False, photograph=True):
+        values, labels = np.array(values), Labels((1,), known=(0, 1, 255), is_choice=is_choice)
+        return refuse_values(values, labels, values, photograph=photograph)
+
+    image = range(-150, 150)
+    assert told(image, photograph=False) == (
+        "holds 298 different values that are not labels, from -150 to 149: an image instead of a "
+        "segmentation?"
+    )
+    assert told(image, is_choice=True) == ""
+    compressed = [0, 1, 2, 3, 4, 5, 251, 252, 253, 254, 255]
+    assert "holds 8 different values, 2, 3, 4, 5, 251, ..., up to 254: grey lev" in told(compressed)
+    assert told(compressed, photograph=False) == told(compressed, is_choice=True) == ""
+    for labels in (range(200), [0, 1, 255], [0, 1, *range(12, 255, 12)], [0, 1, *range(248, 256)]):
+        assert told(labels) == ""
 
 
 def test_a_mask_without_any_label_that_is_wanted_names_the_likely_cause():

@@ -20,6 +20,7 @@ from nnunetv2.evaluation.evaluate_predictions import (
     label_or_region_to_key,
 )
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from tqdm import tqdm
@@ -418,10 +419,11 @@ def _check_values(case: _Case, reference: Segmentation, prediction: Segmentation
     """
     told = []
     values = [distinct_values(read.label_map) for read in (reference, prediction)]
-    for role, of_role, others in zip(
-        ("reference", "prediction"), values, reversed(values), strict=True
+    for role, reader, of_role, others in zip(
+        ("reference", "prediction"), case.readers, values, reversed(values), strict=True
     ):
-        refused = refuse_values(of_role, case.wanted, others)
+        photograph = isinstance(reader, NaturalImage2DIO)
+        refused = refuse_values(of_role, case.wanted, others, photograph=photograph)
         if refused:
             raise ValueError(f"the {role} {refused}")
         ignored = () if case.ignore_label is None else (case.ignore_label,)
