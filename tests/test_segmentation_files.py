@@ -1,5 +1,6 @@
 """Segmentations as people have them: formats, channels, headers, values, names."""
 
+import gzip
 import json
 import re
 import struct
@@ -623,6 +624,69 @@ def test_images_in_place_of_segmentations_are_noticed(folders, capsys):
     folders.put(tube().astype(np.uint32) * 312782546, tube())
     assert folders.evaluate() == 1 or folders.evaluate() == 2
     assert "holds labels of 16777216 or more" in capsys.readouterr().err
+
+
+def test_an_image_among_the_segmentations_of_a_data_set_is_refused(folders, capsys):
+    folders.put(tube(), broken(), "sound")
+    image = np.random.default_rng(0).integers(-1000, 1000, tube().shape).astype(np.int16)
+    folders.put(tube(), image, "spoiled")
+    assert folders.evaluate(*folders.describe({"background": 0, "a": 1, "b": 2})) == 1
+    told = capsys.readouterr().err
+    assert "spoiled.nii.gz: not evaluated, the prediction holds 14" in told
+    assert "that are not labels, from -1000 to 999: an image instead of a segmentation?" in told
+    assert_equal(folders.read()["mean"]["1"], {"Dice": BROKEN["Dice"]})
+
+
+def test_a_mask_that_was_saved_as_jpeg_is_refused_unless_its_label_is_chosen(folders, capsys):
+    sound = 255 * np.pad(np.ones((60, 20), np.uint8), ((9, 11), (15, 18)))
+    file = folders.folder / "mask.jpg"
+    Image.fromarray(sound).save(file, quality=75)
+    compressed = np.array(Image.open(file))
+    assert 8 < len(np.unique(compressed)) < 256
+    for name, prediction in (("sound", sound), ("spoiled", compressed)):
+        io.imsave(folders.gt / f"{name}.png", sound, check_contrast=False)
+        io.imsave(folders.pred / f"{name}.png", prediction, check_contrast=False)
+    assert folders.evaluate() == 1
+    told = capsys.readouterr().err
+    assert "spoiled.png: not evaluated, the prediction holds " in told
+    assert "that was saved as JPEG or made smaller?" in told
+    assert list(folders.read()["mean"]) == ["255"]
+    assert folders.metrics("255")["Dice"] == 1
+    assert folders.evaluate("-l", "255") == 0
+
+
+# -- files and their encoding ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spacing", [None, (0, 0, 0)])
+def test_a_file_that_is_called_gz_and_is_not_compressed_is_evaluated(folders, spacing):
+    folders.put(nifti(tube()), nifti(broken()))
+    file = folders.gt / "case.nii.gz"
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    if spacing is not None:  # of which nothing is known, if the header cannot be read
+        content[80:92] = struct.pack("<3f", *spacing)
+    file.write_bytes(content)
+    assert folders.evaluate() == 0
+    assert_equal(folders.metrics(), BROKEN)
+    file.write_bytes(content[:-100])
+    assert folders.evaluate() == 2
+
+
+def test_an_empty_file_is_called_empty(folders, capsys):
+    folders.put(tube(), broken())
+    (folders.pred / "case.nii.gz").write_bytes(b"")
+    assert folders.evaluate() == 2
+    assert (
+        "case.nii.gz cannot be read: the file is empty, it has 0 bytes" in capsys.readouterr().err
+    )
+
+
+def test_a_dataset_json_that_an_editor_on_windows_has_marked_is_read(folders):
+    folders.put(tube(), broken())
+    option, file = folders.describe({"background": 0, "a": 1, "b": 2})
+    Path(file).write_text(Path(file).read_text(), encoding="utf-8-sig")
+    assert folders.evaluate(option, file) == 0
+    assert_equal(folders.metrics(), BROKEN)
 
 
 # -- names -------------------------------------------------------------------------------------
