@@ -1306,6 +1306,13 @@ SABOTAGES = [
         f"{FILES_TEST}::test_a_photograph_is_measured_in_pixels_and_a_volume_without_spacing_in_voxels",
     ),
     Sabotage(
+        "metrics of files that can no longer be read stay",
+        EVALUATION,
+        "            self._remove_own()\n",
+        "",
+        "test_compare_command.py::test_a_model_whose_predictions_can_no_longer_be_read_is_not_compared",
+    ),
+    Sabotage(
         "absent label right in all cases",
         EVALUATION,
         'if not means["n_ref"] and not means["n_pred"]:',

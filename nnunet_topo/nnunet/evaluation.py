@@ -64,6 +64,11 @@ class Settings:
     connectivity: Connectivity = "full"
     nsd_tolerance_mm: float = NSD_TOLERANCE_MM
 
+    def __post_init__(self) -> None:
+        """Raises ValueError on a tolerance that would fail in every case."""
+        if not self.nsd_tolerance_mm >= 0:
+            raise ValueError(f"the NSD tolerance must be at least 0, got {self.nsd_tolerance_mm:g}")
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -591,11 +596,12 @@ class _Summary:
             metrics[key] = _of_nnunet(metrics[key]) | result.metrics.get(key, {})
 
     def write(self, settings: Settings, troubles: list[str]) -> None:
-        """Computes means and replaces the file in one step; without a case it stays as it is."""
+        """Computes means and replaces the file in one step; without a case it has none of ours."""
         self.troubles = troubles + [
             trouble for name in sorted(self.cases) for trouble in self.cases[name]["troubles"]
         ]
         if not self.evaluated:
+            self._remove_own()
             return
         entries = [self.entries[name] for name in sorted(self.entries)]
         if self.whole:
@@ -635,6 +641,23 @@ class _Summary:
             "undefined": undefined,
             "troubles": self.troubles,
         }
+        self._replace_file()
+
+    def _remove_own(self) -> None:
+        """Removes metrics of files that have changed since, and cannot be evaluated any more."""
+        if self.whole:
+            self.file.unlink(missing_ok=True)
+        elif self.content.pop(OWN_KEY, None) is not None:
+            means = [*self.content["mean"].values(), self.content["foreground_mean"]]
+            for metrics in (
+                *means,
+                *(m for e in self.entries.values() for m in e["metrics"].values()),
+            ):
+                for key in [key for key in metrics if key.startswith(PREFIX)]:
+                    del metrics[key]
+            self._replace_file()
+
+    def _replace_file(self) -> None:
         written = self.file.with_name(f"{self.file.name}.topo-new")
         written.write_text(json.dumps(self.content, indent=4, sort_keys=True), encoding="utf-8")
         written.replace(self.file)
