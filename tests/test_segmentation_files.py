@@ -15,6 +15,7 @@ from PIL import Image
 from skimage import io
 
 from nnunet_topo.cli import main
+from nnunet_topo.files import data_files
 from nnunet_topo.metrics import compute
 
 SPACING = (2.0, 0.5, 1.5)  # z, y, x
@@ -670,6 +671,38 @@ def test_a_file_that_is_called_gz_and_is_not_compressed_is_evaluated(folders, sp
     assert_equal(folders.metrics(), BROKEN)
     file.write_bytes(content[:-100])
     assert folders.evaluate() == 2
+
+
+@pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
+def test_voxels_beside_a_header_that_stays_the_same_are_evaluated_again(folders, ending):
+    folders.put(tube(), tube(), ending=ending)
+    assert folders.evaluate() == 0
+    assert folders.metrics()["Dice"] == 1
+    header = (folders.pred / f"case{ending}").read_bytes()
+    folders.put(None, broken(), ending=ending)
+    assert (folders.pred / f"case{ending}").read_bytes() == header
+    assert folders.evaluate() == 0
+    assert_equal(folders.metrics(), BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("ElementType = MET_UCHAR\nElementDataFile = a b.raw\n", ["a b.raw"]),
+        ("ElementDataFile = LIST\nx_1.raw\nx_2.raw\n", ["x_1.raw", "x_2.raw"]),
+        ("ElementDataFile = x_%d.raw 1 2 1\n", ["x_1.raw", "x_2.raw"]),
+        ("NRRD0004\ndatafile: ./a b.raw\r\n", ["a b.raw"]),
+        ("NRRD0004\ndata file: missing.raw\n", []),
+        ("NRRD0004\n\ncontent", []),
+    ],
+)
+def test_the_files_that_a_detached_header_names(tmp_path, header, names):
+    for name in ("a b.raw", "x_1.raw", "x_2.raw", "y.raw"):
+        (tmp_path / name).touch()
+    for ending, expected in ((".mhd", names), (".nhdr", names), (".nrrd", [])):
+        (tmp_path / f"case{ending}").write_bytes(header.encode())
+        found = data_files(tmp_path / f"case{ending}")
+        assert found == [tmp_path / name for name in expected]
 
 
 def test_an_empty_file_is_called_empty(folders, capsys):

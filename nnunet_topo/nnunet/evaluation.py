@@ -26,7 +26,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.files import pair_files
+from nnunet_topo.files import data_files, pair_files
 from nnunet_topo.label_values import describe_unknown_labels, distinct_values, refuse_values
 from nnunet_topo.labels import Label, Labels, label_title, sorted_label_keys
 from nnunet_topo.metrics import NSD_TOLERANCE_MM, compare_label_maps, narrow_label_map
@@ -334,7 +334,8 @@ def _digest(case: _Case) -> str:
     digest.update(repr((nnunet_topo.__version__, case.settings, labels, values, readers)).encode())
     try:
         for reader, file in zip(case.readers, (case.reference, case.prediction), strict=True):
-            digest.update(hashlib.blake2b(file.read_bytes()).digest())
+            for part in (file, *data_files(file)):
+                digest.update(hashlib.blake2b(part.read_bytes()).digest())
             if isinstance(reader, Tiff3DIO) and has_spacing(reader, file):
                 digest.update(file.with_suffix(".json").read_bytes())
     except OSError:
