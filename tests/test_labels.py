@@ -117,6 +117,10 @@ def test_labels_are_written_as_values_ranges_and_names():
     for wrong in ("liver", "5-3", "1.5", "-1"):
         with pytest.raises(ValueError, match=f"-l takes labels .* got '{wrong}'; known names are"):
             parse_labels([wrong], named, "-l")
+    for wrong in (["1-100000000"], ["2", "5,7-65543"]):
+        with pytest.raises(ValueError, match=r"-l takes ranges of up to 65536 labels, got \d+-\d+"):
+            parse_labels(wrong, named, "-l")
+    assert len(parse_labels(["0-65535"], named, "-l")) == 65536
     for wrong in ("ribs", "=1", "ribs=", "all=0-3"):
         with pytest.raises(ValueError, match="--group"):
             parse_groups([wrong], named)
