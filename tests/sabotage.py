@@ -1077,7 +1077,7 @@ SABOTAGES = [
     Sabotage(
         "truncated NIfTI files accepted",
         IMAGES,
-        "stored = image.dataobj.get_unscaled()",
+        "stored = load_nifti(file).dataobj.get_unscaled()",
         "stored = np.zeros(1)",
         "test_evaluation.py::test_a_case_that_fails_in_nnunets_summary_is_undefined_and_counted",
     ),
@@ -1105,8 +1105,8 @@ SABOTAGES = [
     Sabotage(
         "changed files not noticed",
         EVALUATION,
-        "digest.update(hashlib.blake2b(file.read_bytes()).digest())",
-        "digest.update(file.name.encode())",
+        "digest.update(hashlib.blake2b(part.read_bytes()).digest())",
+        "digest.update(part.name.encode())",
         "test_evaluation.py::test_only_what_has_changed_is_computed_again",
     ),
     Sabotage(
@@ -1803,8 +1803,8 @@ SABOTAGES = [
     Sabotage(
         "refinement believes half an image",
         TRAINED_MODEL,
-        "nibabel.load(file).dataobj.get_unscaled()",
-        "nibabel.load(file)",
+        "load_nifti(file).dataobj.get_unscaled()",
+        "load_nifti(file)",
         "test_refinement.py::test_an_unreadable_image_does_not_stop_the_other_nine",
     ),
     Sabotage(
