@@ -102,7 +102,7 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         troubles += of_model
         summaries += sorted(folder.glob("*.json"))
     unit = unit_of_distances(study, summaries)
-    paired, notes = _pair(values)
+    paired, notes = _pair(values, troubles)
     values = {name: add_presence(cases) for name, cases in paired.items()}
     in_file = label_names(study)  # in the order of the network's channels
     labels = dict(sorted(in_file.items(), key=lambda item: _numbers(item[0])))
@@ -168,12 +168,17 @@ def _numbers(key: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", key)))
 
 
-def _pair(values: dict[str, Cases]) -> tuple[dict[str, Cases], list[str]]:
-    """Returns the cases that all models have, and what is said of the others."""
+def _pair(values: dict[str, Cases], troubles: Sequence[str]) -> tuple[dict[str, Cases], list[str]]:
+    """Returns the cases that all models have, and what is said of the others.
+
+    Raises:
+        ValueError: there is none; the message says what went wrong.
+    """
     common = sorted(set.intersection(*(set(of_model) for of_model in values.values())))
     if not common:
         counts = ", ".join(f"{name}: {len(of_model)}" for name, of_model in values.items())
-        raise ValueError(f"no case has been evaluated for all models ({counts})")
+        reasons = "".join(f"; {trouble}" for trouble in troubles[:3])
+        raise ValueError(f"no case has been evaluated for all models ({counts}){reasons}")
     notes = []
     for name, of_model in values.items():
         left_out = sorted(of_model.keys() - set(common))

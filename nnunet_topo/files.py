@@ -1,5 +1,6 @@
 """Which files of a folder are cases, and which of two folders belong together."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,28 @@ def case_files(folder: Path, ending: str) -> list[Path]:
         return []
     found = (file for file in folder.iterdir() if file.name.endswith(ending))
     return sorted(file for file in found if is_case_file(file))
+
+
+def data_files(file: Path) -> list[Path]:
+    """Returns the files with the voxels of a detached header (.mhd, .nhdr), none of other files.
+
+    Raises:
+        OSError: the header cannot be read.
+    """
+    if not file.name.lower().endswith((".mhd", ".nhdr")):
+        return []
+    header = file.read_text(encoding="latin-1")
+    named = re.search(r"(?im)^(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*)$", header)
+    names = [] if named is None else [named[1].strip()]
+    if named is not None and names[0].upper().startswith("LIST"):
+        names = [line.strip() for line in header[named.end() :].splitlines()]
+    found: list[Path] = []
+    for name in filter(None, names):
+        if "%" in name:  # a pattern of slices, and their numbers
+            found += sorted(file.parent.glob(re.sub(r"%\d*d", "*", name.split()[0])))
+        else:
+            found.append(file.parent / name)
+    return [one for one in found if one.is_file()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Names of labels from the files in which people keep them."""
 
+import codecs
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from nnunet_topo.labels import Label
 
 _VALUES = ("labelvalue", "value", "label", "index", "id", "labelid", "number", "idx", "key", "no")
 _NAMES = ("name", "labelname", "structure", "region", "description", "organ", "text", "class")
-_ITK_SNAP = re.compile(r'\s*(\d+)(?:\s+[\d.]+){6}\s+"(.*)"\s*')
-_COLOR_TABLE = re.compile(r"\s*(\d+)\s+(\"[^\"]*\"|\S+)(?:\s+[\d.]+){3,4}\s*")
+_NUMBER = r"\s+[\d.]+(?:[eE][-+]?\d+)?"
+_ITK_SNAP = re.compile(rf'\s*(\d+)(?:{_NUMBER}){{6}}\s+"(.*)"\s*')
+# Slicer takes whatever follows the colour for a remark.
+_COLOR_TABLE = re.compile(rf'\s*(\d+)\s+("[^"]*"|\S+)(?:{_NUMBER}){{3,4}}(?:\s[^"]*)?')
+_SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # of Excel, above the heading
 
 
 def read_label_names(file: Path) -> dict[str, Label]:
@@ -26,17 +30,17 @@ def read_label_names(file: Path) -> dict[str, Label]:
         ValueError: it holds no names of labels, or one name twice.
         OSError: it cannot be read.
     """
-    if file.name.lower().endswith(".nrrd"):
+    if file.name.lower().endswith((".nrrd", ".nhdr")):
         named = _of_nrrd_header(file)
     else:
-        text = file.read_text(encoding="utf-8-sig", errors="replace")
+        text = _text(file)
         if file.suffix.lower() == ".json":
             named = _of_json(text, file)
         else:
             named = _of_lines(text) or _of_table(text)
     found: dict[str, Label] = {}
     for name, label in named:
-        if label in (0, (0,)):
+        if label in (0, (0,)) or not name:
             continue
         if found.setdefault(name, label) != label:
             raise ValueError(f"{file}: the labels {found[name]} and {label} are both called {name}")
@@ -76,6 +80,19 @@ def labels_by_name(labels: Mapping[Any, Any], place: str) -> dict[str, Label]:
     return named
 
 
+def _text(file: Path) -> str:
+    """Returns the text of a file, also in the encodings of spreadsheets and editors on Windows."""
+    content = file.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("cp1252", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _is_number(value: Any) -> bool:
     try:
         return float(value) == int(float(value))
@@ -109,7 +126,7 @@ def _of_nrrd_header(file: Path) -> list[tuple[str, Label]]:
                 break
             key, separator, value = text.partition(":=")
             if separator:
-                fields[key] = value
+                fields[key.strip()] = value.strip()
     return [
         (fields[f"{key.removesuffix('_LabelValue')}_Name"], int(value))
         for key, value in fields.items()
@@ -121,7 +138,7 @@ def _of_nrrd_header(file: Path) -> list[tuple[str, Label]]:
 
 def _of_lines(text: str) -> list[tuple[str, Label]]:
     """Returns the labels of ITK-SNAP's label descriptions or of a color table, else nothing."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = _lines_of(text)
     for form in (_ITK_SNAP, _COLOR_TABLE):
         found = [form.fullmatch(line) for line in lines]
         if lines and all(found):
@@ -132,17 +149,37 @@ def _of_lines(text: str) -> list[tuple[str, Label]]:
     return []
 
 
+def _lines_of(text: str) -> list[str]:
+    """Returns the lines of a text without empty ones and comments."""
+    stripped = ((line, line.strip()) for line in text.split("\n"))
+    return [line for line, content in stripped if content and not content.startswith("#")]
+
+
 def _of_table(text: str) -> list[tuple[str, Label]]:
     """Returns the labels of a table with commas, semicolons or tabs, with or without a heading."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines:
+    lines = _lines_of(text)
+    if lines and _SEPARATOR_LINE.fullmatch(lines[0].strip()):
+        del lines[0]
+    for delimiter in "\t;,":
+        try:
+            rows = list(csv.reader((f"{line}\n" for line in lines), delimiter=delimiter))
+        except csv.Error:  # a cell beyond its limit: no such table
+            continue
+        cells = [[" ".join(cell.split()) for cell in row] for row in rows]
+        named = _of_rows([row for row in cells if any(row)])
+        if named:
+            return named
+    return []
+
+
+def _of_rows(rows: Sequence[Sequence[str]]) -> list[tuple[str, Label]]:
+    """Returns the labels of the rows of a table, with or without a heading."""
+    if not rows:
         return []
-    delimiter = max("\t;,", key=lambda mark: min(line.count(mark) for line in lines))
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     heading = ["".join(c for c in cell.lower() if c.isalnum()) for cell in rows[0]]
-    body = rows if any(cell.isdecimal() for cell in rows[0]) else rows[1:]
+    body = rows if any(map(_is_number, rows[0])) else rows[1:]
     columns = range(min((len(row) for row in body), default=0))
-    values = [c for c in columns if body and all(row[c].isdecimal() for row in body)]
+    values = [c for c in columns if body and all(_is_number(row[c]) for row in body)]
     names = [c for c in columns if c not in values]
     value = next((heading.index(word) for word in _VALUES if word in heading), None)
     if value not in values:
@@ -152,4 +189,4 @@ def _of_table(text: str) -> list[tuple[str, Label]]:
         name = names[0] if names else None
     if value is None or name is None:
         return []
-    return [(row[name], int(row[value])) for row in body if row[name]]
+    return [(row[name], int(float(row[value]))) for row in body]

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from nnunet_topo.labels import Labels, as_ranges
 
 MOST_LABELS = 1000  # more different values are those of an image
+_MOST_UNKNOWN = 256  # likewise, of values that are no labels of a data set
+_FEWEST_GREY = 8  # different values of a mask that has been compressed
+_DARK, _BRIGHT = (1, 8), (247, 254)  # what black and white of 8 bits become by that
 _EXACT = 2**24  # nnU-Net's readers give 32-bit floats, which hold no larger integer for certain
 _SHOWN = 5
 NOT_FINITE = "holds NaN or infinite values, which are not labels"
@@ -55,18 +58,45 @@ def describe_fractions(values: NDArray) -> str:
     )
 
 
-def refuse_values(values: NDArray, labels: Labels, others: NDArray) -> str:
+def describe_grey_levels(values: NDArray) -> str:
+    """Returns that the values of a photograph are those of a mask after compression, else ""."""
+    foreground = values[values != 0]
+    ends = [int(((foreground >= a) & (foreground <= b)).sum()) for a, b in (_DARK, _BRIGHT)]
+    if len(foreground) < _FEWEST_GREY or min(ends) < 2 or foreground.max() > 255:
+        return ""
+    return (
+        f"holds {len(foreground)} different values, {shown_values(foreground)}, up to "
+        f"{int(foreground.max())}: grey levels, or a mask of 0 and 255 that was saved as JPEG or "
+        "made smaller? Apply a threshold and save it as PNG; if these are labels, -l names them"
+    )
+
+
+def refuse_values(
+    values: NDArray, labels: Labels, others: NDArray, *, photograph: bool = False
+) -> str:
     """Returns why the values of a label map make its case meaningless, else "".
 
     Args:
         values: of the reference or the prediction.
         labels: that are evaluated.
         others: values of what it is compared with.
+        photograph: whether they are of a PNG file or the like.
     """
     wrong = describe_fractions(values)
     if wrong:
         return wrong
     foreground = values[(values != 0) & (values != labels.ignore)]
+    if not labels.is_choice:
+        unknown = foreground[~np.isin(foreground, list(labels.known))]
+        if len(unknown) > _MOST_UNKNOWN:
+            return (
+                f"holds {len(unknown)} different values that are not labels, from "
+                f"{shown_values(unknown[:1])} to {shown_values(unknown[-1:])}: an image instead of "
+                "a segmentation?"
+            )
+        grey = describe_grey_levels(unknown) if photograph else ""
+        if grey:
+            return grey
     wanted = {value for value in labels.known if value not in (0, labels.ignore)}
     if labels.is_choice:
         # Other labels are there on purpose. A mask whose one value the other does not have is not.

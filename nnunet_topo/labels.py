@@ -7,6 +7,7 @@ from itertools import groupby
 
 Label = int | tuple[int, ...]
 _RANGE = re.compile(r"(\d+)-(\d+)")
+_LONGEST_RANGE = 2**16  # a longer one is a slip, and would take hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ def _parse_part(part: str, named: Mapping[str, Label], option: str) -> list[Labe
     if part.isdecimal():
         return [int(part)]
     ends = _RANGE.fullmatch(part)
+    if ends and int(ends[2]) - int(ends[1]) >= _LONGEST_RANGE:
+        raise ValueError(f"{option} takes ranges of up to {_LONGEST_RANGE} labels, got {part}")
     if ends and int(ends[1]) <= int(ends[2]):
         return list(range(int(ends[1]), int(ends[2]) + 1))
     known = f"; known names are {', '.join(named)}" if 0 < len(named) <= 50 else ""

@@ -1077,7 +1077,7 @@ SABOTAGES = [
     Sabotage(
         "truncated NIfTI files accepted",
         IMAGES,
-        "stored = image.dataobj.get_unscaled()",
+        "stored = load_nifti(file).dataobj.get_unscaled()",
         "stored = np.zeros(1)",
         "test_evaluation.py::test_a_case_that_fails_in_nnunets_summary_is_undefined_and_counted",
     ),
@@ -1105,8 +1105,8 @@ SABOTAGES = [
     Sabotage(
         "changed files not noticed",
         EVALUATION,
-        "digest.update(hashlib.blake2b(file.read_bytes()).digest())",
-        "digest.update(file.name.encode())",
+        "digest.update(hashlib.blake2b(part.read_bytes()).digest())",
+        "digest.update(part.name.encode())",
         "test_evaluation.py::test_only_what_has_changed_is_computed_again",
     ),
     Sabotage(
@@ -1236,6 +1236,55 @@ SABOTAGES = [
         f"{FILES_TEST}::test_labels_are_listed_as_numbers",
     ),
     Sabotage(
+        "a name of spreadsheets in the encoding of Windows",
+        "nnunet_topo/label_files.py",
+        'text = content.decode("cp1252", errors="replace")',
+        'text = content.decode("utf-8", errors="replace")',
+        "test_labels.py::test_letters_in_the_encoding_of_windows_are_read",
+    ),
+    Sabotage(
+        "a colour of a label file that lacks a column is a name",
+        "nnunet_topo/label_files.py",
+        '{{3,4}}(?:\\s[^"]*)?',
+        "{{3,4}}(?:\\s.*)?",
+        "test_labels.py::test_a_file_without_names_of_labels_is_refused_by_its_name",
+    ),
+    Sabotage(
+        "values of an image are labels that no one knows",
+        LABEL_VALUES,
+        "if len(unknown) > _MOST_UNKNOWN:",
+        "if False:",
+        f"{FILES_TEST}::test_an_image_among_the_segmentations_of_a_data_set_is_refused",
+    ),
+    Sabotage(
+        "noise of a JPEG is labels",
+        LABEL_VALUES,
+        "if len(foreground) < _FEWEST_GREY or min(ends) < 2 or foreground.max() > 255:",
+        "if True:",
+        f"{FILES_TEST}::test_a_mask_that_was_saved_as_jpeg_is_refused_unless_its_label_is_chosen",
+    ),
+    Sabotage(
+        "grey levels for viewing are the noise of a JPEG",
+        LABEL_VALUES,
+        "_DARK, _BRIGHT = (1, 8), (247, 254)",
+        "_DARK, _BRIGHT = (1, 24), (231, 254)",
+        "test_labels.py::test_values_of_an_image_or_of_a_compressed_mask_are_no_labels",
+    ),
+    Sabotage(
+        "NIfTI that is not compressed read by nibabel alone",
+        "nnunet_topo/nnunet/nifti.py",
+        "if not content or content.startswith(_GZIP):",
+        "if True:",
+        f"{FILES_TEST}::test_a_file_that_is_called_gz_and_is_not_compressed_is_evaluated",
+    ),
+    Sabotage(
+        "NaN is foreground",
+        BETTI,
+        'if values.dtype.kind in "fc" and np.isnan(values).any():',
+        "if False:",
+        "test_betti.py::test_bad_input_is_refused_by_name",
+    ),
+    Sabotage(
         "nnU-Net's first way to write labels not exchanged",
         "nnunet_topo/label_files.py",
         "labels = {name: key for key, name in labels.items()}",
@@ -1255,6 +1304,20 @@ SABOTAGES = [
         'if units and "mm" not in units.values():',
         "if not units:",
         f"{FILES_TEST}::test_a_photograph_is_measured_in_pixels_and_a_volume_without_spacing_in_voxels",
+    ),
+    Sabotage(
+        "voxels beside a header are not in the digest",
+        EVALUATION,
+        "for part in (file, *data_files(file)):",
+        "for part in (file,):",
+        f"{FILES_TEST}::test_voxels_beside_a_header_that_stays_the_same_are_evaluated_again",
+    ),
+    Sabotage(
+        "metrics of files that can no longer be read stay",
+        EVALUATION,
+        "            self._remove_own()\n",
+        "",
+        "test_compare_command.py::test_a_model_whose_predictions_can_no_longer_be_read_is_not_compared",
     ),
     Sabotage(
         "absent label right in all cases",
@@ -1740,8 +1803,8 @@ SABOTAGES = [
     Sabotage(
         "refinement believes half an image",
         TRAINED_MODEL,
-        "nibabel.load(file).dataobj.get_unscaled()",
-        "nibabel.load(file)",
+        "load_nifti(file).dataobj.get_unscaled()",
+        "load_nifti(file)",
         "test_refinement.py::test_an_unreadable_image_does_not_stop_the_other_nine",
     ),
     Sabotage(

@@ -183,6 +183,16 @@ def test_cases_that_not_all_models_have_are_left_out_and_named(folders, capsys):
     assert note in Page(folders.page()).text
 
 
+def test_a_model_whose_predictions_can_no_longer_be_read_is_not_compared(folders, capsys):
+    assert folders.compare() == 0
+    for file in folders.pred.glob("*.nii.gz"):
+        file.write_text("not an image")
+    assert folders.compare() == 2
+    told = capsys.readouterr().err
+    assert "no case has been evaluated for all models (stock: 0, ours: 3); stock: case_0" in told
+    assert "case_0.nii.gz cannot be read" in told
+
+
 def test_no_case_in_common_is_an_error(folders, capsys):
     for case in (1, 2):
         (folders.other / f"case_{case}.nii.gz").unlink()

@@ -392,6 +392,27 @@ def test_a_folder_in_which_no_case_can_be_evaluated_is_a_failure_without_a_file(
     assert not study.summary.exists()
 
 
+@pytest.mark.parametrize("by_nnunet", [False, True])
+def test_metrics_of_files_that_can_no_longer_be_evaluated_do_not_stay(study, by_nnunet):
+    before = study.evaluate_as_nnunet() if by_nnunet else None
+    assert study.command() == 0
+    for case in range(CASES):
+        (study.pred / f"case_{case}.nii.gz").write_text("not an image")
+    assert study.command() == 2
+    if by_nnunet:
+        np.testing.assert_equal(study.read(), before)
+    else:
+        assert not study.summary.exists()
+
+
+def test_a_tolerance_below_0_is_refused_and_costs_no_metrics(study, capsys):
+    study.evaluate()
+    before = study.read()
+    assert study.command("--nsd-tolerance", "-1") == 2
+    assert "the NSD tolerance must be at least 0, got -1" in capsys.readouterr().err
+    assert study.read() == before
+
+
 def test_regions_and_the_ignore_label(tmp_path):
     labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
     study = Study(tmp_path / "regions", labels=labels, regions_class_order=[1, 2])

@@ -9,8 +9,10 @@ from nnunet_topo.label_values import (
     describe_fractions,
     describe_unknown_labels,
     distinct_values,
+    refuse_values,
 )
 from nnunet_topo.labels import (
+    Labels,
     as_ranges,
     label_title,
     parse_groups,
@@ -42,16 +44,36 @@ FILES = {
     "segmentation.seg.nrrd": "NRRD0004\ntype: unsigned char\nSegment0_LabelValue:=1\n"
     "Segment0_Name:=aorta\nSegment1_Name:=vena cava\nSegment1_LabelValue:=2\n"
     "Segment2_LabelValue:=10\nSegment2_Name:=spleen\n\n\x00\x01binary",
+    "detached.seg.nhdr": "NRRD0004\nSegment0_LabelValue:= 1\nSegment0_Name:= aorta\n"
+    "Segment1_Name:=vena cava\nSegment1_LabelValue:=2\nSegment2_LabelValue:=10\n"
+    "Segment2_Name:=spleen\ndata file: x.raw\n",
+    "separator.csv": "sep=;\nlabel;name\n1;aorta\n2;vena cava\n10;spleen\n",
+    "empty_rows.csv": "label;name\n1;aorta\n2;vena cava\n;\n10;spleen\n;;\n;\n",
+    "pandas.csv": ",label,name\n0,1.0,aorta\n1,2.0,vena cava\n2,10.0,spleen\n",
+    "two_lines.csv": 'label,name\n1,aorta\n2,"vena\ncava"\n10,spleen\n',
+    "unicode.txt": "label\tname\r\n1\taorta\r\n2\tvena cava\r\n10\tspleen\r\n".encode("utf-16"),
+    "itk_snap_more.label": '  # comment\r\n1 255 0 0 4.5e-05 1 1 "aorta"\r\n'
+    '2 0 0 0 1 1 1 "vena cava"\r\n3 0 0 0 1 1 1 ""\r\n10 0 0 0 1 1 1 "spleen"\r\n',
+    "remarks.ctbl": '1 aorta 255 0 0 255 a remark\n2 "vena cava" 0 0 9 255\n10 spleen 1 2 3 9 #\n',
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_names_of_labels_are_read_from_the_files_in_which_people_keep_them(name, tmp_path):
-    (tmp_path / name).write_text(FILES[name], encoding="utf-8")
+    content = FILES[name]
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / name).write_bytes(content)
     assert read_label_names(tmp_path / name) == NAMES
 
 
-@pytest.mark.parametrize("content", ["", "nothing\n", "a,b\nc,d\n", "1\n2\n", "# 1 2 3\n"])
+def test_letters_in_the_encoding_of_windows_are_read(tmp_path):
+    (tmp_path / "names.csv").write_bytes("label;name\r\n1;Gefäß\r\n".encode("cp1252"))
+    assert read_label_names(tmp_path / "names.csv") == {"Gefäß": 1}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "nothing\n", "a,b\nc,d\n", "1\n2\n", "# 1 2 3\n", '1 9 0 0 1 1 "a"\n']
+)
 def test_a_file_without_names_of_labels_is_refused_by_its_name(content, tmp_path):
     (tmp_path / "names.csv").write_text(content)
     with pytest.raises(ValueError, match=r"names\.csv holds no names of labels: wanted a dataset"):
@@ -95,6 +117,10 @@ def test_labels_are_written_as_values_ranges_and_names():
     for wrong in ("liver", "5-3", "1.5", "-1"):
         with pytest.raises(ValueError, match=f"-l takes labels .* got '{wrong}'; known names are"):
             parse_labels([wrong], named, "-l")
+    for wrong in (["1-100000000"], ["2", "5,7-65543"]):
+        with pytest.raises(ValueError, match=r"-l takes ranges of up to 65536 labels, got \d+-\d+"):
+            parse_labels(wrong, named, "-l")
+    assert len(parse_labels(["0-65535"], named, "-l")) == 65536
     for wrong in ("ribs", "=1", "ribs=", "all=0-3"):
         with pytest.raises(ValueError, match="--group"):
             parse_groups([wrong], named)
@@ -132,6 +158,24 @@ def test_what_values_cannot_be_labels_and_why_is_told_with_digits_that_tell_them
     for wrong in (np.nan, np.inf, -np.inf):
         assert "holds NaN or infinite values" in told(0, 1, wrong)
     assert "holds labels of 16777216 or more" in told(0, 2**25)
+
+
+def test_values_of_an_image_or_of_a_compressed_mask_are_no_labels():
+    def told(values, *, is_choice=False, photograph=True):
+        values, labels = np.array(values), Labels((1,), known=(0, 1, 255), is_choice=is_choice)
+        return refuse_values(values, labels, values, photograph=photograph)
+
+    image = range(-150, 150)
+    assert told(image, photograph=False) == (
+        "holds 298 different values that are not labels, from -150 to 149: an image instead of a "
+        "segmentation?"
+    )
+    assert told(image, is_choice=True) == ""
+    compressed = [0, 1, 2, 3, 4, 5, 251, 252, 253, 254, 255]
+    assert "holds 8 different values, 2, 3, 4, 5, 251, ..., up to 254: grey lev" in told(compressed)
+    assert told(compressed, photograph=False) == told(compressed, is_choice=True) == ""
+    for labels in (range(200), [0, 1, 255], [0, 1, *range(12, 255, 12)], [0, 1, *range(248, 256)]):
+        assert told(labels) == ""
 
 
 def test_a_mask_without_any_label_that_is_wanted_names_the_likely_cause():

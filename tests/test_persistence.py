@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -74,6 +76,13 @@ def test_a_subset_of_the_dimensions_has_their_bars(image):
         pairs = persistence_pairs(image, dimensions=[k])
         assert set(pairs.dimension) <= {k}
         np.testing.assert_array_equal(bars(image, k, dimensions=[k]), bars(image, k))
+
+
+def test_dimensions_that_can_be_read_only_once_are_those_asked_for():
+    image = np.random.default_rng(0).random((6, 7))
+    once: Any = (k for k in (0, 1))
+    found = persistence_pairs(image, dimensions=once)
+    np.testing.assert_array_equal(found.birth, persistence_pairs(image).birth)
 
 
 @given(shapes, seeds)

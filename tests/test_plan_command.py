@@ -372,6 +372,18 @@ def test_unreadable_labels_are_named_and_counted_and_do_not_stop_the_rest(datase
     assert slices["2d"]["objects"] > slices["raw"]["objects"]
 
 
+def test_an_image_in_place_of_a_label_map_does_not_count(dataset, capsys):
+    raw, preprocessed = dataset
+    image = np.random.default_rng(0).integers(-1000, 1000, (22, 26, 30)).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(image), raw / "labelsTr/tiny_1.nii.gz")
+    assert plan(configurations=("2d",)) == 1
+    assert "tiny_1.nii.gz holds 19" in (told := capsys.readouterr().err)
+    assert "an image instead of a segmentation?" in told
+    content = read_topology(preprocessed / "topology.json")
+    assert content["statistics"]["unreadable"] == ["tiny_1"]
+    assert content["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
+
+
 def test_a_case_that_was_preprocessed_and_has_no_labels_any_more_is_named(dataset, capsys):
     raw, _ = dataset
     (raw / "labelsTr/tiny_5.nii.gz").unlink()

@@ -72,6 +72,11 @@ def test_slices_and_the_other_connectivity_have_priors_of_their_own(tmp_path):
     assert face == known({0: (3, 0)})
 
 
+def test_a_file_that_an_editor_on_windows_has_marked_is_read(tmp_path):
+    (tmp_path / "topology.json").write_text('{"priors": {}}', encoding="utf-8-sig")
+    assert read_topology(tmp_path / "topology.json") == {"priors": {}}
+
+
 def test_what_the_loss_gets_it_takes(tmp_path):
     loss = BettiPriorLoss(priors_of(tmp_path, content()).channels)
     probability = torch.rand(1, 4, 5, 6, 7)

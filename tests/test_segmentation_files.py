@@ -1,5 +1,6 @@
 """Segmentations as people have them: formats, channels, headers, values, names."""
 
+import gzip
 import json
 import re
 import struct
@@ -14,6 +15,7 @@ from PIL import Image
 from skimage import io
 
 from nnunet_topo.cli import main
+from nnunet_topo.files import data_files
 from nnunet_topo.metrics import compute
 
 SPACING = (2.0, 0.5, 1.5)  # z, y, x
@@ -623,6 +625,101 @@ def test_images_in_place_of_segmentations_are_noticed(folders, capsys):
     folders.put(tube().astype(np.uint32) * 312782546, tube())
     assert folders.evaluate() == 1 or folders.evaluate() == 2
     assert "holds labels of 16777216 or more" in capsys.readouterr().err
+
+
+def test_an_image_among_the_segmentations_of_a_data_set_is_refused(folders, capsys):
+    folders.put(tube(), broken(), "sound")
+    image = np.random.default_rng(0).integers(-1000, 1000, tube().shape).astype(np.int16)
+    folders.put(tube(), image, "spoiled")
+    assert folders.evaluate(*folders.describe({"background": 0, "a": 1, "b": 2})) == 1
+    told = capsys.readouterr().err
+    assert "spoiled.nii.gz: not evaluated, the prediction holds 14" in told
+    assert "that are not labels, from -1000 to 999: an image instead of a segmentation?" in told
+    assert_equal(folders.read()["mean"]["1"], {"Dice": BROKEN["Dice"]})
+
+
+def test_a_mask_that_was_saved_as_jpeg_is_refused_unless_its_label_is_chosen(folders, capsys):
+    sound = 255 * np.pad(np.ones((60, 20), np.uint8), ((9, 11), (15, 18)))
+    file = folders.folder / "mask.jpg"
+    Image.fromarray(sound).save(file, quality=75)
+    compressed = np.array(Image.open(file))
+    assert 8 < len(np.unique(compressed)) < 256
+    for name, prediction in (("sound", sound), ("spoiled", compressed)):
+        io.imsave(folders.gt / f"{name}.png", sound, check_contrast=False)
+        io.imsave(folders.pred / f"{name}.png", prediction, check_contrast=False)
+    assert folders.evaluate() == 1
+    told = capsys.readouterr().err
+    assert "spoiled.png: not evaluated, the prediction holds " in told
+    assert "that was saved as JPEG or made smaller?" in told
+    assert list(folders.read()["mean"]) == ["255"]
+    assert folders.metrics("255")["Dice"] == 1
+    assert folders.evaluate("-l", "255") == 0
+
+
+# -- files and their encoding ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spacing", [None, (0, 0, 0)])
+def test_a_file_that_is_called_gz_and_is_not_compressed_is_evaluated(folders, spacing):
+    folders.put(nifti(tube()), nifti(broken()))
+    file = folders.gt / "case.nii.gz"
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    if spacing is not None:  # of which nothing is known, if the header cannot be read
+        content[80:92] = struct.pack("<3f", *spacing)
+    file.write_bytes(content)
+    assert folders.evaluate() == 0
+    assert_equal(folders.metrics(), BROKEN)
+    file.write_bytes(content[:-100])
+    assert folders.evaluate() == 2
+
+
+@pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
+def test_voxels_beside_a_header_that_stays_the_same_are_evaluated_again(folders, ending):
+    folders.put(tube(), tube(), ending=ending)
+    assert folders.evaluate() == 0
+    assert folders.metrics()["Dice"] == 1
+    header = (folders.pred / f"case{ending}").read_bytes()
+    folders.put(None, broken(), ending=ending)
+    assert (folders.pred / f"case{ending}").read_bytes() == header
+    assert folders.evaluate() == 0
+    assert_equal(folders.metrics(), BROKEN)
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("ElementType = MET_UCHAR\nElementDataFile = a b.raw\n", ["a b.raw"]),
+        ("ElementDataFile = LIST\nx_1.raw\nx_2.raw\n", ["x_1.raw", "x_2.raw"]),
+        ("ElementDataFile = x_%d.raw 1 2 1\n", ["x_1.raw", "x_2.raw"]),
+        ("NRRD0004\ndatafile: ./a b.raw\r\n", ["a b.raw"]),
+        ("NRRD0004\ndata file: missing.raw\n", []),
+        ("NRRD0004\n\ncontent", []),
+    ],
+)
+def test_the_files_that_a_detached_header_names(tmp_path, header, names):
+    for name in ("a b.raw", "x_1.raw", "x_2.raw", "y.raw"):
+        (tmp_path / name).touch()
+    for ending, expected in ((".mhd", names), (".nhdr", names), (".nrrd", [])):
+        (tmp_path / f"case{ending}").write_bytes(header.encode())
+        found = data_files(tmp_path / f"case{ending}")
+        assert found == [tmp_path / name for name in expected]
+
+
+def test_an_empty_file_is_called_empty(folders, capsys):
+    folders.put(tube(), broken())
+    (folders.pred / "case.nii.gz").write_bytes(b"")
+    assert folders.evaluate() == 2
+    assert (
+        "case.nii.gz cannot be read: the file is empty, it has 0 bytes" in capsys.readouterr().err
+    )
+
+
+def test_a_dataset_json_that_an_editor_on_windows_has_marked_is_read(folders):
+    folders.put(tube(), broken())
+    option, file = folders.describe({"background": 0, "a": 1, "b": 2})
+    Path(file).write_text(Path(file).read_text(), encoding="utf-8-sig")
+    assert folders.evaluate(option, file) == 0
+    assert_equal(folders.metrics(), BROKEN)
 
 
 # -- names -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Unlabelled images beside a data set that nnU-Net has planned."""
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -136,6 +137,13 @@ def test_what_is_wrong_with_an_image_is_named_and_the_others_are_done(base, imag
     assert not told
     assert (done.cases, done.computed) == (2, 2)
     assert not list(done.folder.glob(".part*"))
+
+
+def test_an_image_that_is_called_gz_and_is_not_compressed_is_done(base, images):
+    file = images / "fine_0_0000.nii.gz"
+    file.write_bytes(gzip.decompress(file.read_bytes()))
+    done = preprocess(images)
+    assert (done.cases, done.troubles) == (2, [])
 
 
 def test_an_image_with_nan_is_left_out(base, images, monkeypatch):

@@ -15,6 +15,7 @@ from nnunet_topo.metrics.parts import Options, Part, measure_part
 from nnunet_topo.metrics.skeleton import centerline_dice
 from nnunet_topo.metrics.surface import compare_surfaces
 from nnunet_topo.topology import Connectivity
+from nnunet_topo.topology.betti import as_booleans
 from nnunet_topo.topology.betti_matching import as_masks
 from nnunet_topo.topology.persistence import check_connectivity
 
@@ -74,13 +75,13 @@ def compute(
         nsd_tolerance_mm: distance up to which surfaces count as equal.
 
     Raises:
-        ValueError: shapes, spacing or tolerance that do not fit; unknown connectivity.
+        ValueError: shapes, spacing or tolerance that do not fit; NaN; unknown connectivity.
     """
     p, r = as_masks(prediction, reference)
     options = check_options(p.shape, spacing_mm, connectivity, nsd_tolerance_mm)
     voxels = p.size
     if mask is not None:
-        counted = np.asarray(mask).astype(bool)
+        counted = as_booleans(mask)
         if counted.shape != p.shape:
             raise ValueError(
                 f"mask must have the shape {p.shape} of the masks, got {counted.shape}"

@@ -20,12 +20,13 @@ from nnunetv2.evaluation.evaluate_predictions import (
     label_or_region_to_key,
 )
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.files import pair_files
+from nnunet_topo.files import data_files, pair_files
 from nnunet_topo.label_values import describe_unknown_labels, distinct_values, refuse_values
 from nnunet_topo.labels import Label, Labels, label_title, sorted_label_keys
 from nnunet_topo.metrics import NSD_TOLERANCE_MM, compare_label_maps, narrow_label_map
@@ -62,6 +63,11 @@ class Settings:
 
     connectivity: Connectivity = "full"
     nsd_tolerance_mm: float = NSD_TOLERANCE_MM
+
+    def __post_init__(self) -> None:
+        """Raises ValueError on a tolerance that would fail in every case."""
+        if not self.nsd_tolerance_mm >= 0:
+            raise ValueError(f"the NSD tolerance must be at least 0, got {self.nsd_tolerance_mm:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +334,8 @@ def _digest(case: _Case) -> str:
     digest.update(repr((nnunet_topo.__version__, case.settings, labels, values, readers)).encode())
     try:
         for reader, file in zip(case.readers, (case.reference, case.prediction), strict=True):
-            digest.update(hashlib.blake2b(file.read_bytes()).digest())
+            for part in (file, *data_files(file)):
+                digest.update(hashlib.blake2b(part.read_bytes()).digest())
             if isinstance(reader, Tiff3DIO) and has_spacing(reader, file):
                 digest.update(file.with_suffix(".json").read_bytes())
     except OSError:
@@ -418,10 +425,11 @@ def _check_values(case: _Case, reference: Segmentation, prediction: Segmentation
     """
     told = []
     values = [distinct_values(read.label_map) for read in (reference, prediction)]
-    for role, of_role, others in zip(
-        ("reference", "prediction"), values, reversed(values), strict=True
+    for role, reader, of_role, others in zip(
+        ("reference", "prediction"), case.readers, values, reversed(values), strict=True
     ):
-        refused = refuse_values(of_role, case.wanted, others)
+        photograph = isinstance(reader, NaturalImage2DIO)
+        refused = refuse_values(of_role, case.wanted, others, photograph=photograph)
         if refused:
             raise ValueError(f"the {role} {refused}")
         ignored = () if case.ignore_label is None else (case.ignore_label,)
@@ -589,11 +597,12 @@ class _Summary:
             metrics[key] = _of_nnunet(metrics[key]) | result.metrics.get(key, {})
 
     def write(self, settings: Settings, troubles: list[str]) -> None:
-        """Computes means and replaces the file in one step; without a case it stays as it is."""
+        """Computes means and replaces the file in one step; without a case it has none of ours."""
         self.troubles = troubles + [
             trouble for name in sorted(self.cases) for trouble in self.cases[name]["troubles"]
         ]
         if not self.evaluated:
+            self._remove_own()
             return
         entries = [self.entries[name] for name in sorted(self.entries)]
         if self.whole:
@@ -633,6 +642,23 @@ class _Summary:
             "undefined": undefined,
             "troubles": self.troubles,
         }
+        self._replace_file()
+
+    def _remove_own(self) -> None:
+        """Removes metrics of files that have changed since, and cannot be evaluated any more."""
+        if self.whole:
+            self.file.unlink(missing_ok=True)
+        elif self.content.pop(OWN_KEY, None) is not None:
+            means = [*self.content["mean"].values(), self.content["foreground_mean"]]
+            for metrics in (
+                *means,
+                *(m for e in self.entries.values() for m in e["metrics"].values()),
+            ):
+                for key in [key for key in metrics if key.startswith(PREFIX)]:
+                    del metrics[key]
+            self._replace_file()
+
+    def _replace_file(self) -> None:
         written = self.file.with_name(f"{self.file.name}.topo-new")
         written.write_text(json.dumps(self.content, indent=4, sort_keys=True), encoding="utf-8")
         written.replace(self.file)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -384,7 +385,8 @@ def _read(case: _Case, source: str, troubles: list[str]) -> tuple[NDArray, int]:
     except NotALabelMapError as error:
         raise NotALabelMapError(f"{case.file} is not a label map: {error}") from None
     labels, values = labels_of_manager(data.label_manager), distinct_values(label_map)
-    refused = refuse_values(values, labels, values)
+    photograph = isinstance(data.reader, NaturalImage2DIO)
+    refused = refuse_values(values, labels, values, photograph=photograph)
     if refused:
         raise NotALabelMapError(f"{case.file} {refused}")
     ignored = () if labels.ignore is None else (labels.ignore,)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nnunet_topo.nnunet.checkpoints import OWN_KEY
 from nnunet_topo.nnunet.images import Unit
+from nnunet_topo.nnunet.nifti import is_nifti, load_nifti
 
 _OBLIQUE = 0.9999  # cosine to the nearest axis of the patient
 _LETTERS = ("LR", "PA", "IS")  # of the axes of NIfTI: below and above zero
@@ -104,15 +105,16 @@ def _letters_on_disk(properties: Mapping[str, Any]) -> str:
 
 def _has_orientation(file: Path) -> bool:
     """Returns whether a file says how it lies in the patient; its reader may have guessed."""
-    if file.name.endswith((".nii", ".nii.gz")):
-        header = nibabel.load(file).header
-        return bool(header["qform_code"] or header["sform_code"])  # pyright: ignore[reportIndexIssue]
-    if file.name.endswith((".nrrd", ".nhdr")):
+    name = file.name.lower()
+    if is_nifti(file):
+        header = load_nifti(file).header
+        return bool(header["qform_code"] or header["sform_code"])
+    if name.endswith((".nrrd", ".nhdr")):
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(file))
         reader.ReadImageInformation()
         return reader.HasMetaDataKey("NRRD_space")
-    return not file.name.endswith((".gipl", ".gipl.gz"))  # which ITK reads without directions
+    return not name.endswith((".gipl", ".gipl.gz"))  # which ITK reads without directions
 
 
 def find_unit(summaries: Iterable[Path], reader: BaseReaderWriter, folders: Sequence[Path]) -> Unit:

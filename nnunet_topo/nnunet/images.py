@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -23,9 +22,9 @@ from nnunet_topo.nnunet.layouts import (
     describe_channels,
     is_colour_image,
     is_grey,
-    is_nifti,
     read_layout,
 )
+from nnunet_topo.nnunet.nifti import is_nifti, load_nifti, raw_nifti_header
 
 Unit = Literal["mm", "pixels", "voxels"]
 _LPS = np.diag([-1.0, -1.0, 1.0])  # from nibabel's axes of the patient to those of SimpleITK
@@ -75,6 +74,8 @@ def read_segmentation(reader: BaseReaderWriter, file: Path) -> Segmentation:
 
 
 def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
+    if file.stat().st_size == 0:
+        raise ValueError("the file is empty, it has 0 bytes")
     layout = read_layout(reader, file)
     if layout is not None and layout.channels > 1 and not is_colour_image(reader, layout):
         raise NotALabelMapError(describe_channels(layout))
@@ -87,8 +88,7 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
         array, properties = read_silently(other, file)
     if is_nifti(file):
         # SimpleITK reads a file that was cut short, with zeros for the rest, and zeros for NaN.
-        image: Any = nibabel.load(file)
-        stored = image.dataobj.get_unscaled()
+        stored = load_nifti(file).dataobj.get_unscaled()
         if stored.dtype.kind == "f" and not np.isfinite(stored).all():
             raise NotALabelMapError(f"it {NOT_FINITE}")
     if len(array) > 1:
@@ -103,7 +103,7 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
     direction, origin = _placement(properties)
     wrong = ""
     if is_nifti(file):
-        header = _raw_nifti_header(file)
+        header = raw_nifti_header(file)
         if "nibabel_stuff" in properties:  # SimpleITK knows the units
             in_mm = _MM.get(header.get_xyzt_units()[0], 1.0)
             spacing, origin = spacing * in_mm, None if origin is None else origin * in_mm
@@ -111,7 +111,7 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
             direction = origin = None
         wrong = _wrong_spacing(header)
         if wrong and header["sform_code"] > 0:  # whose columns have the lengths, too
-            affine = nibabel.load(file).affine  # pyright: ignore[reportAttributeAccessIssue]
+            affine = load_nifti(file).affine
             affine = properties.get("nibabel_stuff", {}).get("reoriented_affine", affine)
             spacing = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
             spacing, wrong = spacing * _MM.get(header.get_xyzt_units()[0], 1.0), ""
@@ -185,15 +185,6 @@ def _placement(
             return None, None
         return direction, _LPS @ affine[:3, 3]
     return None, None
-
-
-def _raw_nifti_header(file: Path) -> Any:
-    """Returns the header as it is on disk; nibabel, like SimpleITK, puts 1 for a spacing of 0."""
-    image: Any = nibabel.load(file)
-    header_class = type(image.header)
-    with nibabel.openers.ImageOpener(file) as opened:  # pyright: ignore[reportAttributeAccessIssue]
-        block = opened.read(header_class.sizeof_hdr)
-    return header_class(block, check=False)
 
 
 def _has_space(file: Path) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from nnunet_topo.label_files import labels_by_name, read_label_names
 from nnunet_topo.label_values import (
     MOST_LABELS,
     describe_fractions,
+    describe_grey_levels,
     distinct_values,
 )
 from nnunet_topo.labels import Label, Labels, parse_groups, parse_labels
@@ -213,4 +215,6 @@ def _values(job: File) -> tuple[Path, tuple[int, ...], str]:
     except Exception as error:  # whatever the readers raise
         return file, (), f"cannot be read: {' '.join(str(error).split())[:300]}"
     wrong = describe_fractions(values)
+    if isinstance(reader, NaturalImage2DIO):
+        wrong = wrong or describe_grey_levels(values)
     return file, () if wrong else tuple(int(value) for value in values if value > 0), wrong

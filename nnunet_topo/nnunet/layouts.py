@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk
 import tifffile
@@ -14,7 +12,7 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from numpy.typing import NDArray
 from PIL import Image
 
-_NIFTI = (".nii", ".nii.gz")
+from nnunet_topo.nnunet.nifti import is_nifti, load_nifti
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ def read_layout(reader: BaseReaderWriter, file: Path) -> Layout | None:
     name = file.name.lower()
     try:
         if is_nifti(file):
-            image: Any = nibabel.load(file)
+            image = load_nifti(file)
             colours = len(image.get_data_dtype().fields or (0,))
             return _of_lengths(image.shape, colours)
         if isinstance(reader, Tiff3DIO) or (
@@ -111,8 +109,3 @@ def describe_channels(layout: Layout) -> str:
     else:
         cause = "several label maps in one file, or probabilities? Save one label map"
     return f"it has shape {layout}: {causes.get(layout.kind, cause)}"
-
-
-def is_nifti(file: Path) -> bool:
-    """Returns whether a file's name says that it is NIfTI."""
-    return file.name.lower().endswith(_NIFTI)

@@ -158,7 +158,8 @@ def read_topology(file: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_each_key_once)
+        text = file.read_text(encoding="utf-8-sig")  # editors on Windows mark it
+        content = json.loads(text, object_pairs_hook=_each_key_once)
     except ValueError as error:
         raise ValueError(f"{file}: wanted a JSON file, got: {error}") from None
     return _object(content, str(file))

@@ -83,8 +83,8 @@ def find_segmentations(
         named = reader_of_dataset(description)
         return Segmentations(pairs, ReadersByEnding(files, named), declared, troubles)
     reader = reader_of_plans(plan, plans, ending, dataset_json, own[0])
-    others = ReadersByEnding([file for file in files if file not in own])
     chosen = set(own)
+    others = ReadersByEnding([file for file in files if file not in chosen])
     return Segmentations(
         pairs, lambda file: reader if file in chosen else others(file), declared, troubles
     )
@@ -195,7 +195,7 @@ def read_json(file: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))  # editors on Windows mark it
     except ValueError as error:
         raise ValueError(f"{file} is not a JSON file: {error}") from None
     if not isinstance(content, dict):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel
 import torch
 from nnunetv2.inference.export_prediction import (
     convert_predicted_logits_to_segmentation_with_correct_shape,
@@ -24,6 +23,7 @@ from torch import Tensor
 from nnunet_topo.nnunet.checkpoints import read_origin
 from nnunet_topo.nnunet.lookup import without_timms_warning
 from nnunet_topo.nnunet.loss import Union
+from nnunet_topo.nnunet.nifti import is_nifti, load_nifti
 from nnunet_topo.nnunet.priors import channel_labels, channel_names
 from nnunet_topo.topology import Connectivity
 
@@ -112,9 +112,9 @@ class TrainedModel:
         if len(files) > number:
             raise ValueError(f"the model takes {number} channels for each case, got {found}")
         for file in files:
-            if file.name.endswith((".nii", ".nii.gz")):
+            if is_nifti(file):
                 # SimpleITK reads a file that was cut short, with zeros for the rest.
-                nibabel.load(file).dataobj.get_unscaled()  # pyright: ignore[reportAttributeAccessIssue]
+                load_nifti(file).dataobj.get_unscaled()
         preprocessor = configuration.preprocessor_class(verbose=False)
         names = [str(file) for file in files]
         data, _, properties = preprocessor.run_case(

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 import nnunet_topo
 from nnunet_topo.files import case_files
+from nnunet_topo.nnunet.nifti import is_nifti, load_nifti
 from nnunet_topo.nnunet.processes import in_processes
 from nnunet_topo.nnunet.results import dataset_name
 
@@ -404,9 +404,9 @@ def _check(case: _Case) -> str:
         reader = target.plans.image_reader_writer_class()
         data, properties = reader.read_images([str(file) for file in case.files])
         for file in case.files:
-            if file.name.endswith((".nii", ".nii.gz")):
+            if is_nifti(file):
                 # SimpleITK reads a file that was cut short, with zeros for the rest.
-                nibabel.load(file).dataobj.get_unscaled()  # pyright: ignore[reportAttributeAccessIssue]
+                load_nifti(file).dataobj.get_unscaled()
     except Exception as error:
         files = ", ".join(str(file) for file in case.files)
         reason = _reason(error) or "shapes or spacings of its channels differ"

@@ -33,7 +33,7 @@ def betti_numbers(mask: ArrayLike, *, connectivity: Connectivity = "full") -> tu
             "face", the reverse.
 
     Raises:
-        ValueError: wrong number of dimensions, unknown connectivity.
+        ValueError: wrong number of dimensions, NaN, unknown connectivity.
     """
     foreground = as_foreground(mask, connectivity)
     components = label_components(foreground, connectivity)[1]
@@ -56,7 +56,7 @@ def euler_characteristic(mask: ArrayLike, *, connectivity: Connectivity = "full"
         connectivity: as for `betti_numbers`.
 
     Raises:
-        ValueError: wrong number of dimensions, unknown connectivity.
+        ValueError: wrong number of dimensions, NaN, unknown connectivity.
     """
     return euler_of_corners(corner_codes(as_foreground(mask, connectivity)), connectivity)
 
@@ -111,13 +111,25 @@ def as_foreground(mask: ArrayLike, connectivity: Connectivity) -> NDArray[np.boo
     """Returns a mask as booleans.
 
     Raises:
-        ValueError: wrong number of dimensions, unknown connectivity.
+        ValueError: wrong number of dimensions, NaN, unknown connectivity.
     """
-    foreground = np.asarray(mask).astype(bool)
+    foreground = as_booleans(mask)
     if foreground.ndim not in (2, 3):
         raise ValueError(f"mask must be 2D or 3D, got shape {foreground.shape}")
     check_connectivity(connectivity)
     return foreground
+
+
+def as_booleans(mask: ArrayLike) -> NDArray[np.bool_]:
+    """Returns where a mask is not zero.
+
+    Raises:
+        ValueError: it holds NaN, which is neither foreground nor background.
+    """
+    values = np.asarray(mask)
+    if values.dtype.kind in "fc" and np.isnan(values).any():
+        raise ValueError("a mask must not hold NaN")
+    return values.astype(bool)
 
 
 def label_components(

@@ -24,7 +24,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nnunet_topo.topology.betti import dual, euler_characteristic, label_components, neighbours
+from nnunet_topo.topology.betti import (
+    as_booleans,
+    dual,
+    euler_characteristic,
+    label_components,
+    neighbours,
+)
 from nnunet_topo.topology.persistence import Connectivity, check_connectivity, persistence_pairs
 
 _OUTSIDE, _P_ALONE, _G_ALONE, _BOTH = 0, 1, 2, 3
@@ -64,7 +70,7 @@ def match_betti_numbers(
         connectivity: of the foreground in both, as for `betti_numbers`.
 
     Raises:
-        ValueError: wrong or different shapes, unknown connectivity.
+        ValueError: wrong or different shapes, NaN, unknown connectivity.
     """
     pair = as_masks(prediction, reference)
     check_connectivity(connectivity)
@@ -113,9 +119,9 @@ def as_masks(
     """Returns two masks that can be compared.
 
     Raises:
-        ValueError: wrong or different shapes.
+        ValueError: wrong or different shapes, NaN.
     """
-    p, g = (np.asarray(mask).astype(bool) for mask in (prediction, reference))
+    p, g = as_booleans(prediction), as_booleans(reference)
     if p.shape != g.shape or p.ndim not in (2, 3):
         raise ValueError(
             "prediction and reference must be 2D or 3D and of the same shape, got "

@@ -134,9 +134,10 @@ def check_dimensions(dimensions: Sequence[int] | None, ndim: int) -> tuple[int, 
     """Returns the homology dimensions in order, all of them for None; ValueError on others."""
     if dimensions is None:
         return tuple(range(ndim))
+    dimensions = tuple(dimensions)  # of a generator, which can be read only once
     if not set(dimensions) <= set(range(ndim)):
         raise ValueError(
-            f"dimensions must lie in 0..{ndim - 1} for a {ndim}D image, got {tuple(dimensions)}"
+            f"dimensions must lie in 0..{ndim - 1} for a {ndim}D image, got {dimensions}"
         )
     return tuple(sorted(set(dimensions)))
 

@@ -20,7 +20,7 @@ def is_simple(mask: ArrayLike, *, connectivity: Connectivity = "full") -> NDArra
         connectivity: of the foreground, as for `betti_numbers`.
 
     Raises:
-        ValueError: wrong number of dimensions, unknown connectivity.
+        ValueError: wrong number of dimensions, NaN, unknown connectivity.
     """
     foreground = as_foreground(mask, connectivity)
     simple = np.zeros(foreground.size, bool)
@@ -46,7 +46,7 @@ def thin(mask: ArrayLike, *, connectivity: Connectivity = "full") -> NDArray[np.
         connectivity: of the foreground, as for `betti_numbers`.
 
     Raises:
-        ValueError: wrong number of dimensions, unknown connectivity.
+        ValueError: wrong number of dimensions, NaN, unknown connectivity.
     """
     foreground = as_foreground(mask, connectivity)
     if not foreground.any():

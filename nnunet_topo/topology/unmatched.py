@@ -46,7 +46,7 @@ def find_unmatched(
         connectivity: of the foreground in both, as for `betti_numbers`.
 
     Raises:
-        ValueError: wrong or different shapes, unknown connectivity.
+        ValueError: wrong or different shapes, NaN, unknown connectivity.
     """
     pair = as_masks(prediction, reference)
     check_connectivity(connectivity)
