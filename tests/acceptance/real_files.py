@@ -34,7 +34,7 @@ def functions() -> list[tuple[int, str, Path]]:
 
 def run(file: Path, function: str, package: Path | None) -> tuple[int, list[str]]:
     """Returns exit status and printed lines; of an exception the last line alone."""
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    environment = dict(os.environ)
     environment.pop("PYTHONPATH", None)
     if package is not None:
         environment["PYTHONPATH"] = str(package)
