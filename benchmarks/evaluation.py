@@ -53,7 +53,7 @@ def peak_memory_mb() -> dict[str, float]:
 
 def evaluate(folder: Path) -> None:
     """Evaluates the case as the command does."""
-    from nnunet_topo.nnunet.evaluation import evaluate_folder
+    from nnunet_topo.evaluation.evaluate import evaluate_folder
 
     (folder / "summary.json").unlink(missing_ok=True)
     done = evaluate_folder(

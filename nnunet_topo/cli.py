@@ -13,7 +13,7 @@ import nnunet_topo
 from nnunet_topo._register import register, trainers_folder
 
 if TYPE_CHECKING:
-    from nnunet_topo.nnunet.label_names import LabelChoice
+    from nnunet_topo.evaluation.label_choice import LabelChoice
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -318,7 +318,7 @@ def _train(arguments: list[str]) -> int:
     register(ask=False)
     from nnunetv2.run.run_training import run_training_entry
 
-    from nnunet_topo.nnunet.lookup import without_timms_warning
+    from nnunet_topo.training.lookup import without_timms_warning
 
     sys.argv = ["nnUNetv2_train", *arguments]
     with without_timms_warning():
@@ -330,8 +330,8 @@ def _plan(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where something could not be measured, 2 where nothing was."""
     from nnunetv2.configuration import default_num_processes
 
-    from nnunet_topo.nnunet.plan import plan
-    from nnunet_topo.nnunet.plan_words import describe, warn
+    from nnunet_topo.priors.plan import plan
+    from nnunet_topo.priors.plan_words import describe, warn
     from nnunet_topo.report.words import printable
 
     done = plan(
@@ -357,7 +357,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where something could not be evaluated, 2 where nothing was."""
     from nnunetv2.configuration import default_num_processes
 
-    from nnunet_topo.nnunet import evaluation
+    from nnunet_topo.evaluation import evaluate as evaluation
     from nnunet_topo.report.tables import printable
 
     with tempfile.TemporaryDirectory() as folder:
@@ -389,7 +389,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
 
 def _label_choice(chosen: argparse.Namespace) -> "LabelChoice | None":
     """Returns what was said of the labels, None if nothing was."""
-    from nnunet_topo.nnunet.label_names import LabelChoice
+    from nnunet_topo.evaluation.label_choice import LabelChoice
 
     choice = LabelChoice(chosen.l, chosen.labels, chosen.group, chosen.il)
     return None if choice == LabelChoice(groups=[]) else choice
@@ -399,8 +399,8 @@ def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where an image was left out, 2 where none can be trained on."""
     from nnunetv2.configuration import default_num_processes
 
-    from nnunet_topo.nnunet.unlabeled import preprocess_unlabeled
     from nnunet_topo.report.words import count, printable
+    from nnunet_topo.unlabeled.preprocess import preprocess_unlabeled
 
     done = preprocess_unlabeled(
         chosen.d,
@@ -417,14 +417,14 @@ def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
 
 
 def _demo(chosen: argparse.Namespace) -> int:
-    from nnunet_topo import demo
+    from nnunet_topo.commands import demo
 
     return demo.run(chosen.o, demo.QUICK if chosen.quick else demo.FULL, chosen.device)
 
 
 def _doctor() -> int:
     """Returns 1 where something is wrong."""
-    from nnunet_topo.doctor import examine
+    from nnunet_topo.commands.doctor import examine
     from nnunet_topo.report.words import count
 
     wrong = 0
@@ -441,8 +441,8 @@ def _refine(chosen: argparse.Namespace) -> int:
     """Returns 0, or 1 where a case failed."""
     import torch
 
-    from nnunet_topo.nnunet.refinement import Request, refine, summarize
-    from nnunet_topo.nnunet.weights_descent import Options
+    from nnunet_topo.refinement.descent import Options
+    from nnunet_topo.refinement.refine import Request, refine, summarize
     from nnunet_topo.report.words import count, printable
 
     register(ask=False)
@@ -479,9 +479,9 @@ def _run(chosen: argparse.Namespace) -> int:
     register(ask=False)
     import torch
 
-    from nnunet_topo.compare import check_output
+    from nnunet_topo.commands.compare import check_output
+    from nnunet_topo.commands.run import choose_trainings, train
     from nnunet_topo.report.words import printable
-    from nnunet_topo.run import choose_trainings, train
 
     if chosen.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("-device cuda: PyTorch finds no GPU here; -device cpu works everywhere")
@@ -507,9 +507,9 @@ def _compare(chosen: argparse.Namespace, command: str) -> int:
     """Returns 0, 1 where something could not be evaluated, 2 where nothing could be compared."""
     from nnunetv2.configuration import default_num_processes
 
-    from nnunet_topo.compare import WRITTEN, Options, compare
-    from nnunet_topo.nnunet.evaluation import Settings
-    from nnunet_topo.nnunet.results import find_trainings, is_face, name_folders
+    from nnunet_topo.commands.compare import WRITTEN, Options, compare
+    from nnunet_topo.evaluation.evaluate import Settings
+    from nnunet_topo.evaluation.results import find_trainings, is_face, name_folders
     from nnunet_topo.report import DEFAULT_METRICS, PRIMARY_METRIC
     from nnunet_topo.report.screen import as_text
     from nnunet_topo.report.words import printable
@@ -556,7 +556,7 @@ def _print_folder() -> int:
 
 
 def _list_trainers(*, as_json: bool) -> int:
-    from nnunet_topo import trainer_list
+    from nnunet_topo.training import trainer_list
 
     print(trainer_list.as_json() if as_json else "\n".join(trainer_list.as_table()))
     return 0

@@ -28,13 +28,13 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo import cli
-from nnunet_topo.nnunet import evaluation
+from nnunet_topo.evaluation import evaluate as evaluation
 from nnunet_topo.topology import betti_numbers
 
 from .conftest import Recorder, run, tiny_case
 from .small_plans import shrink
 from .test_registration import TRAINERS
-from .test_trainers import WITHOUT_TERM
+from .training.test_trainers import WITHOUT_TERM
 
 CPU = torch.device("cpu")
 # Kind of labels -> data set, and labels as dataset.json has them. Regions overlap.
@@ -251,7 +251,7 @@ def test_a_validation_of_which_no_case_can_be_measured_ends_all_the_same(
     trainer = make("nnUNetTrainerStock_1epochs_1iters_nomirror", KINDS["labels"][0])
     trainer.run_training()
     monkeypatch.setattr(evaluation, "compare_label_maps", fail)
-    monkeypatch.setattr("nnunet_topo.nnunet.validation.default_num_processes", 1)
+    monkeypatch.setattr("nnunet_topo.training.validation.default_num_processes", 1)
     trainer.perform_actual_validation()
     summary = json.loads((Path(trainer.output_folder) / "validation/summary.json").read_text())
     assert np.isfinite(summary["mean"]["1"]["FN"])
@@ -362,7 +362,7 @@ def test_trainers_take_steps_under_autocast_with_a_gradient_scaler(
     """On the CPU nnU-Net uses neither; both are switched on here as it does on a GPU."""
     bfloat16 = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
     monkeypatch.setattr(stock, "dummy_context", bfloat16)
-    monkeypatch.setattr("nnunet_topo.nnunet.trainer.dummy_context", bfloat16)
+    monkeypatch.setattr("nnunet_topo.training.trainer.dummy_context", bfloat16)
     trainer = make(f"nnUNetTrainer{name}_1epochs_3iters_seed1", REGIONS_IGNORE)
     trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024)
     seen = []
@@ -526,8 +526,8 @@ MINE = """
 from {module} import {base}
 
 from nnunet_topo.losses import WassersteinLoss
-from nnunet_topo.nnunet.settings import Settings
-from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+from nnunet_topo.training.settings import Settings
+from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerMine({bases}):

@@ -13,8 +13,8 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
 from nnunet_topo.cli import main
-from nnunet_topo.nnunet import checkpoints
-from nnunet_topo.nnunet.validation import log_means
+from nnunet_topo.training import checkpoints
+from nnunet_topo.training.validation import log_means
 
 from .conftest import Recorder
 
@@ -22,8 +22,8 @@ LATER = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_topo.losses import WassersteinLoss
-from nnunet_topo.nnunet.settings import Settings
-from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+from nnunet_topo.training.settings import Settings
+from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class Later(nnUNetTrainer):

@@ -12,8 +12,8 @@ import pytest
 
 from nnunet_topo import cli
 from nnunet_topo._register import register, trainers_folder
-from nnunet_topo.nnunet.lookup import find_trainer
-from nnunet_topo.nnunet.trainer import TopologyTrainerMixin, trainer_with_settings
+from nnunet_topo.training.lookup import find_trainer
+from nnunet_topo.training.trainer import TopologyTrainerMixin, trainer_with_settings
 
 from .conftest import run
 
@@ -155,7 +155,9 @@ def test_a_folder_after_ours_may_hold_the_name_and_else_the_right_one_is_the_las
 
 
 def test_our_commands_search_without_the_warning_of_timm():
-    code = "from nnunet_topo.nnunet.lookup import find_trainer as f; print(f('nnUNetTrainerTAFL'))"
+    code = (
+        "from nnunet_topo.training.lookup import find_trainer as f; print(f('nnUNetTrainerTAFL'))"
+    )
     strict = "error:`torch.jit.interface` is deprecated:FutureWarning"
     assert run("python", "-W", strict, "-c", code).startswith("<class")
 

@@ -2,8 +2,8 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_topo.nnunet.priors import prior_of_labels
-from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+from nnunet_topo.priors.topology_json import prior_of_labels
+from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerBettiPrior(TopologyTrainerMixin, nnUNetTrainer):

@@ -2,7 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_topo.nnunet.semi_supervised import SemiSupervisedTrainerMixin, prior_of_unlabelled
+from nnunet_topo.unlabeled.semi_supervised import SemiSupervisedTrainerMixin, prior_of_unlabelled
 
 
 class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTrainer):

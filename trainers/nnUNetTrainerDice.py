@@ -5,7 +5,7 @@ from typing import Any
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
-from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerDice(TopologyTrainerMixin, nnUNetTrainer):

@@ -2,8 +2,8 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_topo.nnunet.loss import FocalBaseLoss
-from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+from nnunet_topo.training.loss import FocalBaseLoss
+from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerFocal(TopologyTrainerMixin, nnUNetTrainer):

@@ -3,7 +3,7 @@
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_topo.losses import ProjectedPoolingLoss
-from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerProjectedPooling(TopologyTrainerMixin, nnUNetTrainer):

@@ -2,7 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_topo.nnunet.trainer import TopologyTrainerMixin
+from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerStock(TopologyTrainerMixin, nnUNetTrainer):

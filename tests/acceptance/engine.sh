@@ -46,7 +46,7 @@ section_2() {
 
 section_3() {
     say "3. against gudhi and theory"
-    pytest -q -p no:cacheprovider tests/test_engine.py tests/test_persistence.py tests/test_diagrams.py | tail -3
+    pytest -q -p no:cacheprovider tests/topology/test_engine.py tests/topology/test_persistence.py tests/losses/test_diagrams.py | tail -3
     python tests/fuzz_engine.py "${FUZZ_MINUTES:-60}" 1
 }
 

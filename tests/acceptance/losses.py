@@ -255,7 +255,7 @@ def cost() -> None:
     """
     import torch
 
-    from nnunet_topo.nnunet.checkpoints import load_weights
+    from nnunet_topo.training.checkpoints import load_weights
 
     print("| data set | trainer | ms per iteration, median of 20 | least | most |")
     print("|---|---|---|---|---|")
@@ -284,8 +284,8 @@ def cost() -> None:
 
 def damage() -> None:
     """Prints how often nnU-Net's rotation and scaling change the Betti numbers of each class."""
-    from nnunet_topo.nnunet.augmentation import all_labels
-    from nnunet_topo.nnunet.training_labels import damage_by_augmentation
+    from nnunet_topo.priors.training_labels import damage_by_augmentation
+    from nnunet_topo.training.augmentation import all_labels
 
     for dataset in DATASETS:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):

@@ -31,8 +31,8 @@ section_0() {
 section_1() {
     say "1. numbers worked by hand, gradcheck, perfect predictions, order, ignored voxels, half precision"
     cd "$root"
-    in_env pytest -q -p no:cacheprovider tests/test_wasserstein_loss.py tests/test_projected_pooling_loss.py \
-        tests/test_betti_prior_loss.py tests/test_focal_loss.py tests/test_loss_seam.py tests/test_training_labels.py
+    in_env pytest -q -p no:cacheprovider tests/losses/test_wasserstein_loss.py tests/losses/test_projected_pooling_loss.py \
+        tests/losses/test_betti_prior_loss.py tests/losses/test_focal_loss.py tests/training/test_loss_seam.py tests/priors/test_training_labels.py
     cd "$work"
 }
 

@@ -171,8 +171,8 @@ section_6() {
     say "6. numbers by hand, gradcheck, descent 20 of 20"
     "$work/plugin/bin/pip" install -q "$root[test]"
     cd "$root"
-    in_env plugin pytest -q -s -p no:cacheprovider -m "slow or not slow" tests/test_matching.py tests/test_wasserstein_loss.py tests/test_focal_loss.py \
-        "tests/test_descent.py" -k "worked or printed or known or gradient or (20 and descent)" | grep -E 'repaired|passed|failed'
+    in_env plugin pytest -q -s -p no:cacheprovider -m "slow or not slow" tests/topology/test_matching.py tests/losses/test_wasserstein_loss.py tests/losses/test_focal_loss.py \
+        "tests/losses/test_descent.py" -k "worked or printed or known or gradient or (20 and descent)" | grep -E 'repaired|passed|failed'
     in_env plugin python "$here/main_job.py" numbers
 }
 

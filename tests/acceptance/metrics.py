@@ -12,10 +12,11 @@ PLANS = {"dataset_name": "Dataset900_Any", "plans_name": "any", "configurations"
 
 
 def known(root: str) -> None:
-    """Prints the Betti numbers and errors of the known shapes of tests/test_metrics.py."""
+    """Prints the Betti numbers and errors of the known shapes of tests/metrics/test_metrics.py."""
     sys.path.insert(0, root)
-    from nnunet_topo.metrics import compute
     from tests.test_metrics import KNOWN, topology
+
+    from nnunet_topo.metrics import compute
 
     print("shape: Betti numbers of P, of R, errors, Betti matching error, Euler error, exact")
     for name, (prediction, reference, *expected) in KNOWN.items():
@@ -33,13 +34,13 @@ def agreement(root: str) -> None:
     from gudhi import CubicalComplex
     from skimage.metrics import variation_of_information
     from sklearn.metrics import adjusted_rand_score
+    from tests.test_betti_matching import draw_pair
 
     from nnunet_topo.metrics import compute
     from nnunet_topo.topology import betti_numbers
     from nnunet_topo.topology.betti import label_components
     from nnunet_topo.topology.betti_matching import match_betti_numbers
     from tests.cell_complexes import betti_matching
-    from tests.test_betti_matching import draw_pair
 
     pairs, matched = 4000, np.zeros(3, int)
     for seed in range(pairs):
@@ -158,7 +159,7 @@ def merged(dataset: str, predictions: str) -> None:
     """Evaluates a folder, and shows that nothing of the summary in it was lost."""
     from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 
-    from nnunet_topo.nnunet.evaluation import evaluate_folder
+    from nnunet_topo.evaluation.evaluate import evaluate_folder
 
     folder = Path(predictions)
     before = json.loads((folder / "summary.json").read_text())
@@ -227,10 +228,10 @@ def speed(folder: str) -> None:
     """Prints the time and memory of one case as the command takes it, then the parts."""
     import SimpleITK as sitk
 
+    from nnunet_topo.evaluation.evaluate import evaluate_folder
     from nnunet_topo.metrics import compute, parts
     from nnunet_topo.metrics.skeleton import centerline
     from nnunet_topo.metrics.surface import compare_surfaces, find_surface
-    from nnunet_topo.nnunet.evaluation import evaluate_folder
     from nnunet_topo.topology.betti_matching import crop_to_foreground, match_with_components
 
     compute(*np.ones((2, 5, 6, 7), bool))  # machine code

@@ -103,7 +103,7 @@ section_4() {
     say "4. the doctor and broken set-ups"
     install_once first
     in_env first pip install -q pytest hypothesis beartype
-    (cd "$work/first/checkout" && in_env first pytest -v -p no:cacheprovider tests/test_doctor.py | grep -E 'PASSED|FAILED|ERROR|passed|failed')
+    (cd "$work/first/checkout" && in_env first pytest -v -p no:cacheprovider tests/commands/test_doctor.py | grep -E 'PASSED|FAILED|ERROR|passed|failed')
     echo "-- as the newcomer sees it, before anything is set"
     in_env first nnunet-topo doctor || echo "exit status $?"
 }

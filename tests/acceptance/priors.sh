@@ -41,7 +41,7 @@ section_1() {
 
 section_2() {
     say "2. Clough's experiment 1 on MNIST: m = 2 to 12 lines removed, eq. 5 in both forms of eq. 3, beside the paper's table"
-    (cd "$root" && in_env pytest -q -p no:cacheprovider tests/test_clough_mnist.py)
+    (cd "$root" && in_env pytest -q -p no:cacheprovider tests/experiments/test_clough_mnist.py)
     began=$SECONDS
     (cd "$root" && in_env python -m experiments.clough_mnist --data "$data" -o "$work/mnist" --digits "${DIGITS:-130}")
     echo "$((SECONDS - began)) s"
@@ -74,7 +74,7 @@ section_3() {
 section_4() {
     say "4. ten failures, and nothing worse, nothing overwritten"
     cd "$root"
-    in_env pytest -q -p no:cacheprovider -m "" tests/test_refinement.py
+    in_env pytest -q -p no:cacheprovider -m "" tests/refinement/test_refinement.py
     cd "$work"
 }
 

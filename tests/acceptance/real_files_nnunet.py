@@ -223,7 +223,7 @@ def item_16() -> None:
 
 def item_17() -> None:
     """Fewer cases than nnU-Net makes folds, and folds that cannot be trained."""
-    from nnunet_topo.run import choose_trainings
+    from nnunet_topo.commands.run import choose_trainings
 
     def chosen(folds: list[str]) -> str:
         trainings = choose_trainings(NAME, "3d_fullres", "nnUNetPlans", [STOCK, OURS], folds)
@@ -326,9 +326,9 @@ def item_21() -> None:
 
 def item_24() -> None:
     """Which cases contradict a prior."""
-    import nnunet_topo.nnunet.training_labels
+    import nnunet_topo.priors.training_labels
 
-    nnunet_topo.nnunet.training_labels._DRAWS = 10
+    nnunet_topo.priors.training_labels._DRAWS = 10
     labels = _rings(10)
     labels["case_3"][0, 0, 0] = labels["case_8"][15, 15, 15] = True
     with _folders() as folder:
@@ -370,7 +370,7 @@ def item_27_prior() -> None:
     """Refinement with no prior: how many cases are predicted before it says so."""
     import time
 
-    from nnunet_topo.nnunet.trained_model import TrainedModel
+    from nnunet_topo.training.trained_model import TrainedModel
     from tests.model_folder import ring, write_image, write_model
 
     predicted = []

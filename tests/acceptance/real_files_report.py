@@ -377,8 +377,8 @@ def item_26_short() -> None:
     """What is said of trainings of 2 epochs of 10 iterations."""
     import torch
 
-    from nnunet_topo import compare
-    from nnunet_topo.nnunet.results import Model, Study
+    from nnunet_topo.commands import compare
+    from nnunet_topo.evaluation.results import Model, Study
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

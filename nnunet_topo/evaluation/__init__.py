@@ -1,0 +1,1 @@
+"""nnU-Net's evaluation with topology metrics."""

@@ -1,0 +1,220 @@
+"""Which labels are evaluated, and what they are called: by nnU-Net, by the user, by the files."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from tqdm import tqdm
+
+from nnunet_topo.images.segmentation import NotALabelMapError, read_segmentation
+from nnunet_topo.labels.labels import Label, Labels, parse_groups, parse_labels
+from nnunet_topo.labels.name_files import labels_by_name, read_label_names
+from nnunet_topo.labels.values import (
+    MOST_LABELS,
+    describe_fractions,
+    describe_grey_levels,
+    distinct_values,
+)
+from nnunet_topo.processes import in_processes
+
+File = tuple[BaseReaderWriter, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelChoice:
+    """What a user says of the labels.
+
+    Attributes:
+        labels: values, ranges or names of what is evaluated, None for all.
+        names: file with names.
+        groups: NAME=LABELS each, evaluated like regions.
+        ignore: value of voxels that do not count.
+    """
+
+    labels: Sequence[str] | None = None
+    names: Path | None = None
+    groups: Sequence[str] = ()
+    ignore: int | None = None
+
+
+def labels_of_manager(manager: LabelManager) -> Labels:
+    """Returns what nnU-Net evaluates."""
+    chosen = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+    evaluated = tuple(
+        tuple(map(int, c)) if isinstance(c, Iterable) else int(c)
+        for c in chosen  # pyright: ignore[reportOptionalIterable] # has_regions says so
+    )
+    named = labels_by_name(manager.label_dict, "dataset.json: labels")
+    return Labels(
+        evaluated,
+        _names(evaluated, named),
+        tuple(map(int, manager.all_labels)),
+        manager.ignore_label,
+    )
+
+
+def labels_of_dataset(description: Mapping[str, Any], file: Path, plans: Path | None) -> Labels:
+    """Returns what nnU-Net evaluates by a dataset.json.
+
+    What nnU-Net's training needs and an evaluation does not may be missing: the background, and
+    the order in which regions are drawn.
+
+    Raises:
+        ValueError: there is no label beside the background, or nnU-Net does not take it.
+    """
+    named = labels_by_name(description["labels"], f"{file}: labels")
+    background = [name for name, label in named.items() if label in (0, (0,))]
+    named = {name: label for name, label in named.items() if name not in background}
+    if not named.keys() - {"ignore"}:
+        raise ValueError(
+            f"{file}: labels names nothing beside the background, so what to evaluate?"
+        )
+    regions = sum(name != "ignore" for name in named)
+    labels = {"background": 0} | {
+        name: list(label) if isinstance(label, tuple) else label for name, label in named.items()
+    }
+    wanted = {"labels": labels, "regions_class_order": list(range(1, regions + 1))}
+    try:
+        if plans is None:
+            manager = LabelManager(labels, wanted["regions_class_order"])
+        else:
+            manager = PlansManager(str(plans)).get_label_manager({**description, **wanted})
+        return labels_of_manager(manager)
+    except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"nnU-Net does not take the labels of {file}: {error}") from None
+
+
+def choose_labels(
+    choice: LabelChoice,
+    declared: Labels | None,
+    references: Sequence[File],
+    predictions: Sequence[File],
+    *,
+    processes: int = 1,
+) -> Labels:
+    """Returns what a user wants to have evaluated; without a declaration what the files hold.
+
+    Args:
+        choice: of the user.
+        declared: labels of a dataset.json, None without one.
+        references: that are searched for labels, with their readers.
+        predictions: likewise; of those that share no label with any reference, none is taken.
+        processes: at most so many.
+
+    Raises:
+        ValueError: there is nothing to evaluate, or a label is not known.
+    """
+    named: dict[str, Label] = {} if choice.names is None else read_label_names(choice.names)
+    if declared is not None:
+        of_dataset = {name: key for key, name in declared.names.items()}
+        keys = {str(label): label for label in declared.evaluated}
+        named = {name: keys[key] for name, key in of_dataset.items()} | named
+    groups = parse_groups(choice.groups, named)
+    if choice.names is not None and choice.labels is None:
+        regions = {name: label for name, label in named.items() if isinstance(label, tuple)}
+        groups = regions | groups
+    ignore = choice.ignore if declared is None or choice.ignore is not None else declared.ignore
+    ignore = named.pop("ignore", ignore) if declared is None else ignore
+    ignore = ignore if isinstance(ignore, int) else None
+    known: tuple[int, ...] = ()
+    if choice.labels is not None:
+        singles = parse_labels(choice.labels, named, "-l")
+    elif declared is not None:
+        singles = list(declared.evaluated)
+    else:
+        known, reason = _found(references, predictions, ignore, processes)
+        singles = [value for value in known if value != ignore]
+        if not singles and not groups:
+            raise ValueError(f"there is no label to evaluate: {reason}")
+    evaluated = [label for label in singles if label not in (0, ignore)]
+    given: dict[str, str] = {}
+    for name, members in groups.items():
+        region: Label = members if len(members) > 1 else next(iter(members))
+        given[str(region)] = name
+        if region not in evaluated:
+            evaluated.append(region)
+    if not evaluated:
+        raise ValueError("there is no label to evaluate: -l names none, and there is no --group")
+    values = {v for e in evaluated for v in (e if isinstance(e, tuple) else (e,))}
+    chosen = Labels(
+        tuple(evaluated),
+        _names(evaluated, named) | given,
+        (0, *sorted(values | set(known) | set(() if declared is None else declared.known))),
+        ignore,
+        is_choice=choice.labels is not None,
+    )
+    if declared is not None and choice.labels is None and not groups:
+        return replace(declared, names=dict(declared.names) | dict(chosen.names), ignore=ignore)
+    return chosen
+
+
+def _names(evaluated: Iterable[Label], named: Mapping[str, Label]) -> dict[str, str]:
+    """Returns names by key; labels that have several have all of them."""
+    names: dict[Label, list[str]] = {}
+    for name, label in named.items():
+        single = isinstance(label, tuple) and len(label) == 1
+        names.setdefault(label, []).append(name)
+        if single and isinstance(label, tuple):
+            names.setdefault(label[0], []).append(name)
+    return {
+        str(label): " / ".join(dict.fromkeys(names[label])) for label in evaluated if label in names
+    }
+
+
+# -- what the files hold -----------------------------------------------------------------------
+
+
+def _found(
+    references: Sequence[File], predictions: Sequence[File], ignore: int | None, processes: int
+) -> tuple[tuple[int, ...], str]:
+    """Returns the labels in the files, and why there are none if there are none.
+
+    Raises:
+        ValueError: files that look like images.
+    """
+    jobs = [*references, *predictions]
+    values: dict[Path, tuple[int, ...]] = {}
+    reasons: dict[Path, str] = {}
+    for file, of_file, reason in tqdm(
+        in_processes(_values, jobs, processes, killed=lambda job: (job[1], (), "")),
+        total=len(jobs),
+        desc="labels in the files",
+        unit="file",
+        disable=None,  # without a terminal
+    ):
+        values[file] = of_file
+        reasons |= {file: reason} if reason else {}
+    of_references = {v for _, file in references for v in values[file]} - {0, ignore}
+    found = set(of_references)
+    for _, file in predictions:
+        of_file = set(values[file]) - {0}
+        # A mask of 0 and 255 has no label in common with references of 0 and 1.
+        if of_file & of_references or not of_references:
+            found |= of_file
+    if len(found) > MOST_LABELS:
+        raise ValueError(
+            f"the files hold {len(found)} different values: are these images instead of "
+            "segmentations? -l names the labels to evaluate"
+        )
+    told = [f"{file} {reason}" for file, reason in reasons.items()]
+    return tuple(sorted(found)), next(iter(told), "the files hold background alone")
+
+
+def _values(job: File) -> tuple[Path, tuple[int, ...], str]:
+    """Returns the labels above 0 in a file, or what is wrong with it."""
+    reader, file = job
+    try:
+        values = distinct_values(read_segmentation(reader, file).label_map)
+    except NotALabelMapError as error:
+        return file, (), f"is not a label map: {error}"
+    except Exception as error:  # whatever the readers raise
+        return file, (), f"cannot be read: {' '.join(str(error).split())[:300]}"
+    wrong = describe_fractions(values)
+    if isinstance(reader, NaturalImage2DIO):
+        wrong = wrong or describe_grey_levels(values)
+    return file, () if wrong else tuple(int(value) for value in values if value > 0), wrong

@@ -1,0 +1,203 @@
+"""References and predictions that belong together, their readers and the labels in them."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
+from nnunet_topo.evaluation.label_choice import LabelChoice, choose_labels, labels_of_dataset
+from nnunet_topo.files import Pair, case_files, pair_files
+from nnunet_topo.images.readers import (
+    ReadersByEnding,
+    known_endings,
+    reader_of_dataset,
+    reader_of_plans,
+)
+from nnunet_topo.images.segmentation import Unit, has_spacing, unit_of
+from nnunet_topo.labels.labels import Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentations:
+    """Cases of two folders or files.
+
+    Attributes:
+        pairs: by case; where a reference or a prediction is missing, it is None.
+        reader: gives nnU-Net's reader of a file.
+        declared: labels of a dataset.json, None without one.
+        troubles: cases of which it is not clear which files are meant.
+    """
+
+    pairs: list[Pair]
+    reader: Callable[[Path], BaseReaderWriter]
+    declared: Labels | None
+    troubles: list[str]
+
+    def unit(self) -> tuple[Unit, list[str]]:
+        """Returns the unit of distances, and the cases that have another."""
+        units: dict[str, Unit] = {}
+        for pair in self.pairs:
+            files = [file for file in (pair.reference, pair.prediction) if file is not None]
+            known = any(has_spacing(self.reader(file), file) for file in files)
+            units[files[-1].name] = "mm" if known else unit_of(self.reader(files[0]), files[0])
+        if units and "mm" not in units.values():
+            return next(iter(units.values())), []
+        return "mm", [
+            f"{name}: its files have no spacing; its distances are in {unit}, those of others in mm"
+            for name, unit in units.items()
+            if unit != "mm"
+        ]
+
+
+def find_segmentations(
+    references: Path, predictions: Path, dataset_json: Path | None, plans: Path | None
+) -> Segmentations:
+    """Returns the cases of two folders or files.
+
+    Args:
+        references: folder, or one file.
+        predictions: folder, or one file.
+        dataset_json: nnU-Net's, which names labels and the files' ending; None finds these.
+        plans: nnU-Net's, which name the reader; None chooses it by the ending.
+
+    Raises:
+        ValueError: a file that is not nnU-Net's, a folder without segmentations.
+        OSError: what cannot be read.
+    """
+    if dataset_json is None:
+        if plans is not None:
+            raise ValueError("plans alone do not say which labels there are: give dataset.json too")
+        pairs, troubles = pair_files(references, predictions, known_endings())
+        return Segmentations(pairs, ReadersByEnding(_files(pairs)), None, troubles)
+    description = read_dataset_json(dataset_json)
+    plan = None if plans is None else read_plans(plans)
+    declared = labels_of_dataset(description, dataset_json, plans)
+    ending = description["file_ending"]
+    pairs, troubles = _pairs(references, predictions, ending)
+    files = _files(pairs)
+    own = [file for file in files if file.name.lower().endswith(ending.lower())]
+    if plan is None or plans is None or not own:
+        named = reader_of_dataset(description)
+        return Segmentations(pairs, ReadersByEnding(files, named), declared, troubles)
+    reader = reader_of_plans(plan, plans, ending, dataset_json, own[0])
+    chosen = set(own)
+    others = ReadersByEnding([file for file in files if file not in chosen])
+    return Segmentations(
+        pairs, lambda file: reader if file in chosen else others(file), declared, troubles
+    )
+
+
+def _pairs(references: Path, predictions: Path, ending: str) -> tuple[list[Pair], list[str]]:
+    """Returns pairs of files with the ending that is declared, of predictions also with another."""
+    for place in (references, predictions):
+        if not place.exists():
+            raise ValueError(f"{place}: there is no such file or folder")
+    endings = [ending]
+    has_references = references.is_file() or case_files(references, ending)
+    if has_references and predictions.is_dir() and not case_files(predictions, ending):
+        others = [file for e in known_endings() for file in case_files(predictions, e)]
+        endings += known_endings() if others else ()
+    return pair_files(references, predictions, endings)
+
+
+def _files(pairs: Sequence[Pair]) -> list[Path]:
+    return [file for pair in pairs for file in (pair.reference, pair.prediction) if file]
+
+
+def wanted_labels(
+    found: Sequence[Segmentations], choice: LabelChoice, *, processes: int = 1
+) -> Labels:
+    """Returns which labels of some predictions are evaluated, the same of all.
+
+    Args:
+        found: cases of each folder of predictions, with the same references.
+        choice: what the user says of the labels.
+        processes: at most so many.
+
+    Raises:
+        ValueError: there is nothing to evaluate, or a label is not known.
+    """
+    if found[0].declared is None:
+        for of_model in found:
+            _check_pairs(of_model)
+    references = {
+        pair.reference: of_model.reader(pair.reference)
+        for of_model in found
+        for pair in of_model.pairs
+        if pair.reference and pair.prediction
+    }
+    predictions = {
+        pair.prediction: of_model.reader(pair.prediction)
+        for of_model in found
+        for pair in of_model.pairs
+        if pair.reference and pair.prediction
+    }
+    sides = [[(reader, file) for file, reader in of.items()] for of in (references, predictions)]
+    return choose_labels(choice, found[0].declared, sides[0], sides[1], processes=processes)
+
+
+def _check_pairs(found: Segmentations) -> None:
+    """Raises ValueError where no prediction has a reference, and so there are no labels to find."""
+    if any(pair.reference and pair.prediction for pair in found.pairs):
+        return
+    reference = next((p.reference.name for p in found.pairs if p.reference), "none")
+    prediction = next((p.prediction.name for p in found.pairs if p.prediction), "none")
+    names = f"there are {reference} and {prediction}, for example"
+    raise ValueError(
+        "; ".join(found.troubles[:5]) or f"no prediction has the name of a reference: {names}"
+    )
+
+
+# -- nnU-Net's files ---------------------------------------------------------------------------
+
+
+def read_dataset_json(file: Path) -> dict[str, Any]:
+    """Returns the content of nnU-Net's description of a data set.
+
+    Raises:
+        ValueError: it is something else.
+        OSError: it cannot be read.
+    """
+    content = read_json(file)
+    missing = [key for key in ("labels", "file_ending") if key not in content]
+    if missing:
+        swapped = "; it looks like a plans file" if "image_reader_writer" in content else ""
+        raise ValueError(
+            f"{file} is not an nnU-Net dataset.json: it has no {' and no '.join(missing)}{swapped}"
+        )
+    return content
+
+
+def read_plans(file: Path) -> dict[str, Any]:
+    """Returns the content of nnU-Net's plans.
+
+    Raises:
+        ValueError: it is something else.
+        OSError: it cannot be read.
+    """
+    content = read_json(file)
+    if "image_reader_writer" not in content:
+        swapped = "; it looks like a dataset.json" if "file_ending" in content else ""
+        raise ValueError(
+            f"{file} is not an nnU-Net plans file: it has no image_reader_writer{swapped}"
+        )
+    return content
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file.
+
+    Raises:
+        ValueError: it holds none.
+        OSError: it cannot be read.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))  # editors on Windows mark it
+    except ValueError as error:
+        raise ValueError(f"{file} is not a JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
+    return content

@@ -1,0 +1,156 @@
+"""How the arrays of nnU-Net's readers lie in the patient, and in which unit their distances are."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+from numpy.typing import NDArray
+
+from nnunet_topo.images.nifti import is_nifti, load_nifti
+from nnunet_topo.images.segmentation import Unit
+from nnunet_topo.training.checkpoints import OWN_KEY
+
+_OBLIQUE = 0.9999  # cosine to the nearest axis of the patient
+_LETTERS = ("LR", "PA", "IS")  # of the axes of NIfTI: below and above zero
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """An array [z, y, x] in the patient.
+
+    Attributes:
+        letters: to which side of the patient the index of each axis grows (R, L, A, P, S, I), ""
+            where that is unknown.
+        first_mm: position of the first slice in the direction of its letter, NaN if unknown.
+        oblique: whether the letters are the nearest ones alone.
+        file_axis: axis of the file along which the slices lie, 1 the first; 0 where it is no axis.
+        flipped: whether the file counts its slices from the other end.
+    """
+
+    letters: tuple[str, str, str] = ("", "", "")
+    first_mm: float = float("nan")
+    oblique: bool = False
+    file_axis: int = 3
+    flipped: bool = False
+
+    def moved_to_front(self, axis: int) -> "Geometry":
+        """Returns the geometry after an axis of one slice was moved to the front."""
+        order = [axis, *(other for other in range(3) if other != axis)]
+        first, second, third = (self.letters[other] for other in order)
+        return Geometry((first, second, third), oblique=self.oblique, file_axis=0)
+
+
+def read_geometry(file: Path, properties: Mapping[str, Any]) -> Geometry:
+    """Returns how an array lies in the patient, as far as its file tells.
+
+    Args:
+        file: that nnU-Net's reader has read.
+        properties: what the reader says of it.
+    """
+    affine = _affine(properties)
+    if affine is None or not _has_orientation(file):
+        return Geometry(file_axis=1 if file.suffix.lower() in (".tif", ".tiff") else 3)
+    columns = affine[:3, 2::-1]  # of the array's axes
+    directions = columns / np.linalg.norm(columns, axis=0)
+    nearest = np.argmax(np.abs(directions), axis=0)
+    signs = [directions[axis, k] for k, axis in enumerate(nearest)]
+    first, second, third = (
+        _LETTERS[axis][int(sign > 0)] for axis, sign in zip(nearest, signs, strict=True)
+    )
+    on_disk = _letters_on_disk(properties)
+    file_axis, flipped = 3, False
+    if on_disk:
+        pair = next(pair for pair in _LETTERS if first in pair)
+        axis = next(k for k, letter in enumerate(on_disk) if letter in pair)
+        file_axis, flipped = axis + 1, on_disk[axis] != first
+    return Geometry(
+        (first, second, third),
+        first_mm=float(directions[:, 0] @ affine[:3, 3]),
+        oblique=bool(np.min(np.abs(signs)) < _OBLIQUE),
+        file_axis=file_axis,
+        flipped=flipped,
+    )
+
+
+def _affine(properties: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """Returns the matrix from voxels [x, y, z] to millimetres as in NIfTI, None where unknown."""
+    of_nibabel = properties.get("nibabel_stuff", {})
+    affine = of_nibabel.get("reoriented_affine", of_nibabel.get("original_affine"))
+    if affine is not None:
+        return np.asarray(affine, dtype=float)
+    of_itk = properties.get("sitk_stuff", {})
+    if len(of_itk.get("direction", ())) != 9:
+        return None
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(of_itk["direction"], (3, 3)) * np.asarray(of_itk["spacing"])
+    affine[:3, 3] = of_itk["origin"]
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK counts to the left and to the back
+
+
+def _letters_on_disk(properties: Mapping[str, Any]) -> str:
+    """Returns the letters of the file's own axes where a reader has turned it, else ""."""
+    of_nibabel = properties.get("nibabel_stuff", {})
+    if "reoriented_affine" in of_nibabel:
+        return "".join(map(str, nibabel.aff2axcodes(of_nibabel["original_affine"])))
+    return properties.get("sitk_stuff", {}).get("original_orientation", "")
+
+
+def _has_orientation(file: Path) -> bool:
+    """Returns whether a file says how it lies in the patient; its reader may have guessed."""
+    name = file.name.lower()
+    if is_nifti(file):
+        header = load_nifti(file).header
+        return bool(header["qform_code"] or header["sform_code"])
+    if name.endswith((".nrrd", ".nhdr")):
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(file))
+        reader.ReadImageInformation()
+        return reader.HasMetaDataKey("NRRD_space")
+    return not name.endswith((".gipl", ".gipl.gz"))  # which ITK reads without directions
+
+
+def find_unit(summaries: Iterable[Path], reader: BaseReaderWriter, folders: Sequence[Path]) -> Unit:
+    """Returns the unit of the distances in summaries: as recorded, else by the reader.
+
+    Args:
+        summaries: files with our metrics.
+        reader: nnU-Net's.
+        folders: of the segmentations; those of TIFF volumes may hold files with their spacing.
+
+    Raises:
+        ValueError: summaries that do not agree.
+    """
+    found = map(_recorded_unit, summaries)
+    recorded: list[Unit] = [unit for unit in found if unit is not None]
+    if len(set(recorded)) > 1:
+        units = " and in ".join(sorted(set(recorded)))
+        raise ValueError(f"distances are in {units}: some segmentations lack their spacing")
+    if recorded:
+        return recorded[0]
+    if isinstance(reader, NaturalImage2DIO):
+        return "pixels"
+    if isinstance(reader, Tiff3DIO):
+        spacings = (
+            file.with_suffix(".json").is_file()
+            for folder in folders
+            for file in folder.glob("*.tif*")
+        )
+        return "mm" if any(spacings) else "voxels"
+    return "mm"
+
+
+def _recorded_unit(summary: Path) -> Unit | None:
+    try:
+        unit = json.loads(summary.read_text(encoding="utf-8"))[OWN_KEY].get("unit")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    units: tuple[Unit, ...] = ("mm", "pixels", "voxels")
+    return next((known for known in units if known == unit), None)

@@ -1,0 +1,111 @@
+"""How a segmentation file is laid out on disk: its axes, and the values of each voxel."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import tifffile
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+from numpy.typing import NDArray
+from PIL import Image
+
+from nnunet_topo.images.nifti import is_nifti, load_nifti
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file is laid out: lengths along x, y, z, and the values of each voxel."""
+
+    lengths: tuple[int, ...]
+    channels: int = 1
+    kind: str = "channels"
+
+    def __str__(self) -> str:
+        axes = "x, y, z"[: 3 * len(self.lengths) - 2]
+        shape = " x ".join(map(str, self.lengths))
+        if self.channels == 1:
+            return f"{shape} ({axes})"
+        return f"{shape} x {self.channels} ({axes}, {self.kind})"
+
+
+def read_layout(reader: BaseReaderWriter, file: Path) -> Layout | None:
+    """Returns how a file is laid out on disk, None where only its reader knows."""
+    name = file.name.lower()
+    try:
+        if is_nifti(file):
+            image = load_nifti(file)
+            colours = len(image.get_data_dtype().fields or (0,))
+            return _of_lengths(image.shape, colours)
+        if isinstance(reader, Tiff3DIO) or (
+            isinstance(reader, NaturalImage2DIO) and name.endswith((".tif", ".tiff"))
+        ):
+            return _layout_of_tiff(file, volumes=isinstance(reader, Tiff3DIO))
+        if isinstance(reader, NaturalImage2DIO):
+            with Image.open(file) as picture:
+                channels, kind = len(picture.getbands()), "channels"
+                if picture.mode == "P":
+                    channels, kind = 3, "colours of a palette"
+                return Layout(picture.size, channels, kind)
+        header = sitk.ImageFileReader()
+        header.SetFileName(str(file))
+        header.ReadImageInformation()
+        return _of_lengths(header.GetSize(), header.GetNumberOfComponents())
+    except Exception:  # the reader says what is wrong with the file
+        return None
+
+
+def _of_lengths(lengths: tuple[int, ...], channels: int) -> Layout:
+    return Layout(tuple(lengths[:3]), channels * int(np.prod(lengths[3:])))
+
+
+def _layout_of_tiff(file: Path, *, volumes: bool) -> Layout:
+    with tifffile.TiffFile(file) as tiff:
+        series = tiff.series[0]
+        shape, axes = series.shape, series.axes
+    channels = 1
+    # nnU-Net's reader itself writes a volume of three or four slices with the axes SYX.
+    if axes.endswith("S") or (axes.startswith("S") and not volumes):
+        place = axes.index("S")
+        channels = shape[place]
+        shape = shape[:place] + shape[place + 1 :]
+    if not volumes and len(shape) > 2:
+        return Layout(shape[:-3:-1], channels * int(np.prod(shape[:-2])), "pages")
+    return Layout(shape[:-4:-1], channels * int(np.prod(shape[:-3])))
+
+
+def is_tiff_volume(file: Path) -> bool:
+    """Returns whether a TIFF file has several pages, which are slices, and not an image."""
+    try:
+        return len(_layout_of_tiff(file, volumes=True).lengths) > 2
+    except Exception:  # the reader says what is wrong with the file
+        return False
+
+
+def is_colour_image(reader: BaseReaderWriter, layout: Layout) -> bool:
+    """Returns whether a file is an RGB or RGBA photograph, whose channels may be equal."""
+    photograph = isinstance(reader, NaturalImage2DIO)
+    return photograph and layout.channels in (3, 4) and layout.kind != "pages"
+
+
+def is_grey(array: NDArray) -> bool:
+    """Returns whether all colours of a photograph are equal and its opacity is constant."""
+    if len(array) not in (3, 4) or array.shape[1] != 1:
+        return False
+    return bool((array[1:3] == array[0]).all() and (array[3:] == array.flat[-1]).all())
+
+
+def describe_channels(layout: Layout) -> str:
+    """Returns what to say of a file of several channels, and the likely cause."""
+    causes = {
+        "colours of a palette": "nnU-Net reads the colours of its palette instead of labels; save "
+        "the labels as a grey image",
+        "pages": "an image has one; for volumes nnU-Net has Tiff3DIO",
+    }
+    if len(layout.lengths) == 2:
+        cause = "colours for viewing? Save the labels as a grey image"
+    else:
+        cause = "several label maps in one file, or probabilities? Save one label map"
+    return f"it has shape {layout}: {causes.get(layout.kind, cause)}"

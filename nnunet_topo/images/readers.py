@@ -1,0 +1,113 @@
+"""Which of nnU-Net's readers reads a segmentation."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.reader_writer_registry import (
+    LIST_OF_IO_CLASSES,
+    recursive_find_reader_writer_by_name,
+)
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+
+from nnunet_topo.images.layouts import is_tiff_volume
+from nnunet_topo.images.segmentation import read_silently
+
+# What SimpleITK reads beside the endings that nnU-Net lists.
+_MORE = {".mhd": SimpleITKIO, ".nhdr": SimpleITKIO, ".gipl.gz": SimpleITKIO}
+
+
+def known_endings() -> tuple[str, ...]:
+    """Returns how the names of segmentations may end, in lower case."""
+    listed = (ending for reader in LIST_OF_IO_CLASSES for ending in reader.supported_file_endings)
+    # Slicer's segmentations are named so; the name of the case is what stands before.
+    return tuple(dict.fromkeys((*listed, ".seg.nrrd", *_MORE)))
+
+
+class ReadersByEnding:
+    """nnU-Net's reader of each file by the ending of its name, as nnU-Net chooses one.
+
+    Where several know an ending, as with TIFF images and volumes, the first that reads an example.
+    """
+
+    def __init__(self, files: Sequence[Path], named: type[BaseReaderWriter] | None = None) -> None:
+        """Takes the files that will be read, and a reader that a dataset.json asks for."""
+        self._readers: dict[tuple[Path, str], BaseReaderWriter] = {}
+        for file in files:
+            key = self._key(file)
+            if key not in self._readers:
+                of_key = [other for other in files if self._key(other) == key]
+                self._readers[key] = named() if named else _choose(key[1], of_key)
+
+    def __call__(self, file: Path) -> BaseReaderWriter:
+        """Returns the reader of a file."""
+        return self._readers[self._key(file)]
+
+    @staticmethod
+    def _key(file: Path) -> tuple[Path, str]:
+        name = file.name.lower()
+        ending = max((e for e in known_endings() if name.endswith(e)), key=len, default="")
+        return file.parent, ending
+
+
+def _choose(ending: str, files: Sequence[Path]) -> BaseReaderWriter:
+    """Raises ValueError where nnU-Net has no reader for an ending."""
+    ending = ".nrrd" if ending == ".seg.nrrd" else ending
+    readers = [reader for reader in LIST_OF_IO_CLASSES if ending in reader.supported_file_endings]
+    readers += [_MORE[ending]] if ending in _MORE else []
+    if not readers:
+        raise ValueError(
+            f"nnU-Net has no reader for {files[0].name}; it reads {', '.join(known_endings())}"
+        )
+    if Tiff3DIO in readers and NaturalImage2DIO in readers:
+        # Either reads some files of the other, such as volumes of three slices.
+        return Tiff3DIO() if any(map(is_tiff_volume, files[:5])) else NaturalImage2DIO()
+    if len(readers) > 1:
+        for file in files[:5]:  # one of them may be broken
+            for reader in readers:
+                if _reads(reader(), file):
+                    return reader()
+    return readers[0]()
+
+
+def _reads(reader: BaseReaderWriter, file: Path) -> bool:
+    try:
+        read_silently(reader, file)
+    except Exception:  # whatever the readers raise
+        return False
+    return True
+
+
+def reader_of_plans(
+    plan: Mapping[str, Any], plans: Path, ending: str, dataset_json: Path, example: Path
+) -> BaseReaderWriter:
+    """Returns the reader that nnU-Net's plans name.
+
+    Raises:
+        ValueError: there is no such reader, or it is one for other files.
+    """
+    try:
+        reader = recursive_find_reader_writer_by_name(plan["image_reader_writer"])()
+    except RuntimeError as error:
+        raise ValueError(f"nnU-Net does not take {plans}: {error}") from None
+    known = [str(e) for e in reader.supported_file_endings]
+    if ending.lower() not in known and not _reads(reader, example):
+        raise ValueError(
+            f"{plans} names the reader {type(reader).__name__} for {', '.join(known)}, but the "
+            f"file_ending in {dataset_json} is {ending}: are these the plans of another data set?"
+        )
+    return reader
+
+
+def reader_of_dataset(description: Mapping[str, Any]) -> type[BaseReaderWriter] | None:
+    """Returns the reader that a dataset.json asks for, None if it asks for none."""
+    name = description.get("overwrite_image_reader_writer", "None")
+    if name == "None":
+        return None
+    try:
+        return recursive_find_reader_writer_by_name(name)
+    except RuntimeError:  # nnU-Net then goes by the ending
+        return None

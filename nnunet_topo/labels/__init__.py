@@ -1,0 +1,1 @@
+"""Labels, regions and their names."""

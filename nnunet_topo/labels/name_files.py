@@ -1,0 +1,192 @@
+"""Names of labels from the files in which people keep them."""
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_topo.labels.labels import Label
+
+_VALUES = ("labelvalue", "value", "label", "index", "id", "labelid", "number", "idx", "key", "no")
+_NAMES = ("name", "labelname", "structure", "region", "description", "organ", "text", "class")
+_NUMBER = r"\s+[\d.]+(?:[eE][-+]?\d+)?"
+_ITK_SNAP = re.compile(rf'\s*(\d+)(?:{_NUMBER}){{6}}\s+"(.*)"\s*')
+# Slicer takes whatever follows the colour for a remark.
+_COLOR_TABLE = re.compile(rf'\s*(\d+)\s+("[^"]*"|\S+)(?:{_NUMBER}){{3,4}}(?:\s[^"]*)?')
+_SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # of Excel, above the heading
+
+
+def read_label_names(file: Path) -> dict[str, Label]:
+    """Returns labels and regions by name, without the background.
+
+    Reads nnU-Net's dataset.json, JSON of names and values in either order, CSV and TSV with a
+    column of values and one of names, ITK-SNAP's label descriptions, color tables of 3D Slicer
+    and FreeSurfer, and the header of a Slicer segmentation (.seg.nrrd).
+
+    Raises:
+        ValueError: it holds no names of labels, or one name twice.
+        OSError: it cannot be read.
+    """
+    if file.name.lower().endswith((".nrrd", ".nhdr")):
+        named = _of_nrrd_header(file)
+    else:
+        text = _text(file)
+        if file.suffix.lower() == ".json":
+            named = _of_json(text, file)
+        else:
+            named = _of_lines(text) or _of_table(text)
+    found: dict[str, Label] = {}
+    for name, label in named:
+        if label in (0, (0,)) or not name:
+            continue
+        if found.setdefault(name, label) != label:
+            raise ValueError(f"{file}: the labels {found[name]} and {label} are both called {name}")
+    if not found:
+        raise ValueError(
+            f"{file} holds no names of labels: wanted a dataset.json, a CSV file with the columns "
+            "label and name, an ITK-SNAP label file, or a color table or segmentation of Slicer"
+        )
+    return found
+
+
+def labels_by_name(labels: Mapping[Any, Any], place: str) -> dict[str, Label]:
+    """Returns the entry `labels` of a dataset.json with whole numbers, regions as tuples.
+
+    Numbers may be written as text ("1") or with a point (1.0); the names and values of nnU-Net's
+    first version, {"1": "liver"}, are exchanged.
+
+    Raises:
+        ValueError: a value is not a label.
+    """
+    if not isinstance(labels, Mapping):
+        raise ValueError(f"{place} must be names with values, got {type(labels).__name__}")
+    if labels and all(
+        _is_number(key) and isinstance(name, str) and not _is_number(name)
+        for key, name in labels.items()
+    ):
+        labels = {name: key for key, name in labels.items()}
+    named: dict[str, Label] = {}
+    for name, value in labels.items():
+        if isinstance(value, list | tuple):
+            region = tuple(_number(one, f"{place} > {name}") for one in value)
+            if not region:
+                raise ValueError(f"{place} > {name}: a region without labels")
+            named[str(name)] = region
+        else:
+            named[str(name)] = _number(value, f"{place} > {name}")
+    return named
+
+
+def _text(file: Path) -> str:
+    """Returns the text of a file, also in the encodings of spreadsheets and editors on Windows."""
+    content = file.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("cp1252", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return float(value) == int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _number(value: Any, place: str) -> int:
+    if isinstance(value, bool) or not _is_number(value):
+        raise ValueError(f"{place} must be a whole number, got {value!r}")
+    return int(float(value))
+
+
+def _of_json(text: str, file: Path) -> list[tuple[str, Label]]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if isinstance(content, dict) and "labels" in content:
+        content = content["labels"]
+    return list(labels_by_name(content, f"{file}: labels").items())
+
+
+def _of_nrrd_header(file: Path) -> list[tuple[str, Label]]:
+    """Returns what Slicer calls the segments of a segmentation."""
+    fields: dict[str, str] = {}
+    with file.open("rb") as opened:
+        for line in opened:
+            text = line.decode("utf-8", "replace").strip()
+            if not text:
+                break
+            key, separator, value = text.partition(":=")
+            if separator:
+                fields[key.strip()] = value.strip()
+    return [
+        (fields[f"{key.removesuffix('_LabelValue')}_Name"], int(value))
+        for key, value in fields.items()
+        if re.fullmatch(r"Segment\d+_LabelValue", key)
+        and value.isdecimal()
+        and f"{key.removesuffix('_LabelValue')}_Name" in fields
+    ]
+
+
+def _of_lines(text: str) -> list[tuple[str, Label]]:
+    """Returns the labels of ITK-SNAP's label descriptions or of a color table, else nothing."""
+    lines = _lines_of(text)
+    for form in (_ITK_SNAP, _COLOR_TABLE):
+        found = [form.fullmatch(line) for line in lines]
+        if lines and all(found):
+            named: list[tuple[str, Label]] = [(m[2], int(m[1])) for m in found if m]
+            if form is _COLOR_TABLE:
+                return [(name.strip('"'), label) for name, label in named if name != "(none)"]
+            return named
+    return []
+
+
+def _lines_of(text: str) -> list[str]:
+    """Returns the lines of a text without empty ones and comments."""
+    stripped = ((line, line.strip()) for line in text.split("\n"))
+    return [line for line, content in stripped if content and not content.startswith("#")]
+
+
+def _of_table(text: str) -> list[tuple[str, Label]]:
+    """Returns the labels of a table with commas, semicolons or tabs, with or without a heading."""
+    lines = _lines_of(text)
+    if lines and _SEPARATOR_LINE.fullmatch(lines[0].strip()):
+        del lines[0]
+    for delimiter in "\t;,":
+        try:
+            rows = list(csv.reader((f"{line}\n" for line in lines), delimiter=delimiter))
+        except csv.Error:  # a cell beyond its limit: no such table
+            continue
+        cells = [[" ".join(cell.split()) for cell in row] for row in rows]
+        named = _of_rows([row for row in cells if any(row)])
+        if named:
+            return named
+    return []
+
+
+def _of_rows(rows: Sequence[Sequence[str]]) -> list[tuple[str, Label]]:
+    """Returns the labels of the rows of a table, with or without a heading."""
+    if not rows:
+        return []
+    heading = ["".join(c for c in cell.lower() if c.isalnum()) for cell in rows[0]]
+    body = rows if any(map(_is_number, rows[0])) else rows[1:]
+    columns = range(min((len(row) for row in body), default=0))
+    values = [c for c in columns if body and all(_is_number(row[c]) for row in body)]
+    names = [c for c in columns if c not in values]
+    value = next((heading.index(word) for word in _VALUES if word in heading), None)
+    if value not in values:
+        value = values[0] if values else None
+    name = next((heading.index(word) for word in _NAMES if word in heading), None)
+    if name not in names:
+        name = names[0] if names else None
+    if value is None or name is None:
+        return []
+    return [(row[name], int(float(row[value]))) for row in body]

@@ -1,0 +1,154 @@
+"""Values of a label map: which there are, and whether they are labels."""
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_topo.labels.labels import Labels, as_ranges
+
+MOST_LABELS = 1000  # more different values are those of an image
+_MOST_UNKNOWN = 256  # likewise, of values that are no labels of a data set
+_FEWEST_GREY = 8  # different values of a mask that has been compressed
+_DARK, _BRIGHT = (1, 8), (247, 254)  # what black and white of 8 bits become by that
+_EXACT = 2**24  # nnU-Net's readers give 32-bit floats, which hold no larger integer for certain
+_SHOWN = 5
+NOT_FINITE = "holds NaN or infinite values, which are not labels"
+
+
+def distinct_values(label_map: NDArray) -> NDArray:
+    """Returns the values of a label map, each once, in ascending order; NaN last."""
+    low, high = label_map.min(initial=0), label_map.max(initial=0)
+    if not (np.isfinite(low) and np.isfinite(high) and low > -(2**16) and high < 2**16):
+        return np.unique(label_map)
+    first, number = int(np.floor(low)), int(high) - int(np.floor(low)) + 1
+    there = np.zeros(number, bool)
+    for part in label_map:  # to count is far quicker than to sort, and a slice needs no memory
+        whole = part.astype(np.int32)
+        if (whole != part).any():
+            return np.unique(label_map)
+        there |= np.bincount((whole - first).ravel(), minlength=number) > 0
+    return np.flatnonzero(there) + first
+
+
+def describe_fractions(values: NDArray) -> str:
+    """Returns what is wrong with values that cannot be labels, and the likely cause, else ""."""
+    if not np.isfinite(values).all():
+        return NOT_FINITE
+    if values.dtype.kind == "f" and np.abs(values).max(initial=0) >= _EXACT:
+        return (
+            f"holds labels of {_EXACT} or more, which nnU-Net's readers do not tell apart; give "
+            "the structures smaller numbers"
+        )
+    fractions = values[values != np.round(values)]
+    if len(fractions) == 0:
+        return ""
+    shown = shown_values(fractions)
+    if np.abs(fractions - np.round(fractions)).max() < 1e-3:
+        nearest = shown_values(np.unique(np.round(fractions)))
+        return f"holds {shown}, close to {nearest} but not equal: round the values to whole numbers"
+    if values.min() >= 0 and values.max() <= 1:
+        return (
+            f"holds {shown}, between 0 and 1: probabilities (a soft mask) instead of labels? "
+            "Apply a threshold first"
+        )
+    return (
+        f"holds {shown}, which are not whole numbers: resampled with an interpolation? "
+        "Labels need nearest neighbour"
+    )
+
+
+def describe_grey_levels(values: NDArray) -> str:
+    """Returns that the values of a photograph are those of a mask after compression, else ""."""
+    foreground = values[values != 0]
+    ends = [int(((foreground >= a) & (foreground <= b)).sum()) for a, b in (_DARK, _BRIGHT)]
+    if len(foreground) < _FEWEST_GREY or min(ends) < 2 or foreground.max() > 255:
+        return ""
+    return (
+        f"holds {len(foreground)} different values, {shown_values(foreground)}, up to "
+        f"{int(foreground.max())}: grey levels, or a mask of 0 and 255 that was saved as JPEG or "
+        "made smaller? Apply a threshold and save it as PNG; if these are labels, -l names them"
+    )
+
+
+def refuse_values(
+    values: NDArray, labels: Labels, others: NDArray, *, photograph: bool = False
+) -> str:
+    """Returns why the values of a label map make its case meaningless, else "".
+
+    Args:
+        values: of the reference or the prediction.
+        labels: that are evaluated.
+        others: values of what it is compared with.
+        photograph: whether they are of a PNG file or the like.
+    """
+    wrong = describe_fractions(values)
+    if wrong:
+        return wrong
+    foreground = values[(values != 0) & (values != labels.ignore)]
+    if not labels.is_choice:
+        unknown = foreground[~np.isin(foreground, list(labels.known))]
+        if len(unknown) > _MOST_UNKNOWN:
+            return (
+                f"holds {len(unknown)} different values that are not labels, from "
+                f"{shown_values(unknown[:1])} to {shown_values(unknown[-1:])}: an image instead of "
+                "a segmentation?"
+            )
+        grey = describe_grey_levels(unknown) if photograph else ""
+        if grey:
+            return grey
+    wanted = {value for value in labels.known if value not in (0, labels.ignore)}
+    if labels.is_choice:
+        # Other labels are there on purpose. A mask whose one value the other does not have is not.
+        if len(foreground) != 1:
+            return ""
+        whole = others[np.isfinite(others) & (others == np.round(others)) & (others != 0)]
+        wanted |= set(map(int, whole))
+    return describe_foreign_labels(foreground, wanted)
+
+
+def describe_foreign_labels(values: NDArray, wanted: Collection[int]) -> str:
+    """Returns that a label map has foreground, but nothing of what is wanted, else "".
+
+    Args:
+        values: of the label map, whole numbers.
+        wanted: labels of which a label map with foreground holds at least one.
+    """
+    foreground = values[values != 0]
+    if len(foreground) == 0 or not wanted or np.isin(foreground, list(wanted)).any():
+        return ""
+    labels = as_ranges(wanted)
+    told = f"holds {shown_values(foreground)} but no label that is wanted ({labels})"
+    if len(foreground) > 1:
+        return f"{told}: labels of another data set, or grey levels for viewing?"
+    value = int(foreground[0])
+    if value == 255:
+        told += ": a binary mask saved in black and white, 0 and 255?"
+    else:
+        told += ": a binary mask?"
+    if len(wanted) == 1:
+        told += f" Its foreground must have the value {next(iter(wanted))}"
+    return told
+
+
+def describe_unknown_labels(values: NDArray, known: Collection[int]) -> str:
+    """Returns what to say of values that are not labels, "" if there are none."""
+    unknown = values[~np.isin(values, list(known))]
+    if len(unknown) == 0:
+        return ""
+    return (
+        f"holds {shown_values(unknown)}, not among the labels ({as_ranges(known)}); such voxels "
+        "count as background"
+    )
+
+
+def shown_values(values: NDArray) -> str:
+    """Returns the first few values, with as many digits as tell them from all others."""
+    first = ", ".join(_shown(value) for value in values[:_SHOWN])
+    return first + (", ..." if len(values) > _SHOWN else "")
+
+
+def _shown(value: float) -> str:
+    if np.isfinite(value) and value == int(value):
+        return str(int(value))
+    return np.format_float_positional(value, unique=True, trim="0")

@@ -1,1 +1,0 @@
-"""The seam with nnU-Net: trainers, settings in their names, checkpoints, logging."""

@@ -1,0 +1,1 @@
+"""Predictions of a trained model, refined case by case until their topology is right."""

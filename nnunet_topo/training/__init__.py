@@ -1,0 +1,1 @@
+"""Trainers of nnU-Net with a topology term."""

@@ -1,0 +1,251 @@
+"""A finished model of nnU-Net, and what nnU-Net itself predicts with it."""
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from nnunetv2.inference.export_prediction import (
+    convert_predicted_logits_to_segmentation_with_correct_shape,
+    export_prediction_from_logits,
+)
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import (
+    LabelManager,
+    determine_num_input_channels,
+)
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nnunet_topo.images.nifti import is_nifti, load_nifti
+from nnunet_topo.priors.topology_json import channel_labels, channel_names
+from nnunet_topo.topology import Connectivity
+from nnunet_topo.training.checkpoints import read_origin
+from nnunet_topo.training.lookup import without_timms_warning
+from nnunet_topo.training.loss import Union
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A case as nnU-Net predicts it.
+
+    Attributes:
+        image: preprocessed, `[channel, z, y, x]`.
+        logits: in nnU-Net's precision, `[head, z, y, x]`.
+        properties: nnU-Net's.
+        segmentation: as it would be written, but with its axes in the order of the image here.
+    """
+
+    image: Tensor
+    logits: Tensor
+    properties: dict[str, Any]
+    segmentation: NDArray[Any]
+
+    @property
+    def is_resampled(self) -> bool:
+        """Returns whether logits have other voxels than what is written."""
+        original = self.properties["shape_after_cropping_and_before_resampling"]
+        return tuple(original) != tuple(self.logits.shape[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A trained model of nnU-Net.
+
+    Attributes:
+        predictor: nnU-Net's.
+        folds: used.
+        checkpoints: of these folds.
+        names: of foreground classes or regions.
+        labels: values of each in a segmentation.
+        connectivity: of the foreground, that of the training.
+        probabilities: whether probabilities are written, too.
+    """
+
+    predictor: nnUNetPredictor
+    folds: tuple[str, ...]
+    checkpoints: tuple[Path, ...]
+    names: tuple[str, ...]
+    labels: tuple[tuple[int, ...], ...]
+    connectivity: Connectivity
+    probabilities: bool
+
+    @property
+    def label_manager(self) -> LabelManager:
+        """Returns nnU-Net's."""
+        manager = self.predictor.label_manager
+        assert manager is not None
+        return manager
+
+    @property
+    def space(self) -> Literal[2, 3]:
+        """Returns how many axes a patch has."""
+        return 2 if len(self.predictor.configuration_manager.patch_size) == 2 else 3
+
+    @property
+    def ending(self) -> str:
+        """Returns how the names of files end."""
+        return self.predictor.dataset_json["file_ending"]
+
+    def values(self, channels: Union) -> list[int]:
+        """Returns the values of a label, or of a union, in a segmentation."""
+        return sorted({value for channel in channels for value in self.labels[channel]})
+
+    def name(self, channels: Union) -> str:
+        """Returns the name of a label; of a union those of its labels, joined by +."""
+        return "+".join(self.names[channel] for channel in channels)
+
+    def predict(self, files: Sequence[Path]) -> Prediction:
+        """Returns what nnU-Net predicts.
+
+        Raises:
+            ValueError: the image is not as it should be.
+            Exception: whatever the readers raise.
+        """
+        predictor = self.predictor
+        manager, configuration = predictor.plans_manager, predictor.configuration_manager
+        number = determine_num_input_channels(manager, configuration, predictor.dataset_json)
+        found = ", ".join(file.name for file in files)
+        if len(files) > number:
+            raise ValueError(f"the model takes {number} channels for each case, got {found}")
+        for file in files:
+            if is_nifti(file):
+                # SimpleITK reads a file that was cut short, with zeros for the rest.
+                load_nifti(file).dataobj.get_unscaled()
+        preprocessor = configuration.preprocessor_class(verbose=False)
+        names = [str(file) for file in files]
+        data, _, properties = preprocessor.run_case(
+            names, None, manager, configuration, predictor.dataset_json
+        )
+        if len(data) != number:  # a file may hold several, of a colour photograph
+            raise ValueError(
+                f"the model takes {number} channels for each case, got {len(data)}: {found}"
+            )
+        image = torch.from_numpy(data)
+        if not torch.isfinite(image).all():
+            raise ValueError("the image holds NaN or infinite values")
+        # A copy, for nnU-Net's is of torch.inference_mode.
+        logits = predictor.predict_logits_from_preprocessed_data(image).cpu().clone()
+        return Prediction(image, logits, properties, self.segment(logits, properties))
+
+    def segment(self, logits: Tensor, properties: dict[str, Any]) -> NDArray[Any]:
+        """Returns the segmentation that nnU-Net would write, axes in the order of the logits."""
+        predictor = self.predictor
+        result = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits.numpy(),
+            predictor.plans_manager,
+            predictor.configuration_manager,
+            self.label_manager,
+            properties,
+            return_probabilities=self.probabilities,
+            num_threads_torch=torch.get_num_threads(),
+        )
+        written = result[0] if self.probabilities else result
+        return written.transpose(predictor.plans_manager.transpose_forward)
+
+    def export(self, logits: Tensor, properties: dict[str, Any], truncated: Path) -> None:
+        """Writes the files that nnUNetv2_predict writes of a case.
+
+        Args:
+            logits: of the case.
+            properties: nnU-Net's.
+            truncated: the file without its ending.
+        """
+        export_prediction_from_logits(
+            logits.numpy(),
+            properties,
+            self.predictor.configuration_manager,
+            self.predictor.plans_manager,
+            self.predictor.dataset_json,
+            str(truncated),
+            self.probabilities,
+            torch.get_num_threads(),
+        )
+
+    def write(self, segmentation: NDArray[Any], properties: dict[str, Any], file: Path) -> None:
+        """Writes a segmentation, its axes in the order of the logits."""
+        manager = self.predictor.plans_manager
+        written = segmentation.transpose(manager.transpose_backward)
+        manager.image_reader_writer_class().write_seg(written, str(file), properties)
+
+
+def open_model(
+    folder: Path,
+    *,
+    folds: Sequence[str] | None,
+    checkpoint: str,
+    device: str,
+    probabilities: bool,
+) -> TrainedModel:
+    """Returns a model as nnUNetv2_predict would use it, mirroring included.
+
+    Args:
+        folder: `<trainer>__<plans>__<configuration>`.
+        folds: None for all that have the checkpoint.
+        checkpoint: its file name.
+        device: cpu, cuda or mps.
+        probabilities: whether probabilities are to be written, too.
+
+    Raises:
+        ValueError: no such model, fold or device, or none that nnU-Net can build.
+        NotImplementedError: the second stage of a cascade.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("-device cuda: PyTorch finds no GPU here; -device cpu works everywhere")
+    for name in ("dataset.json", "plans.json"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} is no model of nnU-Net: it holds no {name}")
+    there = sorted(
+        file.parent.name.removeprefix("fold_") for file in folder.glob(f"fold_*/{checkpoint}")
+    )
+    chosen = tuple(folds or [fold for fold in there if fold != "all"] or there)
+    missing = [fold for fold in chosen if fold not in there]
+    if missing or not chosen:
+        raise ValueError(
+            f"{folder} holds no {checkpoint} of fold {', '.join(missing) or 'any'}; it holds those "
+            f"of {', '.join(there) or 'none'}"
+        )
+    on_device = torch.device(device)
+    # What nnU-Net prints is advice on an option that we do not have.
+    with redirect_stdout(io.StringIO()), without_timms_warning():
+        predictor = nnUNetPredictor(
+            perform_everything_on_device=device == "cuda", device=on_device, allow_tqdm=False
+        )
+        try:
+            predictor.initialize_from_trained_model_folder(str(folder), chosen, checkpoint)
+        except Exception as error:  # whatever nnU-Net raises at what it does not know
+            raise ValueError(f"nnU-Net cannot build {folder}: {reason(error)}") from None
+    first = predictor.configuration_manager.previous_stage_name
+    if first is not None:
+        raise NotImplementedError(
+            f"{folder} is the second stage of a cascade, which cannot be refined yet; refine its "
+            f"first stage, {first}"
+        )
+    for fold, parameters in zip(chosen, predictor.list_of_parameters, strict=True):
+        try:
+            predictor.network.load_state_dict(parameters)
+        except RuntimeError as error:
+            raise ValueError(
+                f"fold {fold} of {folder} holds another network than its plans describe: "
+                f"{reason(error)}"
+            ) from None
+    checkpoints = tuple(folder / f"fold_{fold}" / checkpoint for fold in chosen)
+    origin = read_origin(checkpoints[0])
+    manager = predictor.label_manager
+    return TrainedModel(
+        predictor,
+        chosen,
+        checkpoints,
+        channel_names(manager),
+        channel_labels(manager),
+        "face" if origin is not None and origin.settings.get("face") else "full",
+        probabilities,
+    )
+
+
+def reason(error: Exception) -> str:
+    """Returns an error in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,96 @@
+"""What the trainers are, read from their files without importing them."""
+
+import ast
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nnunet_topo
+from nnunet_topo._register import trainers_folder
+from nnunet_topo.training.settings import describe_suffixes, valid_suffixes
+
+_DEFAULTS: dict[str, Any] = {
+    "base_loss": "nnU-Net's Dice + cross-entropy",
+    "term": "",
+    "topology_weight": 0.0,
+    "control": "",
+    "has_filtration": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedTrainer:
+    """One trainer.
+
+    Attributes:
+        name: without settings.
+        description: in a line.
+        base_loss: that the term is added to.
+        term: topology term, "" for a control.
+        weight: of the term, before it is adapted.
+        control: trainer that it is to be compared with, "" for a control.
+        settings: suffixes that its name takes, in their order.
+    """
+
+    name: str
+    description: str
+    base_loss: str
+    term: str
+    weight: float
+    control: str
+    settings: tuple[str, ...]
+
+
+def described_trainers() -> list[DescribedTrainer]:
+    """Returns all trainers, sorted by their names."""
+    return [_describe(file) for file in sorted(Path(trainers_folder()).glob("nnUNetTrainer*.py"))]
+
+
+def as_table() -> list[str]:
+    """Returns trainers and settings for a terminal, line by line."""
+    trainers, suffixes = described_trainers(), describe_suffixes()
+    lines = _columns([(trainer.name, trainer.description) for trainer in trainers])
+    head = "Settings, joined to the name with _ in this order, as in nnUNetTrainerTAFL_50epochs:"
+    return [*lines, "", head, *(f"  {line}" for line in _columns(suffixes))]
+
+
+def as_json() -> str:
+    """Returns trainers and settings for programs."""
+    content = {
+        "nnunet_topo": nnunet_topo.__version__,
+        "folder": trainers_folder(),
+        "trainers": [asdict(trainer) for trainer in described_trainers()],
+        "settings": [{"suffix": s, "meaning": meaning} for s, meaning in describe_suffixes()],
+    }
+    return json.dumps(content, indent=2)
+
+
+def _columns(rows: list[tuple[str, str]]) -> list[str]:
+    width = max(len(first) for first, _ in rows) + 2
+    return [f"{first:<{width}}{second}" for first, second in rows]
+
+
+def _describe(file: Path) -> DescribedTrainer:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    (class_,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    given = dict(_DEFAULTS)
+    for node in class_.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name in given:
+                given[name] = ast.literal_eval(node.value)
+    of_filtration = () if given["has_filtration"] else ("clamp<x>", "face")
+    return DescribedTrainer(
+        name=class_.name,
+        description=(ast.get_docstring(class_) or "").split("\n")[0],
+        base_loss=given["base_loss"],
+        term=given["term"],
+        weight=given["topology_weight"],
+        control=given["control"],
+        settings=tuple(
+            suffix
+            for suffix in valid_suffixes(has_term=bool(given["term"]))
+            if suffix not in of_filtration
+        ),
+    )

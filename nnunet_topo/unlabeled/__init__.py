@@ -1,0 +1,1 @@
+"""Training with images that have no labels."""

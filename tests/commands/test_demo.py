@@ -1,0 +1,127 @@
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_topo.cli import main
+from nnunet_topo.commands import demo
+from nnunet_topo.commands.demo import BETTI, SHAPE, Step, make_case
+from nnunet_topo.commands.nnunet_commands import call, continued
+from nnunet_topo.topology import betti_numbers
+
+from ..conftest import run
+
+PYTHON = Path(sys.executable).name
+
+
+@pytest.fixture
+def short_steps(tmp_path, monkeypatch):
+    """Replaces nnU-Net's commands by three that are over at once; returns the folder."""
+    monkeypatch.setattr(demo, "make_dataset", lambda raw, size: raw.mkdir())
+    monkeypatch.setattr(demo, "shrink_plans", lambda preprocessed: None)
+    count = "from pathlib import Path; f = Path('{}'); f.write_text(f.read_text() + 'x')"
+    for name in ("first", "second"):
+        (tmp_path / name).write_text("")
+    good = [
+        Step(f"step {name}", (PYTHON, "-c", count.format(tmp_path / name)))
+        for name in ("first", "second")
+    ]
+    needs = f"import pathlib, sys; sys.exit(0 if pathlib.Path('{tmp_path}/k').exists() else 'none')"
+    bad = Step("evaluate and compare", (PYTHON, "-c", needs))
+    monkeypatch.setattr(demo, "steps", lambda folder, size, device: [*good, bad])
+    return tmp_path
+
+
+def test_each_label_of_a_case_has_its_betti_numbers_and_the_seed_decides():
+    image, labels = make_case(3)
+    again = make_case(3)
+    assert image.shape == labels.shape == SHAPE
+    np.testing.assert_array_equal(image, again[0])
+    np.testing.assert_array_equal(labels, again[1])
+    assert {label: betti_numbers(labels == label) for label in BETTI} == BETTI
+    assert not np.array_equal(labels, make_case(4)[1])
+    # Bright on the whole, but no threshold separates it.
+    assert image[labels > 0].mean() > image[labels == 0].mean() + 0.5
+    assert (image[labels > 0] < np.quantile(image[labels == 0], 0.95)).any()
+
+
+def test_what_failed_is_shown_and_the_next_run_goes_on_there(short_steps, capsys):
+    folder = short_steps / "demo"
+    assert main(["demo", "-o", str(folder), "-device", "cpu"]) == 1
+    printed = capsys.readouterr()
+    assert "none" in printed.err
+    assert "evaluate and compare failed with status 1" in printed.err
+    (short_steps / "k").touch()
+    assert main(["demo", "-o", str(folder), "-device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("done before") == 2
+    assert (short_steps / "first").read_text() == (short_steps / "second").read_text() == "x"
+    assert "report.html" in printed
+    done = json.loads((folder / "demo.json").read_text())["done"]
+    assert done == ["make data", "step first", "step second", "evaluate and compare"]
+
+
+def test_folders_that_are_not_the_demos_are_left_alone(short_steps, capsys):
+    folder = short_steps / "mine"
+    folder.mkdir()
+    (folder / "thesis.tex").touch()
+    assert main(["demo", "-o", str(folder)]) == 2
+    assert "is not empty and holds no demo; -o names another folder" in capsys.readouterr().err
+    assert [file.name for file in folder.iterdir()] == ["thesis.tex"]
+    other = short_steps / "other"
+    main(["demo", "-o", str(other), "-device", "cpu", "--quick"])
+    capsys.readouterr()
+    assert main(["demo", "-o", str(other), "-device", "cpu"]) == 2
+    assert "holds a demo of another size" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_is_continued_and_a_finished_one_validated(tmp_path):
+    command = ("nnUNetv2_train", "900")
+    assert continued(command, tmp_path) == command
+    (tmp_path / "checkpoint_best.pth").touch()
+    assert continued(command, tmp_path) == (*command, "--c")
+    (tmp_path / "checkpoint_final.pth").touch()
+    assert continued(command, tmp_path) == (*command, "--val")
+
+
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def way(request):
+    before = signal.signal(request.param, signal.SIG_DFL)  # nohup ignores one of them
+    yield request.param
+    signal.signal(request.param, before)
+
+
+def test_a_closed_terminal_and_a_cancelled_job_end_the_training_too(tmp_path, way):
+    started = tmp_path / "started"
+    code = f"import os, pathlib, time; pathlib.Path('{started}').write_text(str(os.getpid()))"
+
+    def cancel():
+        while not (started.is_file() and started.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), way)
+
+    threading.Thread(target=cancel).start()
+    with pytest.raises(KeyboardInterrupt):
+        call((PYTHON, "-c", f"{code}; time.sleep(60)"), tmp_path / "log", os.environ)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+    assert signal.getsignal(way) == signal.SIG_DFL
+
+
+@pytest.mark.slow
+def test_the_quick_demo_ends_in_a_report_and_again_at_once(tmp_path):
+    command = ("nnunet-topo", "demo", "-o", str(tmp_path / "demo"), "-device", "cpu", "--quick")
+    printed = run(*command)
+    report = tmp_path / "demo/report/report.html"
+    assert str(report) in printed
+    assert "<html" in report.read_text()
+    written = report.stat().st_mtime_ns
+    again = run(*command)
+    assert again.count("done before") == 10
+    assert report.stat().st_mtime_ns == written

@@ -1,0 +1,181 @@
+"""The command that trains several trainers on several folds and compares them."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnunet_topo.cli import main
+from nnunet_topo.commands import run
+
+from ..conftest import run as run_command
+
+PLANS = ("-p", "nnUNetPlansTiny")
+STOCK, OURS = (f"nnUNetTrainer{name}_1epochs_2iters_nomirror" for name in ("Stock", "Wasserstein"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("-d", "987", "-c", "3d_fullres", "-tr", OURS),
+            "Could not find a dataset with the ID 987",
+        ),
+        (("-c", "3d_lowres", "-tr", OURS), "has no 3d_lowres, but 2d, 3d_fullres"),
+        (("-p", "nnUNetPlansX", "-tr", OURS), "nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres"),
+        (("-tr", OURS, OURS), "it takes two trainers to compare, got"),
+        (("-tr", STOCK, "nnUNetTrainerWassersteen"), "nnU-Net finds no trainer nnUNetTrainerWass"),
+        (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is no setting"),
+        (("-f", "0", "01", "all", "-tr", STOCK, OURS), "splits_final.json, got 01, all"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before_anything_is(
+    tiny_dataset, nnunet_folders, tmp_path, capsys, monkeypatch, arguments, told
+):
+    for name, folder in nnunet_folders.items():
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr(run, "call", lambda *_: pytest.fail("something was trained"))
+    defaults = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-device", "cpu")
+    assert main([*defaults, *arguments, "-o", str(tmp_path / "out")]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("changed", ["plans_name", "dataset_name", "data_identifier"])
+def test_plans_that_nnunet_would_train_elsewhere_are_refused(
+    tiny_dataset, nnunet_folders, tmp_path, capsys, monkeypatch, changed
+):
+    name, file = "Dataset901_TinyRings", "nnUNetPlansTiny.json"
+    folder = tmp_path / name
+    folder.mkdir()
+    plans = json.loads((Path(nnunet_folders["nnUNet_preprocessed"]) / name / file).read_text())
+    of = plans["configurations"]["3d_fullres"] if changed == "data_identifier" else plans
+    of[changed] = "other"
+    (folder / file).write_text(json.dumps(plans))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    with pytest.raises(ValueError, match=r"calls itself|is missing or empty"):
+        run.choose_trainings(name, "3d_fullres", "nnUNetPlansTiny", [STOCK, OURS], ["0"])
+
+
+FOLD = {"train": ["tiny_0", "tiny_1"], "val": ["tiny_2"]}
+SPLITS = {
+    "too few cases": (None, [], "holds 4 cases, and nnU-Net's 5 folds need 5 or more"),
+    "a way out": (None, [], r'\[\{"train": \["CASE", "..."\], "val": \["CASE"\]\}\]'),
+    "all cases": (None, [], "nnUNetv2_train 901 CONFIGURATION all"),
+    "too few folds": ([FOLD], ["0", "1"], r"folds are 0 in .*splits_final.json, got 1"),
+    "empty": ([FOLD, FOLD | {"val": []}], ["1"], "fold 1 has no validation case, so nothing could"),
+    "nothing to train on": ([FOLD | {"train": []}], ["0"], "fold 0 has no training case"),
+    "renamed": (
+        [FOLD | {"train": ["tiny_0", "old_1"], "val": ["old_2"]}],
+        ["0"],
+        r"fold 0 names cases that are not in .*3d_fullres: old_1, old_2",
+    ),
+    "of nnU-Net 1": ([["tiny_0"], ["tiny_1"]], ["0"], r'fold 0: wanted \{"train"'),
+    "no list": ({"train": []}, ["0"], "wanted a list of folds"),
+}
+
+
+@pytest.fixture
+def four_cases(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
+    """Returns the preprocessed folder of a data set of four cases, without splits."""
+    name = "Dataset901_TinyRings"
+    source = Path(nnunet_folders["nnUNet_preprocessed"]) / name
+    unwanted = shutil.ignore_patterns("tiny_4*", "tiny_5*", "splits_final.json", "*unlabeled")
+    shutil.copytree(source, tmp_path / name, ignore=unwanted)
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    return tmp_path / name
+
+
+def choose(folds):
+    return run.choose_trainings("901", "3d_fullres", "nnUNetPlansTiny", [STOCK, OURS], folds)
+
+
+@pytest.mark.parametrize("what", SPLITS)
+def test_folds_that_nnunet_could_not_train_or_validate_are_told_first(four_cases, what):
+    splits, folds, told = SPLITS[what]
+    if splits is not None:
+        (four_cases / "splits_final.json").write_text(json.dumps(splits))
+    with pytest.raises(ValueError, match=told):
+        choose(folds or ["0"])
+
+
+def test_folds_of_ones_own_are_trained_and_may_overlap(four_cases, make_trainer):
+    overlapping = {"train": ["tiny_0", "tiny_2"], "val": ["tiny_0"]}
+    (four_cases / "splits_final.json").write_text(json.dumps([FOLD, overlapping, {}]))
+    assert [training.fold for training in choose(["0", "1"])] == ["0", "0", "1", "1"]
+    assert make_trainer(OURS, fold=1).do_split() == (["tiny_0", "tiny_2"], ["tiny_0"])
+
+
+@pytest.mark.parametrize("mine", ["report.html", "evaluation/mine.json"])
+def test_files_in_the_way_of_the_comparison_are_told_before_anything_is_trained(
+    tiny_dataset, tmp_path, capsys, monkeypatch, mine
+):
+    monkeypatch.setattr(run, "call", lambda *_: pytest.fail("something was trained"))
+    (tmp_path / mine).parent.mkdir(exist_ok=True)
+    (tmp_path / mine).touch()
+    command = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-device", "cpu")
+    assert main([*command, "-tr", STOCK, OURS, "-o", str(tmp_path)]) == 2
+    assert "left as it is" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
+def test_a_missing_gpu_is_told_once(tiny_dataset, tmp_path, capsys):
+    command = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-tr", STOCK, OURS)
+    assert main([*command, "-o", str(tmp_path / "out")]) == 2
+    assert "PyTorch finds no GPU here; -device cpu works everywhere" in capsys.readouterr().err
+
+
+def test_a_training_that_fails_keeps_no_other_from_its_own(tmp_path, monkeypatch):
+    trainings = [
+        run.Training(trainer, fold, tmp_path / trainer / fold, ("nnUNetv2_train", trainer, fold))
+        for fold in "01"
+        for trainer in ("a", "b")
+    ]
+    called, broken = [], {("b", "0")}
+
+    def call(command, log, environment):
+        called.append(command[1:])
+        folder = tmp_path / command[1] / command[2]
+        if command[1:3] in broken:
+            log.write_text("out of memory")
+            (folder / "checkpoint_latest.pth").touch()
+            return 1
+        (folder / "validation").mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoint_final.pth").touch()
+        summary = {"foreground_mean": {"Dice": 0.5}}
+        (folder / "validation/summary.json").write_text(json.dumps(summary))
+        return 0
+
+    monkeypatch.setattr(run, "call", call)
+    (tmp_path / "b/0").mkdir(parents=True)
+    told = []
+    (failed,) = run.train(trainings, tmp_path / "logs", told.append)
+    assert (failed.trainer, failed.fold) == ("b", "0")
+    assert called == [("a", "0"), ("b", "0"), ("a", "1"), ("b", "1")]
+    assert any("out of memory" in line and "b_fold_0.log" in line for line in told)
+    assert "0.0 minutes, mean validation Dice 0.5000" in told[1]
+    broken.clear()
+    called.clear()
+    assert run.train(trainings, tmp_path / "logs", told.append) == []
+    assert called == [("b", "0", "--c")]
+    (trainings[3].folder / "validation/summary.json").write_text('{"foreground_mean": {"Di')
+    assert run.train(trainings, tmp_path / "logs", told.append) == []
+    assert called[1:] == [("b", "1", "--val")]
+
+
+def test_two_trainers_are_trained_and_compared_by_one_command(tiny_dataset, tmp_path):
+    command = ("nnunet-topo", "run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-f", "0")
+    command += ("-tr", STOCK, OURS, "-o", str(tmp_path / "out"), "-device", "cpu")
+    printed = run_command(*command)
+    assert "[1/2] fold 0, nnUNetTrainerStock" in printed
+    assert "Searching in" not in printed
+    assert "[2/2] fold 0, nnUNetTrainerWasserstein" in printed
+    assert printed.count(", mean validation Dice 0.") == 2
+    rows = list(csv.DictReader((tmp_path / "out/compare.csv").open()))
+    assert {row["model"] for row in rows} == {STOCK, OURS}
+    assert (tmp_path / "out/report.html").is_file()
+    assert "Training done." in (tmp_path / f"out/logs/{OURS}_fold_0.log").read_text()
+    assert run_command(*command).count("done before") == 2

@@ -1,0 +1,104 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunet_topo.training.settings import Settings, parse_settings
+
+STEM = "nnUNetTrainerTAFL"
+
+
+def parse(suffixes, *, has_term=True):
+    return parse_settings(STEM, suffixes, has_term=has_term)
+
+
+def test_demirs_training_can_be_written():
+    settings = parse("_200epochs_lr0.0005_adam_cosine_wd0.0001")
+    expected = {"epochs": 200, "lr": 0.0005, "adam": True, "cosine": True, "wd": 0.0001}
+    assert settings.given() == expected
+
+
+def test_no_suffix_sets_nothing():
+    assert parse("") == Settings()
+    assert parse("").given() == {}
+
+
+def test_weight_0_is_a_setting():
+    assert parse("_weight0").given() == {"weight": 0}
+
+
+def test_connectivity_is_named_as_everywhere():
+    assert parse("_face").connectivity == "face"
+    assert parse("").connectivity == "full"
+
+
+numbers = st.floats(0, 0.99) | st.integers(0, 10**6).map(float)
+
+
+@given(
+    st.builds(
+        Settings,
+        epochs=st.none() | st.integers(100, 10**5),
+        iters=st.none() | st.integers(1, 10**4),
+        weight=st.none() | numbers,
+        start=st.none() | st.integers(0, 99),
+        every=st.none() | st.integers(1, 50),
+        clamp=st.none() | st.floats(0, 0.99),
+        face=st.booleans(),
+        lr=st.none() | numbers,
+        adam=st.booleans(),
+        nospatial=st.booleans(),
+        seed=st.none() | st.integers(0, 10**6),
+    )
+)
+def test_every_setting_is_read_back_from_its_own_spelling(settings):
+    assert parse(settings.suffixes()) == settings
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "right"),
+    [
+        ("_weight0.0", "_weight0"),
+        ("_weight1e-2", "_weight0.01"),
+        ("_weight0.00001", "_weight1e-05"),
+        ("_weight00.5", "_weight0.5"),
+        ("_weight.5", None),
+        ("_050epochs", "_50epochs"),
+        ("_adam_lr0.1", "_lr0.1_adam"),
+        ("_seed1_50epochs", "_50epochs_seed1"),
+        ("_seed1_nospatial", "_nospatial_seed1"),
+        ("_nospatial_nomirror", "_nomirror_nospatial"),
+    ],
+)
+def test_another_spelling_is_refused_with_the_right_name(suffixes, right):
+    expected = f"one name only, {STEM}{right} " if right else "is no setting"
+    with pytest.raises(ValueError, match=expected):
+        parse(suffixes)
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "message"),
+    [
+        ("_50epoch", r"'50epoch' is no setting. Valid suffixes.*<n>epochs.*seed<n>"),
+        ("_", "'' is no setting"),
+        ("__face", "'' is no setting"),
+        ("_weight-1", "'weight-1' is no setting"),
+        ("_5epochs_6epochs", "<n>epochs is given twice"),
+        ("_face_face", "face is given twice"),
+        ("_0epochs", "<n>epochs must be at least 1, got 0"),
+        ("_every0", "every<n> must be at least 1, got 0"),
+        ("_1.5epochs", "<n>epochs takes a whole number, got '1.5'"),
+        ("_weight1.2.3", "weight<x> takes a number, got '1.2.3'"),
+        ("_weight1e999", "weight<x> must be"),
+        ("_clamp1", r"clamp<x> must lie in \[0, 1\), got 1"),
+        ("_3epochs_from3", "last epoch is 2, so the term would never start"),
+    ],
+)
+def test_a_wrong_suffix_is_refused_by_name(suffixes, message):
+    with pytest.raises(ValueError, match=message):
+        parse(suffixes)
+
+
+def test_a_setting_of_the_term_is_refused_where_there_is_no_term():
+    with pytest.raises(ValueError, match="weight<x> sets the topology term, which"):
+        parse("_weight0.1", has_term=False)
+    assert parse("_50epochs_seed1", has_term=False).given() == {"epochs": 50, "seed": 1}
