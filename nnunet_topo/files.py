@@ -1,10 +1,90 @@
-"""Which files of a folder are cases, and which of two folders belong together."""
+"""Files: read as JSON, written whole or not at all, compared by digest, paired by case."""
 
+import hashlib
+import json
+import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+OWN_KEY = "nnunet_topo"
+"""Key of what this package adds to files of nnU-Net."""
+
+
+def read_json(
+    file: Path, *, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> dict[str, Any]:
+    """Returns the object in a JSON file.
+
+    Raises:
+        ValueError: it holds none; the message is one line that names the file.
+        OSError: it cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # editors on Windows mark it
+        content = json.loads(text, object_pairs_hook=object_pairs_hook)
+    except ValueError as error:
+        raise ValueError(f"{file} is not a JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def read_json_if_whole(file: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file of ours, nothing where it is missing, cut short or other.
+
+    For what can be made anew, such as the record of work that was interrupted.
+    """
+    try:
+        return read_json(file)
+    except (OSError, ValueError):
+        return {}
+
+
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Writes a file in one step; whatever stops it, the file is the former one or the new one.
+
+    Args:
+        file: replaced if it exists.
+        content: text is written in UTF-8; file names in it need not be Unicode.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with replacing(file) as new:
+        new.write_bytes(
+            content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+        )
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """Gives the path to write a file's new content to, which takes its place if all goes well.
+
+    It keeps the file's ending, which others write by, and is removed if anything is raised.
+    """
+    ending = "".join(file.suffixes[-2:])
+    new = file.with_name(f".{file.name.removesuffix(ending)}.{os.getpid()}.topo-new{ending}")
+    try:
+        yield new
+        new.replace(file)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def digest(content: bytes | str, *files: bytes) -> str:
+    """Returns 32 hexadecimal digits that differ where the content, or any of some files, does."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogateescape")
+    whole = hashlib.blake2b(content, digest_size=16)
+    for file in files:
+        whole.update(hashlib.blake2b(file).digest())
+    return whole.hexdigest()
 
 
 def is_case_file(file: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_topo.priors.topology_json import prior_of_labels
+from nnunet_topo.training.priors_of_training import prior_of_labels
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 

@@ -26,14 +26,14 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.evaluation.label_choice import LabelChoice, labels_of_manager
+from nnunet_topo.evaluation.label_choice import LabelChoice
 from nnunet_topo.evaluation.segmentations import (
     Segmentations,
     find_segmentations,
     read_json,
     wanted_labels,
 )
-from nnunet_topo.files import data_files, pair_files
+from nnunet_topo.files import OWN_KEY, data_files, pair_files
 from nnunet_topo.images.grids import check_grids, slice_first
 from nnunet_topo.images.segmentation import (
     NotALabelMapError,
@@ -42,13 +42,13 @@ from nnunet_topo.images.segmentation import (
     has_spacing,
     read_segmentation,
 )
+from nnunet_topo.labels.declared import labels_of_manager
 from nnunet_topo.labels.labels import Label, Labels, label_title, sorted_label_keys
 from nnunet_topo.labels.values import describe_unknown_labels, distinct_values, refuse_values
 from nnunet_topo.metrics import NSD_TOLERANCE_MM, compare_label_maps, narrow_label_map
 from nnunet_topo.processes import in_processes
 from nnunet_topo.topology import Connectivity
 
-OWN_KEY = "nnunet_topo"
 PREFIX = "topo_"
 
 

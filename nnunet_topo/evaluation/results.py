@@ -21,8 +21,8 @@ from nnunetv2.postprocessing.remove_connected_components import (
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_topo.evaluation.evaluate import OWN_KEY, Settings, evaluate_folder, file_name
-from nnunet_topo.evaluation.label_choice import LabelChoice, labels_of_dataset
+from nnunet_topo.evaluation.evaluate import Settings, evaluate_folder, file_name
+from nnunet_topo.evaluation.label_choice import LabelChoice
 from nnunet_topo.evaluation.segmentations import (
     Segmentations,
     find_segmentations,
@@ -30,10 +30,11 @@ from nnunet_topo.evaluation.segmentations import (
     read_plans,
     wanted_labels,
 )
-from nnunet_topo.files import case_files
+from nnunet_topo.files import OWN_KEY, case_files
 from nnunet_topo.images.geometry import Geometry, Unit, find_unit, read_geometry
 from nnunet_topo.images.readers import ReadersByEnding, known_endings
 from nnunet_topo.images.segmentation import read_segmentation
+from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Labels
 
 CHECKPOINT = "checkpoint_final.pth"

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_topo.evaluation.label_choice import LabelChoice, choose_labels, labels_of_dataset
+from nnunet_topo.evaluation.label_choice import LabelChoice, choose_labels
 from nnunet_topo.files import Pair, case_files, pair_files
 from nnunet_topo.images.readers import (
     ReadersByEnding,
@@ -17,6 +17,7 @@ from nnunet_topo.images.readers import (
     reader_of_plans,
 )
 from nnunet_topo.images.segmentation import Unit, has_spacing, unit_of
+from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Labels
 
 

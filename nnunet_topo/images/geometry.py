@@ -14,9 +14,9 @@ from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from numpy.typing import NDArray
 
+from nnunet_topo.files import OWN_KEY
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.images.segmentation import Unit
-from nnunet_topo.training.checkpoints import OWN_KEY
 
 _OBLIQUE = 0.9999  # cosine to the nearest axis of the patient
 _LETTERS = ("LR", "PA", "IS")  # of the axes of NIfTI: below and above zero

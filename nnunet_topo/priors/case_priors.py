@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_topo.dataset import Union
 from nnunet_topo.priors.topology_json import channel_names
 from nnunet_topo.topology.betti_range import BettiPrior, BettiRange
-from nnunet_topo.training.loss import Union
 
 _NEEDED = ("case", "label", "betti0", "betti1")
 

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from nnunet_topo.evaluation.label_choice import labels_of_manager
 from nnunet_topo.files import case_files
 from nnunet_topo.images.segmentation import NotALabelMapError, read_segmentation
+from nnunet_topo.labels.declared import labels_of_manager
 from nnunet_topo.labels.values import describe_unknown_labels, distinct_values, refuse_values
+from nnunet_topo.priors import decisions
 from nnunet_topo.priors.topology_json import NO_PRIOR, OBJECTS, channel_labels, channel_names
 from nnunet_topo.priors.training_labels import (
     TrainingLabels,
@@ -32,7 +33,6 @@ from nnunet_topo.priors.training_labels import (
 )
 from nnunet_topo.processes import in_processes
 from nnunet_topo.topology import Connectivity, betti_numbers
-from nnunet_topo.training import augmentation
 
 RAW = "raw"
 AGREEMENT = 0.95  # of the objects, for Betti numbers to count as a prior
@@ -303,11 +303,11 @@ def take_fingerprint(
         "dataset": data.name,
         "unions": {name: list(labels) for name, labels in unions.items()},
         "priors": priors,
-        augmentation.KEY: _decisions(damage, channel_names(data.label_manager)),
+        decisions.KEY: _decisions(damage, channel_names(data.label_manager)),
         "statistics": statistics,
     }
-    if not content[augmentation.KEY]:  # nothing is preprocessed
-        del content[augmentation.KEY]
+    if not content[decisions.KEY]:  # nothing is preprocessed
+        del content[decisions.KEY]
     return Fingerprint(content, troubles)
 
 
@@ -485,13 +485,13 @@ def _damage(job: _DamageJob) -> _Damage:
 
 def _decisions(damage: list[_Damage], names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Returns for each connectivity and configuration whether trainers rotate and scale."""
-    decisions: dict[str, dict[str, Any]] = {}
+    made: dict[str, dict[str, Any]] = {}
     for measured in damage:
         if measured.shares:  # of unions, too, which come last and do not count
-            decision = augmentation.decide(names, measured.shares[: len(names)])
-            plain = augmentation.as_plain(decision)
-            decisions.setdefault(measured.connectivity, {})[measured.configuration] = plain
-    return decisions
+            decision = decisions.decide(names, measured.shares[: len(names)])
+            plain = decisions.as_plain(decision)
+            made.setdefault(measured.connectivity, {})[measured.configuration] = plain
+    return made
 
 
 # -- statistics --------------------------------------------------------------------------------

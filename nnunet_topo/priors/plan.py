@@ -13,6 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.evaluation.evaluate import read_json
 from nnunet_topo.evaluation.results import dataset_name, dataset_number
+from nnunet_topo.priors import decisions
 from nnunet_topo.priors.fingerprint import (
     CONNECTIVITIES,
     default_unions,
@@ -29,7 +30,6 @@ from nnunet_topo.priors.topology_json import (
     unions_of,
     write_topology,
 )
-from nnunet_topo.training import augmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def plan(
     if edited and not (update or overwrite):
         raise ValueError(
             f"{file} was edited, and stays as it is. --update keeps its priors, unions and "
-            f"{augmentation.KEY} and measures the rest anew; --overwrite writes all anew, and "
+            f"{decisions.KEY} and measures the rest anew; --overwrite writes all anew, and "
             "keeps it under another name"
         )
     unions: Mapping[str, Sequence[str]] = default_unions(labels)
@@ -150,7 +150,7 @@ def _check(content: Mapping[str, Any], file: Path, labels: LabelManager) -> None
         ValueError: one of them is wrong; the message names the place.
     """
     unions_of(content, str(file), labels)
-    augmentation.check_decisions(content, str(file))
+    decisions.check_decisions(content, str(file))
     for connectivity in CONNECTIVITIES:
         for space, objects in OBJECTS.items():
             if not _lacks(content, "priors", connectivity, objects):
@@ -177,8 +177,8 @@ def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -
         }
         for connectivity, sections in content["priors"].items()
     }
-    decisions = augmentation.joined(content, former)
-    return {**content, "priors": priors} | ({augmentation.KEY: decisions} if decisions else {})
+    joined = decisions.joined(content, former)
+    return {**content, "priors": priors} | ({decisions.KEY: joined} if joined else {})
 
 
 def _keep(file: Path) -> Path:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nnunet_topo.priors import decisions
 from nnunet_topo.priors.fingerprint import AGREEMENT, CONNECTIVITIES, RAW, parse_betti
 from nnunet_topo.priors.topology_json import FILE, NO_PRIOR, OBJECTS, in_words
 from nnunet_topo.priors.training_labels import TOLERATED_DAMAGE
 from nnunet_topo.topology.betti_range import BettiPrior
-from nnunet_topo.training import augmentation
 
 FEW = 20  # objects: fewer that all agree leave room for more than 1 in 7 that do not
 _SHOWN = 3  # Betti numbers of a line
@@ -203,7 +203,7 @@ def _warn_of_augmentation(
     """Yields a line for each configuration in which trainers leave out rotation and scaling."""
     records = content["statistics"][connectivity][objects]
     for source in dict.fromkeys(key for of_label in records.values() for key in of_label):
-        decision = augmentation.recorded_decision(content, FILE, source, connectivity)
+        decision = decisions.recorded_decision(content, FILE, source, connectivity)
         if source == RAW or decision is None or decision.used:
             continue
         damaged = [

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from skimage.morphology import isotropic_closing
 from torch import Tensor
 
+from nnunet_topo.dataset import Union
 from nnunet_topo.priors.case_priors import CasePrior, wanted
 from nnunet_topo.refinement.descent import WeightsDescent
 from nnunet_topo.topology import betti_numbers
 from nnunet_topo.topology.betti_range import BettiPrior
-from nnunet_topo.training.loss import Union
 from nnunet_topo.training.trained_model import Prediction, TrainedModel
 
 _JUDGED = 5  # of so many steps one, where the result must be resampled first

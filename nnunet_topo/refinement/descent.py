@@ -22,10 +22,11 @@ from nnunetv2.inference.sliding_window_prediction import (
 )
 from torch import Tensor, nn
 
+from nnunet_topo.dataset import Union
 from nnunet_topo.losses import BettiPriorLoss
 from nnunet_topo.topology import Connectivity, persistence_pairs
 from nnunet_topo.topology.betti_range import BettiPrior
-from nnunet_topo.training.loss import Union, finest, topology_probability
+from nnunet_topo.training.loss import finest, topology_probability
 
 TRACE = 0.05  # of probability: where there is less the prediction shows nothing
 _CLAMP = 0.01

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import nnunet_topo
+from nnunet_topo.files import OWN_KEY
 
-OWN_KEY = "nnunet_topo"
 FINETUNE_FROM = "NNUNET_TOPO_FINETUNE_FROM"
 _FINAL = "checkpoint_final.pth"
 _CHECKPOINTS = (_FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")

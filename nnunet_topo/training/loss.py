@@ -12,11 +12,9 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
+from nnunet_topo.dataset import Union
 from nnunet_topo.losses import FocalLoss
 from nnunet_topo.losses.measure import Measure
-
-Union = tuple[int, ...]
-"""Channels of which one more is made, counted from 0 as foreground classes or regions are."""
 
 
 class TopologyTerm(Protocol):

@@ -20,12 +20,12 @@ from nnunetv2.utilities.label_handling.label_handling import (
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nnunet_topo.dataset import Union
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.priors.topology_json import channel_labels, channel_names
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.training.checkpoints import read_origin
 from nnunet_topo.training.lookup import without_timms_warning
-from nnunet_topo.training.loss import Union
 
 
 @dataclass(frozen=True, slots=True)

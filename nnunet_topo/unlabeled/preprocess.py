@@ -25,11 +25,10 @@ from tqdm import tqdm
 
 import nnunet_topo
 from nnunet_topo.evaluation.results import dataset_name
-from nnunet_topo.files import case_files
+from nnunet_topo.files import OWN_KEY, case_files
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.processes import in_processes
 
-OWN_KEY = "nnunet_topo"
 _DIGESTS = "labelled_images.json"
 _FAR = 2  # times finer or coarser than any labelled case
 _SHOWN = 5  # names in a message

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunet_topo.losses import BettiPriorLoss
-from nnunet_topo.priors.topology_json import FILE, priors_of_training
+from nnunet_topo.priors.topology_json import FILE
 from nnunet_topo.training.loss import StepRecord, TopologyAwareLoss, as_tensor, finest
+from nnunet_topo.training.priors_of_training import priors_of_training
 from nnunet_topo.training.progress import LOGGED
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 from nnunet_topo.unlabeled.preprocess import check_unlabeled, digest_of_plan, unlabeled_folder

@@ -1,0 +1,52 @@
+"""Files that are written whole or not at all, and read with one-line errors."""
+
+import pytest
+
+from nnunet_topo.files import digest, read_json, read_json_if_whole, replacing, write_whole
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path):
+    file = tmp_path / "record.json"
+    write_whole(file, "first")
+    write_whole(file, "second é \udce9")  # as os.fsdecode gives names that are not UTF-8
+    assert file.read_bytes() == "second é \\udce9".encode()
+    assert [f.name for f in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_what_fails_halfway_leaves_the_former_file_and_nothing_else(tmp_path):
+    file = tmp_path / "case.nii.gz"
+    file.write_text("former")
+    with pytest.raises(KeyboardInterrupt):
+        _write_half(file)
+    assert file.read_text() == "former"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', b"\xff\xfe"])
+def test_what_is_not_a_json_object_is_named_in_one_line(tmp_path, content):
+    file = tmp_path / "broken.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"broken\.json") as error:
+        read_json(file)
+    assert "\n" not in str(error.value)
+    assert read_json_if_whole(file) == {}
+    assert read_json_if_whole(tmp_path / "missing.json") == {}
+
+
+def test_the_mark_of_windows_editors_is_not_part_of_the_content(tmp_path):
+    file = tmp_path / "dataset.json"
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(file) == {"a": 1}
+
+
+def test_a_digest_is_the_same_in_every_version():
+    # Files that people have hold it: another one would make them look edited.
+    assert digest("priors") == digest(b"priors") == "b203593926b80501c910d4e427ec723c"
+    assert digest("a", b"b", b"c") != digest("a", b"c", b"b") != digest("a", b"bc")
+
+
+def _write_half(file):
+    with replacing(file) as new:
+        assert new.name.endswith(".nii.gz")  # by which its writer knows the format
+        new.write_text("half")
+        raise KeyboardInterrupt
