@@ -8,7 +8,7 @@ import pytest
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 
 from nnunet_topo.cli import main
-from nnunet_topo.priors import decisions, training_labels
+from nnunet_topo.priors import training_labels
 from nnunet_topo.priors.decisions import check_decisions, decide, recorded_decision
 from nnunet_topo.priors.topology_json import is_edited, read_topology, signed, write_topology
 from nnunet_topo.training import augmentation
@@ -56,7 +56,7 @@ def changed(log):
 
 @pytest.mark.parametrize("tolerated", [-1.0, 1.0])
 def test_all_folds_and_the_plan_decide_alike(spatial, folder, monkeypatch, tolerated):
-    monkeypatch.setattr(decisions, "TOLERATED_DAMAGE", tolerated)
+    monkeypatch.setattr("nnunet_topo.priors.decisions.TOLERATED_DAMAGE", tolerated)
     measured = []
 
     def damage(labels, *rest):
