@@ -11,9 +11,8 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.commands.nnunet_commands import call, continued, last_lines
-from nnunet_topo.evaluation.evaluate import read_json
-from nnunet_topo.evaluation.results import dataset_name, dataset_number
-from nnunet_topo.files import case_files
+from nnunet_topo.dataset import Dataset
+from nnunet_topo.files import case_files, read_json
 from nnunet_topo.training.lookup import find_trainer
 from nnunet_topo.training.splits import check_folds
 
@@ -73,13 +72,13 @@ def choose_trainings(
     for path in (nnUNet_results, nnUNet_preprocessed):
         if path.get() is None:
             raise ValueError("nnUNet_results and nnUNet_preprocessed must be set, as for nnU-Net")
-    name = dataset_name(dataset)
+    name = Dataset.find(dataset).name
     preprocessed = Path(str(nnUNet_preprocessed)) / name
     data = _check_plans(preprocessed, configuration, plans)
     if len(set(trainers)) < 2:
         raise ValueError(f"it takes two trainers to compare, got {', '.join(trainers)}")
     # Of "all", no case is left for a validation.
-    check_folds(preprocessed, data, folds, number=dataset_number(name))
+    check_folds(preprocessed, data, folds, number=Dataset(name).number)
     for trainer in trainers:
         find_trainer(trainer)
     results = Path(str(nnUNet_results)) / name
@@ -102,7 +101,7 @@ def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:
     Raises:
         ValueError: what is not planned or preprocessed, and plans under another name.
     """
-    number, file = dataset_number(preprocessed.name), preprocessed / f"{plans}.json"
+    number, file = Dataset(preprocessed.name).number, preprocessed / f"{plans}.json"
     cure = f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} makes nnUNetPlans"
     if not file.is_file():
         found = sorted(other.stem for other in preprocessed.glob("*lans*.json"))

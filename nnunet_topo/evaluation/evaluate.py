@@ -30,10 +30,9 @@ from nnunet_topo.evaluation.label_choice import LabelChoice
 from nnunet_topo.evaluation.segmentations import (
     Segmentations,
     find_segmentations,
-    read_json,
     wanted_labels,
 )
-from nnunet_topo.files import OWN_KEY, data_files, pair_files
+from nnunet_topo.files import OWN_KEY, data_files, pair_files, read_json
 from nnunet_topo.images.grids import check_grids, slice_first
 from nnunet_topo.images.segmentation import (
     NotALabelMapError,

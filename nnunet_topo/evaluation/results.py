@@ -18,16 +18,14 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 from nnunetv2.postprocessing.remove_connected_components import (
     remove_all_but_largest_component_from_segmentation,
 )
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_topo.dataset import Dataset, read_dataset_json, read_plans_file
 from nnunet_topo.evaluation.evaluate import Settings, evaluate_folder, file_name
 from nnunet_topo.evaluation.label_choice import LabelChoice
 from nnunet_topo.evaluation.segmentations import (
     Segmentations,
     find_segmentations,
-    read_dataset_json,
-    read_plans,
     wanted_labels,
 )
 from nnunet_topo.files import OWN_KEY, case_files
@@ -87,7 +85,7 @@ def find_trainings(
     Raises:
         ValueError: a trainer, a fold or the data set is missing; the message names what exists.
     """
-    name = dataset_name(dataset)
+    name = Dataset.find(dataset).name
     for path in (nnUNet_results, nnUNet_preprocessed):
         if path.get() is None:
             raise ValueError("nnUNet_results and nnUNet_preprocessed must be set, as for nnU-Net")
@@ -120,23 +118,6 @@ def find_trainings(
     images = raw if raw is not None and raw.is_dir() else None
     files = first / "dataset.json", first / "plans.json"
     return Study(name, references, images, *files, tuple(models))
-
-
-def dataset_name(dataset: str) -> str:
-    """Returns the name of a data set that is given by name or number.
-
-    Raises:
-        ValueError: there is none, or more than one.
-    """
-    try:
-        return str(maybe_convert_to_dataset_name(int(dataset) if dataset.isdigit() else dataset))
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
-
-
-def dataset_number(name: str) -> int:
-    """Returns the number in the name of a data set, which is what nnU-Net's planning takes."""
-    return int(name.removeprefix("Dataset").partition("_")[0])
 
 
 def _has_validation(fold: Path) -> bool:
@@ -451,7 +432,7 @@ def _description(study: Study):
     """
     if study.dataset_json is not None and study.plans is not None:
         description = read_dataset_json(study.dataset_json)
-        manager = PlansManager(read_plans(study.plans))
+        manager = PlansManager(read_plans_file(study.plans))
         declared = labels_of_dataset(description, study.dataset_json, study.plans)
         reader, ending = manager.image_reader_writer_class(), description["file_ending"]
         channels, ignore = list(declared.evaluated), declared.ignore

@@ -1,13 +1,12 @@
 """References and predictions that belong together, their readers and the labels in them."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+from nnunet_topo.dataset import read_dataset_json, read_plans_file
 from nnunet_topo.evaluation.label_choice import LabelChoice, choose_labels
 from nnunet_topo.files import Pair, case_files, pair_files
 from nnunet_topo.images.readers import (
@@ -74,7 +73,7 @@ def find_segmentations(
         pairs, troubles = pair_files(references, predictions, known_endings())
         return Segmentations(pairs, ReadersByEnding(_files(pairs)), None, troubles)
     description = read_dataset_json(dataset_json)
-    plan = None if plans is None else read_plans(plans)
+    plan = None if plans is None else read_plans_file(plans)
     declared = labels_of_dataset(description, dataset_json, plans)
     ending = description["file_ending"]
     pairs, troubles = _pairs(references, predictions, ending)
@@ -150,55 +149,3 @@ def _check_pairs(found: Segmentations) -> None:
     raise ValueError(
         "; ".join(found.troubles[:5]) or f"no prediction has the name of a reference: {names}"
     )
-
-
-# -- nnU-Net's files ---------------------------------------------------------------------------
-
-
-def read_dataset_json(file: Path) -> dict[str, Any]:
-    """Returns the content of nnU-Net's description of a data set.
-
-    Raises:
-        ValueError: it is something else.
-        OSError: it cannot be read.
-    """
-    content = read_json(file)
-    missing = [key for key in ("labels", "file_ending") if key not in content]
-    if missing:
-        swapped = "; it looks like a plans file" if "image_reader_writer" in content else ""
-        raise ValueError(
-            f"{file} is not an nnU-Net dataset.json: it has no {' and no '.join(missing)}{swapped}"
-        )
-    return content
-
-
-def read_plans(file: Path) -> dict[str, Any]:
-    """Returns the content of nnU-Net's plans.
-
-    Raises:
-        ValueError: it is something else.
-        OSError: it cannot be read.
-    """
-    content = read_json(file)
-    if "image_reader_writer" not in content:
-        swapped = "; it looks like a dataset.json" if "file_ending" in content else ""
-        raise ValueError(
-            f"{file} is not an nnU-Net plans file: it has no image_reader_writer{swapped}"
-        )
-    return content
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file.
-
-    Raises:
-        ValueError: it holds none.
-        OSError: it cannot be read.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))  # editors on Windows mark it
-    except ValueError as error:
-        raise ValueError(f"{file} is not a JSON file: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
-    return content
