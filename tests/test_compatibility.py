@@ -155,7 +155,7 @@ def test_every_trainer_trains_on_every_kind_of_labels(
     output = trainer.network(batch["data"])
     assert isinstance(output, list) == isinstance(batch["target"], list) == deep
     if name == SEMI_SUPERVISED:  # whose term never sees a target: see test_semi_supervised.py
-        assert trainer._images.shape == batch["data"].shape
+        assert trainer.unlabelled_images.shape == batch["data"].shape
         trainer.loss.of_unlabelled = None  # of the last iteration, which has gone backward
     elif has_term:
         assert_perfect_logits_have_no_term(trainer, batch)
@@ -362,7 +362,7 @@ def test_trainers_take_steps_under_autocast_with_a_gradient_scaler(
     """On the CPU nnU-Net uses neither; both are switched on here as it does on a GPU."""
     bfloat16 = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
     monkeypatch.setattr(stock, "dummy_context", bfloat16)
-    monkeypatch.setattr("nnunet_topo.training.trainer.dummy_context", bfloat16)
+    monkeypatch.setattr("nnunet_topo.training.gradient_norms.dummy_context", bfloat16)
     trainer = make(f"nnUNetTrainer{name}_1epochs_3iters_seed1", REGIONS_IGNORE)
     trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024)
     seen = []

@@ -13,7 +13,8 @@ import pytest
 from nnunet_topo import cli
 from nnunet_topo._register import register, trainers_folder
 from nnunet_topo.training.lookup import find_trainer
-from nnunet_topo.training.trainer import TopologyTrainerMixin, trainer_with_settings
+from nnunet_topo.training.named_trainers import trainer_with_settings
+from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 from .conftest import run
 

@@ -5,16 +5,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import isnan, nan
 from time import perf_counter
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
-from nnunet_topo.losses import FocalLoss
 from nnunet_topo.losses.measure import Measure
+from nnunet_topo.training.channels import topology_channels
+from nnunet_topo.training.scales import as_tensor, finest
 
 
 class TopologyTerm(Protocol):
@@ -183,133 +183,3 @@ def full_precision(logits: Tensor) -> AbstractContextManager[object]:
     """Returns what keeps autocast off: a term's own operations stay in float32, too."""
     kind = logits.device.type
     return torch.autocast(kind, enabled=False) if kind in ("cuda", "cpu") else nullcontext()
-
-
-def topology_channels(
-    logits: Tensor,
-    target: Tensor | None,
-    label_manager: LabelManager,
-    unions: Sequence[Union] = (),
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Returns probability, one-hot target and mask of what takes part in topology terms.
-
-    Softmax: a channel for each foreground label, none for the background. Regions: a channel each.
-    Then a channel for each union: of classes, which exclude one another, the sum of their
-    probabilities; of regions, which may overlap, the maximum. Tensors are `[batch, channel,
-    *space]`, probabilities float32 even of half-precision logits; the mask is False where the
-    ignore label stands, None without such a label.
-
-    Args:
-        logits: nnU-Net's output.
-        target: nnU-Net's target, which is not changed; None for unlabelled images, whose one-hot
-            target and mask are None, too.
-        label_manager: nnU-Net's.
-        unions: the channels that make up each union.
-
-    Raises:
-        ValueError: a union of channels that do not exist.
-    """
-    probability = topology_probability(logits, label_manager, unions)
-    if target is None:
-        return probability, None, None
-    target, mask = split_ignored(target, label_manager)
-    if label_manager.has_regions:
-        one_hot = target.bool()
-    else:
-        labels = torch.tensor(label_manager.foreground_labels, device=target.device)
-        one_hot = target == labels.view(1, -1, *(1,) * (target.ndim - 2))
-    if unions:
-        joint = [one_hot[:, list(union)].any(dim=1, keepdim=True) for union in unions]
-        one_hot = torch.cat([one_hot, *joint], dim=1)
-    return probability, one_hot, mask
-
-
-def topology_probability(
-    logits: Tensor, label_manager: LabelManager, unions: Sequence[Union] = ()
-) -> Tensor:
-    """Returns the probabilities of `topology_channels`, for which no target is needed.
-
-    Raises:
-        ValueError: a union of channels that do not exist.
-    """
-    if label_manager.has_regions:
-        probability = torch.sigmoid(logits.float())
-    else:
-        probability = torch.softmax(logits.float(), dim=1)[:, 1:]
-    joint = []
-    for union in map(list, unions):
-        if not union or min(union) < 0 or max(union) >= probability.shape[1]:
-            raise ValueError(
-                f"a union must name channels from 0 to {probability.shape[1] - 1}, got "
-                f"{tuple(union)}"
-            )
-        parts = probability[:, union]
-        of_union = parts.amax(dim=1) if label_manager.has_regions else parts.sum(dim=1).clamp(max=1)
-        joint.append(of_union[:, None])
-    return torch.cat([probability, *joint], dim=1) if joint else probability
-
-
-def split_ignored(target: Tensor, label_manager: LabelManager) -> tuple[Tensor, Tensor | None]:
-    """Returns the target without nnU-Net's ignore channel, and a mask that is False where ignored.
-
-    The channel exists for regions alone; in a label map the label stays. Without an ignore label
-    the mask is None.
-    """
-    if not label_manager.has_ignore_label:
-        return target, None
-    if label_manager.has_regions:
-        return target[:, :-1], ~target[:, -1:].bool()
-    return target, target != label_manager.ignore_label
-
-
-class FocalBaseLoss(nn.Module):
-    """Returns the focal loss of one scale of nnU-Net's output, ignore label left out."""
-
-    def __init__(self, label_manager: LabelManager) -> None:
-        super().__init__()
-        self.focal = FocalLoss()
-        self.label_manager = label_manager
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss of logits against a label map, or against regions [+ ignore]."""
-        target, mask = split_ignored(target, self.label_manager)
-        return self.focal(logits, target, mask)
-
-
-class CrossEntropyBaseLoss(nn.Module):
-    """Returns the cross-entropy (regions: binary) of nnU-Net's loss, without its Dice."""
-
-    def __init__(self, stock: Any) -> None:
-        super().__init__()
-        stock.weight_dice = 0
-        self.stock = stock
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss, 0 where all is ignored."""
-        return as_tensor(self.stock(logits, target), logits)
-
-
-def replace_single_scale(loss: nn.Module, replacement: nn.Module) -> nn.Module:
-    """Returns nnU-Net's loss with the part that sees one scale replaced."""
-    if isinstance(loss, DeepSupervisionWrapper):
-        loss.loss = replacement
-        return loss
-    return replacement
-
-
-def single_scale(loss: nn.Module) -> nn.Module:
-    """Returns the part of nnU-Net's loss that sees one scale."""
-    return cast(nn.Module, loss.loss) if isinstance(loss, DeepSupervisionWrapper) else loss
-
-
-def as_tensor(loss: Tensor | float, output: Tensor | list[Tensor]) -> Tensor:
-    """Returns the loss as a tensor with a graph; nnU-Net's is the number 0 if all is ignored."""
-    if isinstance(loss, Tensor):
-        return loss
-    scales = [output] if isinstance(output, Tensor) else output
-    return loss + sum((0 * scale.sum() for scale in scales), start=scales[0].new_zeros(()))
-
-
-def finest(scales: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """Returns the full-resolution one of nnU-Net's scales, or what is no list."""
-    return scales if isinstance(scales, Tensor) else scales[0]

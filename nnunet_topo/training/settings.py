@@ -11,6 +11,7 @@ from typing import Any
 from nnunet_topo.topology import Connectivity
 
 NNUNET_EPOCHS = 1000
+_FINETUNE_LR = 1e-3
 _NUMBER = r"\d[\d.]*(?:e[+-]?\d+)?"
 
 
@@ -71,7 +72,20 @@ class Settings:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: v for name, v in values.items() if v is not None and v is not False}
 
-    def of_control(self) -> "Settings":
+    def nnunet_attributes(self) -> dict[str, int | float | bool]:
+        """Returns what the settings change in nnU-Net's trainer, by the name of the attribute."""
+        iterations = self.iters
+        chosen = {
+            "num_epochs": self.epochs,
+            "num_iterations_per_epoch": iterations,
+            "num_val_iterations_per_epoch": None if iterations is None else max(1, iterations // 5),
+            "initial_lr": _FINETUNE_LR if self.lr is None and self.finetune else self.lr,
+            "weight_decay": self.wd,
+            "enable_deep_supervision": False if self.nods else None,
+        }
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def for_control(self) -> "Settings":
         """Returns these settings without the topology term's, and without rotation and scaling."""
         of_term = {f.name: f.default for f in fields(self) if f.metadata["of_term"]}
         return replace(self, **of_term, nospatial=True)  # pyright: ignore[reportArgumentType]

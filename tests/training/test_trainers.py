@@ -14,8 +14,8 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunet_topo._register import trainers_folder
 from nnunet_topo.training import checkpoints
 from nnunet_topo.training.divergence import describe_cause
+from nnunet_topo.training.named_trainers import trainer_with_settings
 from nnunet_topo.training.progress import LOGGED
-from nnunet_topo.training.trainer import trainer_with_settings
 
 from ..test_registration import TRAINERS
 
@@ -248,15 +248,15 @@ def test_an_image_with_nan_or_infinity_never_reaches_the_weights(started, name, 
     before = weights(trainer)
     with pytest.raises(FloatingPointError, match=r"epoch 0, iteration 0.*weights were not") as told:
         trainer.train_step(batch)
-    assert f": channel 0 of the image of {batch['keys'][0]}. Mend" in str(told.value)
+    assert f": channel 0 of the image of {batch['keys'][0]}. Repair" in str(told.value)
     assert torch.equal(weights(trainer), before)
 
 
 @pytest.mark.parametrize(
     ("name", "given", "told"),
     [
-        ("TAFL_3iters", "", r"The network itself .* such as encoder.*: train it anew"),
-        ("Stock_3iters", "weights", r"It began from the file of -pretrained_weights: look whether"),
+        ("TAFL_3iters", "", r"The network itself .* such as encoder.*: train it again"),
+        ("Stock_3iters", "weights", r"It started from the file of -pretrained_weights: check"),
     ],
 )
 def test_weights_that_hold_nan_are_told_from_images_that_do(started, name, given, told):
@@ -279,13 +279,13 @@ def test_a_training_that_diverged_is_told_to_be_slower(started, given):
         trainer.network.decoder.seg_layers[-1].weight.fill_(1e38)
     with pytest.raises(FloatingPointError, match="Images and weights are finite, so") as error:
         trainer.train_step(batches(trainer, 1)[0])
-    assert "by the suffix lr0.001" in str(error.value)
-    assert ("(the file of -pretrained_weights) take a smaller one" in str(error.value)) == given
+    assert "with the suffix lr0.001" in str(error.value)
+    assert ("(the file of -pretrained_weights) need a smaller one" in str(error.value)) == given
 
 
 def test_a_loss_that_is_lost_under_a_gradient_scaler_is_explained_at_the_end_of_the_epoch(started):
     trainer = started("nnUNetTrainerTAFL_2epochs_3iters")
-    trainer.optimizer, trainer._guarded, trainer.grad_scaler = (None, None, torch.GradScaler("cpu"))
+    trainer.optimizer, trainer.grad_scaler = None, torch.GradScaler("cpu")
     trainer.optimizer, _ = trainer.configure_optimizers()  # no hook: nnU-Net leaves out the step
     batch = batches(trainer, 1)[0]
     batch["data"][1, 0, 3, 3, 3] = np.nan

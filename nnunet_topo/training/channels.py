@@ -1,0 +1,86 @@
+"""nnU-Net's logits and targets as the channels that topology terms work on."""
+
+from collections.abc import Sequence
+
+import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch import Tensor
+
+from nnunet_topo.dataset import Union
+
+
+def topology_channels(
+    logits: Tensor,
+    target: Tensor | None,
+    label_manager: LabelManager,
+    unions: Sequence[Union] = (),
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Returns probability, one-hot target and mask of what takes part in topology terms.
+
+    Softmax: a channel for each foreground label, none for the background. Regions: a channel each.
+    Then a channel for each union: of classes, which exclude one another, the sum of their
+    probabilities; of regions, which may overlap, the maximum. Tensors are `[batch, channel,
+    *space]`, probabilities float32 even of half-precision logits; the mask is False where the
+    ignore label stands, None without such a label.
+
+    Args:
+        logits: nnU-Net's output.
+        target: nnU-Net's target, which is not changed; None for unlabelled images, whose one-hot
+            target and mask are None, too.
+        label_manager: nnU-Net's.
+        unions: the channels that make up each union.
+
+    Raises:
+        ValueError: a union of channels that do not exist.
+    """
+    probability = topology_probability(logits, label_manager, unions)
+    if target is None:
+        return probability, None, None
+    target, mask = split_ignored(target, label_manager)
+    if label_manager.has_regions:
+        one_hot = target.bool()
+    else:
+        labels = torch.tensor(label_manager.foreground_labels, device=target.device)
+        one_hot = target == labels.view(1, -1, *(1,) * (target.ndim - 2))
+    if unions:
+        joint = [one_hot[:, list(union)].any(dim=1, keepdim=True) for union in unions]
+        one_hot = torch.cat([one_hot, *joint], dim=1)
+    return probability, one_hot, mask
+
+
+def topology_probability(
+    logits: Tensor, label_manager: LabelManager, unions: Sequence[Union] = ()
+) -> Tensor:
+    """Returns the probabilities of `topology_channels`, for which no target is needed.
+
+    Raises:
+        ValueError: a union of channels that do not exist.
+    """
+    if label_manager.has_regions:
+        probability = torch.sigmoid(logits.float())
+    else:
+        probability = torch.softmax(logits.float(), dim=1)[:, 1:]
+    joint = []
+    for union in map(list, unions):
+        if not union or min(union) < 0 or max(union) >= probability.shape[1]:
+            raise ValueError(
+                f"a union must name channels from 0 to {probability.shape[1] - 1}, got "
+                f"{tuple(union)}"
+            )
+        parts = probability[:, union]
+        of_union = parts.amax(dim=1) if label_manager.has_regions else parts.sum(dim=1).clamp(max=1)
+        joint.append(of_union[:, None])
+    return torch.cat([probability, *joint], dim=1) if joint else probability
+
+
+def split_ignored(target: Tensor, label_manager: LabelManager) -> tuple[Tensor, Tensor | None]:
+    """Returns the target without nnU-Net's ignore channel, and a mask that is False where ignored.
+
+    The channel exists for regions alone; in a label map the label stays. Without an ignore label
+    the mask is None.
+    """
+    if not label_manager.has_ignore_label:
+        return target, None
+    if label_manager.has_regions:
+        return target[:, :-1], ~target[:, -1:].bool()
+    return target, target != label_manager.ignore_label
