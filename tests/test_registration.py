@@ -17,9 +17,9 @@ from nnunet_topo.training.named_trainers import trainer_with_settings
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 from .conftest import run
+from .trainers import TRAINERS
 
 ROOT = Path(__file__).parents[1]
-TRAINERS = sorted(file.stem for file in (ROOT / "trainers").glob("nnUNetTrainer*.py"))
 LOOKUP = """
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
 import sys

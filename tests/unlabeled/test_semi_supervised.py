@@ -17,13 +17,13 @@ from nnunet_topo.unlabeled.batches import UnlabelledDataLoader
 
 from ..conftest import run
 from ..test_end_to_end import fold_folder
-from ..training.test_trainers import batches, started, weights  # noqa: F401 # a fixture
+from ..trainers import batches, weights
 
 STEM = "nnUNetTrainerBettiPriorSemiSupervised"
 
 
 @pytest.fixture
-def start(started, unlabelled):  # noqa: F811
+def start(started, unlabelled):
     """Returns a function that makes a trainer ready for its first iteration."""
     trainers = []
 
