@@ -213,7 +213,7 @@ def test_the_train_command_registers_in_the_process():
     folders = {f"nnUNet_{name}": "/nowhere" for name in ("raw", "preprocessed", "results")}
     arguments = ("train", "4", "3d_fullres", "0", "-tr", "nnUNetTrainerTAFL_x", "-device", "cpu")
     printed = run("nnunet-topo", *arguments, env=env | folders, fails=True)
-    assert "'x' is no setting" in printed
+    assert "'x' is not a setting" in printed
 
 
 def test_a_missing_data_set_is_named(tmp_path):

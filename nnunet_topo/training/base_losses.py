@@ -11,7 +11,7 @@ from nnunet_topo.training.scales import as_tensor
 
 
 class FocalBaseLoss(nn.Module):
-    """Returns the focal loss of one scale of nnU-Net's output, ignore label left out."""
+    """Returns the focal loss of one scale of nnU-Net's output, without ignored voxels."""
 
     def __init__(self, label_manager: LabelManager) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class FocalBaseLoss(nn.Module):
         self.label_manager = label_manager
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss of logits against a label map, or against regions [+ ignore]."""
+        """Returns the loss; the target is a label map, or regions [+ ignore]."""
         target, mask = split_ignored(target, self.label_manager)
         return self.focal(logits, target, mask)
 
@@ -46,5 +46,5 @@ class CrossEntropyBaseLoss(nn.Module):
         self.stock = stock
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss, 0 where all is ignored."""
+        """Returns the loss, 0 if all voxels are ignored."""
         return as_tensor(self.stock(logits, target), logits)

@@ -15,23 +15,23 @@ def topology_channels(
     label_manager: LabelManager,
     unions: Sequence[Union] = (),
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Returns probability, one-hot target and mask of what takes part in topology terms.
+    """Returns probability, one-hot target and mask of the channels of topology terms.
 
-    Softmax: a channel for each foreground label, none for the background. Regions: a channel each.
-    Then a channel for each union: of classes, which exclude one another, the sum of their
-    probabilities; of regions, which may overlap, the maximum. Tensors are `[batch, channel,
-    *space]`, probabilities float32 even of half-precision logits; the mask is False where the
-    ignore label stands, None without such a label.
+    There is a channel for each foreground label (softmax) or region, none for the background, then
+    one for each union. A union of classes, which exclude one another, has the sum of their
+    probabilities; a union of regions, which may overlap, has their maximum. Tensors are `[batch,
+    channel, *space]`. Probabilities are float32, even of half-precision logits. The mask is False
+    at the ignore label; it is None without such a label.
 
     Args:
         logits: nnU-Net's output.
-        target: nnU-Net's target, which is not changed; None for unlabelled images, whose one-hot
-            target and mask are None, too.
+        target: nnU-Net's, which is not changed; None for unlabelled images, whose one-hot target
+            and mask are also None.
         label_manager: nnU-Net's.
         unions: the channels that make up each union.
 
     Raises:
-        ValueError: a union of channels that do not exist.
+        ValueError: a union names a channel that does not exist.
     """
     probability = topology_probability(logits, label_manager, unions)
     if target is None:
@@ -51,10 +51,10 @@ def topology_channels(
 def topology_probability(
     logits: Tensor, label_manager: LabelManager, unions: Sequence[Union] = ()
 ) -> Tensor:
-    """Returns the probabilities of `topology_channels`, for which no target is needed.
+    """Returns the probabilities of `topology_channels`, which need no target.
 
     Raises:
-        ValueError: a union of channels that do not exist.
+        ValueError: a union names a channel that does not exist.
     """
     if label_manager.has_regions:
         probability = torch.sigmoid(logits.float())
@@ -76,7 +76,7 @@ def topology_probability(
 def split_ignored(target: Tensor, label_manager: LabelManager) -> tuple[Tensor, Tensor | None]:
     """Returns the target without nnU-Net's ignore channel, and a mask that is False where ignored.
 
-    The channel exists for regions alone; in a label map the label stays. Without an ignore label
+    Only regions have such a channel; a label map keeps its ignore label. Without an ignore label
     the mask is None.
     """
     if not label_manager.has_ignore_label:

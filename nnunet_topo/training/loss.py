@@ -27,17 +27,17 @@ class TopologyTerm(Protocol):
 
 @runtime_checkable
 class ParallelTerm(Protocol):
-    """A topology term that can work in other threads while the base loss is computed."""
+    """A topology term that works in other threads while the base loss is computed."""
 
     def begin(
         self, probability: Tensor, target: Any, mask: Tensor | None = None
     ) -> Callable[[], Measure]:
-        """Starts to compute, and returns what waits for the loss."""
+        """Starts to compute, and returns a function that waits for the loss."""
         ...
 
 
 class SummedTerms(nn.Module):
-    """Returns the sum of several topology terms, each times its factor."""
+    """Returns the sum of several topology terms, each multiplied by its factor."""
 
     def __init__(self, terms: Sequence[tuple[float, TopologyTerm]]) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class SummedTerms(nn.Module):
     def begin(
         self, probability: Tensor, target: Tensor | None, mask: Tensor | None = None
     ) -> Callable[[], Measure]:
-        """Starts all terms; the exact distance is the sum of those that are known."""
+        """Starts all terms; the exact distance is the sum of the known ones."""
         waiting = [begin(term, probability, target, mask) for term in self.terms]
 
         def wait() -> Measure:
@@ -72,7 +72,7 @@ class SummedTerms(nn.Module):
 def begin(
     term: TopologyTerm, probability: Tensor, target: Tensor | None, mask: Tensor | None
 ) -> Callable[[], Measure]:
-    """Starts on a topology term, and returns what waits for it; a plain function is called."""
+    """Starts a topology term, and returns a function that waits for it."""
     if isinstance(term, ParallelTerm):
         return term.begin(probability, target, mask)
     loss = term(probability, target, mask)
@@ -81,13 +81,13 @@ def begin(
 
 @dataclass(slots=True)
 class StepRecord:
-    """What one iteration computed; NaN is what it did not.
+    """What one iteration computed; NaN stands for what it did not.
 
     Attributes:
         base: base loss.
         term: topology term, without its weight.
         distance: exact Wasserstein distance.
-        milliseconds: forward pass of the term, less what runs beside the base loss.
+        milliseconds: forward pass of the term, without what runs beside the base loss.
         used: share of the objects that a prior was applied to.
     """
 
@@ -101,11 +101,11 @@ class StepRecord:
 class TopologyAwareLoss(nn.Module):
     """Returns base loss + weight * topology term, for the outputs and targets of nnU-Net.
 
-    The base loss sees what nnU-Net gives it, deep supervision included; the term sees the finest
-    scale alone, in float32. Without gradient, as in validation, the base loss is all. Logits that
-    are not finite leave out the term: the loss of such a step is the base loss's, NaN if it is.
-    What the term draws at random, such as the place of its tiles, depends on PyTorch's seed at
-    the time this is built, and leaves all other random numbers as they are.
+    The base loss gets what nnU-Net gives it, deep supervision included; the term gets only the
+    finest scale, in float32. Without gradients, as in validation, the loss is the base loss alone.
+    So it is if logits are not finite, and NaN if the base loss is. Random numbers of the term, such
+    as the position of its tiles, depend on PyTorch's seed when this is built, and do not change any
+    other random numbers.
 
     Args:
         base: nnU-Net's loss, or one that takes the same.
@@ -114,7 +114,7 @@ class TopologyAwareLoss(nn.Module):
         unions: see `topology_channels`.
 
     Attributes:
-        weight: in force in the next call; None leaves out the term.
+        weight: of the term in the next call; None leaves out the term.
         record: what the last call with gradient computed.
     """
 
@@ -150,17 +150,17 @@ class TopologyAwareLoss(nn.Module):
         return base + weight * measure().loss
 
     def measure_term(self, logits: Tensor, target: Tensor | None) -> Measure | None:
-        """Returns the term of one batch and records it, None where logits are not finite."""
+        """Returns the term of one batch and records it, None if logits are not finite."""
         measured = self.begin_term(logits, target)
         return None if measured is None else measured()
 
     def begin_term(self, logits: Tensor, target: Tensor | None) -> Callable[[], Measure] | None:
-        """Starts on the term of one batch, and returns what waits for it and records it."""
+        """Starts the term of one batch, and returns a function that waits for it and records it."""
         if not torch.isfinite(logits).all():
             return None
         began = perf_counter()
         channels = topology_channels(logits, target, self.label_manager, self.unions)
-        # Whatever a term draws, augmentation in this process goes on as in the control.
+        # Whatever a term draws, augmentation in this process stays that of the control.
         with torch.random.fork_rng(devices=[]), full_precision(logits):
             seed = int(torch.randint(2**31, (), generator=self._seeds))
             torch.default_generator.manual_seed(seed)
@@ -180,6 +180,6 @@ class TopologyAwareLoss(nn.Module):
 
 
 def full_precision(logits: Tensor) -> AbstractContextManager[object]:
-    """Returns what keeps autocast off: a term's own operations stay in float32, too."""
+    """Returns a context without autocast, so that the term's operations stay in float32."""
     kind = logits.device.type
     return torch.autocast(kind, enabled=False) if kind in ("cuda", "cpu") else nullcontext()

@@ -28,7 +28,7 @@ def as_tensor(loss: Tensor | float, output: Tensor | list[Tensor]) -> Tensor:
 
 
 def finest(scales: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """Returns the full-resolution one of nnU-Net's scales, or what is no list."""
+    """Returns the scale of full resolution; one tensor is returned as it is."""
     return scales if isinstance(scales, Tensor) else scales[0]
 
 

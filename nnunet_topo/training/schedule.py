@@ -13,9 +13,9 @@ _RAMP = 0.1  # of all epochs
 class WeightSchedule:
     """The weight of the topology term over a training.
 
-    The term is off before its first epoch, then ramps up linearly. While it starts, the ratio of
-    gradient norms topology : base at the last layer is measured; where it exceeds 1 the weight is
-    divided by it. A weight that the user gave is never altered so.
+    The term is off before its first epoch, then ramps up linearly. In its first iterations, the
+    ratio of gradient norms topology : base at the last layer is measured. If the ratio exceeds 1,
+    the weight is divided by it. A weight that the user gave is never changed.
 
     Attributes:
         nominal: weight as printed in the paper or given in the name.
