@@ -99,6 +99,6 @@ def test_a_wrong_suffix_is_refused_by_name(suffixes, message):
 
 
 def test_a_setting_of_the_term_is_refused_where_there_is_no_term():
-    with pytest.raises(ValueError, match="weight<x> sets the topology term, which"):
+    with pytest.raises(ValueError, match="weight<x> sets the topology term, but"):
         parse("_weight0.1", has_term=False)
     assert parse("_50epochs_seed1", has_term=False).given() == {"epochs": 50, "seed": 1}
