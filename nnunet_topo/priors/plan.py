@@ -9,10 +9,8 @@ from typing import Any
 
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_topo.evaluation.evaluate import read_json
-from nnunet_topo.evaluation.results import dataset_name, dataset_number
+from nnunet_topo.dataset import Dataset
 from nnunet_topo.priors import decisions
 from nnunet_topo.priors.fingerprint import (
     CONNECTIVITIES,
@@ -79,7 +77,7 @@ def plan(
     """
     if update and overwrite:
         raise ValueError("--update keeps what was edited and --overwrite does not: give one")
-    manager, dataset_json = _find_plans(dataset, plans)
+    manager, dataset_json = Dataset.find(dataset).read_plans(plans)
     labels = manager.get_label_manager(dataset_json)
     file = Path(str(nnUNet_preprocessed)) / manager.dataset_name / FILE
     if not os.access(file.parent, os.W_OK):
@@ -105,35 +103,13 @@ def plan(
         raise ValueError(f"{file} was changed while the labels were measured, and stays as it is")
     kept = _keep(file) if edited and overwrite else None
     write_topology(content, file)
-    number = dataset_number(manager.dataset_name)
+    number = Dataset(manager.dataset_name).number
     notes = [
         f"{name}: no preprocessed labels in {folder}, so nothing is known of resampling and "
         f"augmentation; nnUNetv2_preprocess -d {number} -plans_name {plans} -c {name} makes them"
         for name, folder in data.missing.items()
     ]
     return Planned(file, content, kept, notes, taken.troubles)
-
-
-def _find_plans(dataset: str, plans: str) -> tuple[PlansManager, dict[str, Any]]:
-    name = dataset_name(dataset)
-    if not nnUNet_preprocessed.get():
-        raise ValueError("nnUNet_preprocessed must be set, as for nnU-Net")
-    folder = Path(str(nnUNet_preprocessed)) / name
-    file = folder / f"{plans}.json"
-    if not file.is_file():
-        there = sorted(f.stem for f in folder.glob("*lans*.json"))
-        raise ValueError(
-            f"no plans {file}; there are: {', '.join(there) or 'none'}. nnU-Net plans first: "
-            f"nnUNetv2_plan_and_preprocess -d {dataset_number(name)}"
-        )
-    content, dataset_json = read_json(file), read_json(folder / "dataset.json")
-    manager = PlansManager(content)
-    try:
-        manager.get_label_manager(dataset_json)
-        manager.image_reader_writer_class()
-    except (RuntimeError, AssertionError, TypeError, KeyError, ValueError, AttributeError) as error:
-        raise ValueError(f"nnU-Net does not take {file} and its dataset.json: {error}") from None
-    return manager, dataset_json
 
 
 def _is_edited(file: Path) -> bool:

@@ -24,7 +24,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.evaluation.results import dataset_name
+from nnunet_topo.dataset import Dataset
 from nnunet_topo.files import OWN_KEY, case_files
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.processes import in_processes
@@ -212,7 +212,7 @@ def digest_of_plan(plans: PlansManager, configuration: ConfigurationManager) -> 
 
 
 def _dataset_folder(dataset: str) -> Path:
-    name = dataset_name(dataset)
+    name = Dataset.find(dataset).name
     if nnUNet_preprocessed.get() is None or nnUNet_raw.get() is None:
         raise ValueError("nnUNet_preprocessed and nnUNet_raw must be set, as for nnU-Net")
     return Path(str(nnUNet_preprocessed)) / name
