@@ -317,7 +317,7 @@ TRAINING = [
     ),
     Sabotage(
         "topology of the coarsest scale",
-        "loss.finest",
+        "finest",
         "scales[0]",
         "scales[-1]",
         "test_the_term_sees_the_finest_scale_alone",
@@ -334,21 +334,21 @@ TRAINING = [
 EVALUATION = [
     Sabotage(
         "undefined cases averaged as 0",
-        "_nanmean",
+        "nanmean",
         "[value for value in values if not isnan(value)]",
         "[0.0 if isnan(value) else value for value in values]",
         "test_means_leave_out_what_is_undefined_and_count_it",
     ),
     Sabotage(
         "connectivity asked for not used",
-        "evaluate._compare",
+        "compare_case",
         "case.settings.connectivity",
         '"full"',
         "test_the_connectivity_asked_for_is_used_and_recorded",
     ),
     Sabotage(
         "changed voxels not noticed",
-        "evaluate._digest",
+        "case_digest",
         "part.read_bytes()",
         "part.name.encode()",
         "test_only_what_has_changed_is_computed_again",
@@ -420,7 +420,7 @@ REPORT = [
 COMMANDS_AND_EXPERIMENTS = [
     Sabotage(
         "cases that a model lacks left out in silence",
-        "compare._pair",
+        "comparison._pair",
         "left_out",
         "left_out and not common",
         "test_cases_that_not_all_models_have_are_left_out_and_named",
@@ -428,7 +428,7 @@ COMMANDS_AND_EXPERIMENTS = [
     ),
     Sabotage(
         "a failed training taken for a finished one",
-        "run.train",
+        "trainings.train",
         "status == 0 and dice is not None",
         "True",
         "test_a_training_that_fails_keeps_no_other_from_its_own",
