@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# The house: prints that the figures are those of the package before it was rebuilt, and how the rooms are.
+#
+# Usage: tests/acceptance/house.sh [FOLDER [SECTION ...]]    about 25 minutes on 2 cores, 8 GB of disk
+#
+# FOLDER is empty, or holds what an earlier run has left. Sections are 1 to 6, default all. Needs the history of the repository.
+source "$(dirname "$0")/prelude.sh" house "$@"
+before=0b6f1af # the commit before the modules moved
+sections=${*:2}
+wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
+failed=()
+
+if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
+    say "a fresh virtual environment"
+    python3 -m venv "$work/plugin"
+    "$work/plugin/bin/pip" install -q "$root[dev]"
+fi
+"$work/plugin/bin/pip" install -q --no-deps --force-reinstall "$root"
+mkdir -p "$work"/{raw,preprocessed,results}
+rm -rf "$work/before" "$work/now" && mkdir "$work/before" "$work/now"
+git -C "$root" archive "$before" nnunet_topo trainers | tar -x -C "$work/before"
+git -C "$root" archive HEAD | tar -x -C "$work/now"
+say "before is $before, now is $(git -C "$root" rev-parse --short HEAD)"
+
+if wanted 1; then
+    say "1. all tests"
+    (cd "$work/now" && in_env pytest -q -p no:cacheprovider 2>&1 | tail -3) || failed+=(1)
+fi
+
+if wanted 2; then
+    say "2. figures of losses, topology, metrics, files and trainings, bit for bit"
+    for part in losses topology metrics comparison plan training; do
+        EXTRA="PYTHONPATH=$work/before" in_env python "$here/house.py" $part >"$work/before_$part.txt" 2>"$work/errors.txt" ||
+            tail -1 "$work/errors.txt"
+        in_env python "$here/house.py" $part >"$work/now_$part.txt" 2>"$work/errors.txt" || tail -1 "$work/errors.txt"
+        printf '%-12s' "$part"
+        in_env python "$here/house.py" --equal "$work/before_$part.txt" "$work/now_$part.txt" || failed+=("2 $part")
+    done
+fi
+
+if wanted 3; then
+    say "3. import-linter"
+    (cd "$work/now" && in_env lint-imports --no-cache | grep -E 'KEPT|BROKEN|Contracts:') || failed+=(3)
+fi
+
+if wanted 4; then
+    say "4. the size of files and rooms"
+    in_env python "$here/house.py" --sizes || failed+=(4)
+fi
+
+if wanted 5; then
+    say "5. phrases that are to go: where they stand, beside this script and the change log"
+    phrases=(
+        "One command tells you, with tests and pictures" "whether the installation is well" "things to mend" "troubles:"
+        "has been seen to do much" "became most better" "Returns what returns the loss" "is no dataset.json" "goes on where it was"
+    )
+    for phrase in "${phrases[@]}"; do
+        found=$(git -C "$root" grep -icF "$phrase" -- . ':!tests/acceptance/house.sh' ':!CHANGELOG.md' | wc -l)
+        echo "$found files: $phrase"
+        [ "$found" = 0 ] || failed+=("5 $phrase")
+    done
+fi
+
+if wanted 6; then
+    say "6. plain mutations that the tests notice (tests/mutation.md)"
+    cat "$root/tests/mutation.md"
+    say "the walks of docs/architecture.md name what exists"
+    (cd "$work/now" && in_env pytest -q -p no:cacheprovider tests/test_documents.py -k architecture 2>&1 | tail -1) || failed+=(6)
+fi
+
+say "failed: ${failed[*]:-none}"
+[ ${#failed[@]} = 0 ]
