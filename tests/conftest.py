@@ -173,3 +173,18 @@ def make_trainer(tiny_dataset, nnunet_folders):
         )
 
     return make
+
+
+@pytest.fixture
+def started(make_trainer):
+    """Returns a function that makes a trainer ready for its first iteration."""
+
+    def start(name, configuration="3d_fullres"):
+        trainer = make_trainer(name, configuration)
+        trainer.initialize()
+        trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+        trainer.on_epoch_start()
+        trainer.on_train_epoch_start()
+        return trainer
+
+    return start

@@ -13,12 +13,13 @@ import pytest
 from nnunet_topo import cli
 from nnunet_topo._register import register, trainers_folder
 from nnunet_topo.training.lookup import find_trainer
-from nnunet_topo.training.trainer import TopologyTrainerMixin, trainer_with_settings
+from nnunet_topo.training.named_trainers import trainer_with_settings
+from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 from .conftest import run
+from .trainers import TRAINERS
 
 ROOT = Path(__file__).parents[1]
-TRAINERS = sorted(file.stem for file in (ROOT / "trainers").glob("nnUNetTrainer*.py"))
 LOOKUP = """
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
 import sys
@@ -212,7 +213,7 @@ def test_the_train_command_registers_in_the_process():
     folders = {f"nnUNet_{name}": "/nowhere" for name in ("raw", "preprocessed", "results")}
     arguments = ("train", "4", "3d_fullres", "0", "-tr", "nnUNetTrainerTAFL_x", "-device", "cpu")
     printed = run("nnunet-topo", *arguments, env=env | folders, fails=True)
-    assert "'x' is no setting" in printed
+    assert "'x' is not a setting" in printed
 
 
 def test_a_missing_data_set_is_named(tmp_path):

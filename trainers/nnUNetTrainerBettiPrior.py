@@ -2,7 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_topo.training.priors_of_training import prior_of_labels
+from nnunet_topo.losses import BettiPriorLoss
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
@@ -15,4 +15,9 @@ class nnUNetTrainerBettiPrior(TopologyTrainerMixin, nnUNetTrainer):
 
     def build_topology_term(self):
         """Returns the loss for the Betti numbers that the training labels agree on."""
-        return prior_of_labels(self)
+        return BettiPriorLoss(
+            self.take_priors().or_target(),
+            connectivity=self.settings.connectivity,
+            clamp=self.clamp,
+            in_patches=True,
+        )

@@ -2,7 +2,8 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_topo.unlabeled.semi_supervised import SemiSupervisedTrainerMixin, prior_of_unlabelled
+from nnunet_topo.losses import BettiPriorLoss
+from nnunet_topo.unlabeled.semi_supervised import SemiSupervisedTrainerMixin
 
 
 class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTrainer):
@@ -14,4 +15,9 @@ class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTr
 
     def build_topology_term(self):
         """Returns the loss for the Betti numbers that are known of images without labels."""
-        return prior_of_unlabelled(self)
+        return BettiPriorLoss(
+            self.take_priors().channels,
+            connectivity=self.settings.connectivity,
+            clamp=self.clamp,
+            in_patches=True,
+        )

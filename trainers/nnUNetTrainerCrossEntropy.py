@@ -2,7 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_topo.training.loss import CrossEntropyBaseLoss
+from nnunet_topo.training.base_losses import CrossEntropyBaseLoss
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 

@@ -1,10 +1,8 @@
 """Dice alone, Fu's baseline."""
 
-from typing import Any
-
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from torch import nn
 
+from nnunet_topo.training.base_losses import DiceBaseLoss
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
@@ -13,7 +11,6 @@ class nnUNetTrainerDice(TopologyTrainerMixin, nnUNetTrainer):
 
     base_loss = "Dice"
 
-    def build_base_loss(self, stock: Any) -> nn.Module:
+    def build_base_loss(self, stock):
         """Returns nnU-Net's loss without its cross-entropy."""
-        stock.weight_ce = 0
-        return stock
+        return DiceBaseLoss(stock)

@@ -1,11 +1,9 @@
 """Projected pooling as in the paper, Fu et al. 2023."""
 
-from typing import Any
-
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from torch import nn
 
 from nnunet_topo.losses import ProjectedPoolingLoss
+from nnunet_topo.training.base_losses import DiceBaseLoss
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
@@ -18,10 +16,9 @@ class nnUNetTrainerProjectedPoolingDice(TopologyTrainerMixin, nnUNetTrainer):
     topology_weight = 1.0
     has_filtration = False
 
-    def build_base_loss(self, stock: Any) -> nn.Module:
+    def build_base_loss(self, stock):
         """Returns nnU-Net's loss without its cross-entropy."""
-        stock.weight_ce = 0
-        return stock
+        return DiceBaseLoss(stock)
 
     def build_topology_term(self):
         """Returns the difference of pooled projections."""

@@ -3,7 +3,7 @@
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_topo.losses import WassersteinLoss
-from nnunet_topo.training.loss import FocalBaseLoss
+from nnunet_topo.training.base_losses import FocalBaseLoss
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 

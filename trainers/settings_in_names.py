@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nnunet_topo.training.trainer import trainer_with_settings
+from nnunet_topo.training.named_trainers import trainer_with_settings
 
 
 def __getattr__(name: str) -> type:

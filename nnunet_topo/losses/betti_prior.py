@@ -1,4 +1,4 @@
-"""Prior knowledge of Betti numbers as a loss, which needs no labels.
+"""Known Betti numbers as a loss, which needs no labels.
 
 Clough, Byrne, Oksuz, Zimmer, Schnabel, King: A Topological Loss Function for Deep-Learning based
 Image Segmentation using Persistent Homology. IEEE Transactions on Pattern Analysis and Machine
@@ -21,35 +21,36 @@ from nnunet_topo.topology.betti_range import BettiPrior, BettiRange
 from nnunet_topo.topology.persistence import check_connectivity, check_dimensions
 
 Form = Literal["quadratic", "published"]
-# beartype takes no int for a float
+# beartype does not accept an int as a float
 Prior = Sequence[BettiRange | int | Sequence[float | int] | None] | Literal["target"]
 
 
 class BettiPriorLoss(nn.Module):
     """Returns how far the bars of a prediction are from given Betti numbers.
 
-    The longest bars of dimension k, as many as its Betti number beta*_k says, are drawn to length
-    1, all others to length 0 (eq. 3). A bar that is missing costs 1 and has no gradient.
+    The longest beta*_k bars of dimension k are drawn to length 1, all others to length 0 (eq. 3). A
+    missing bar costs 1 and has no gradient.
 
     Args:
-        priors: for each channel with a prior the Betti numbers (beta0, beta1[, beta2]). A number
-            may be a range (low, high), both included and high perhaps infinite: the bars between
-            low and high are free. None leaves a dimension free. "target" takes the numbers of the
-            target, which must then be given. All zero is a prior too: nothing shall be there.
+        priors: Betti numbers (beta0, beta1[, beta2]) of each channel with a prior. A number may be
+            a range (low, high) with both ends included; high may be infinite. The bars between low
+            and high are free. None leaves a dimension free. "target" takes the numbers of the
+            target, which must then be given. All zeros say that the channel is empty.
         form: "quadratic" draws a bar to length 1 by (1 - length)^2, "published" by 1 - length^2.
         dimension_weights: factor of each dimension, default 1.
         connectivity: of the foreground; see `persistence_pairs`.
-        clamp: None changes nothing. Else p is raised to at least this before the filtration: no bar
-            moves by more, and what is below gets no gradient.
-        in_patches: samples may be parts of images, so a prior only holds for objects that are seen
-            to be whole. With a target: where the object of the target lies off the border of the
-            patch and agrees with the prior; elsewhere the target's own Betti numbers serve. Without
-            one: where the prediction at 0.5 is not empty and lies off the border; elsewhere the
-            entry is skipped. An object that touches ignored voxels is skipped in any case.
+        clamp: None changes nothing. Otherwise p is raised to at least this before the filtration.
+            No bar moves by more, and voxels below it get no gradient.
+        in_patches: whether samples may be parts of images. A prior then only holds for objects that
+            are seen as a whole. With a target, it holds if the object of the target does not touch
+            the border of the patch and agrees with the prior; otherwise the target's own Betti
+            numbers are used. Without a target, it holds if the prediction at 0.5 is not empty and
+            does not touch the border; otherwise sample and channel are skipped. An object that
+            touches ignored voxels is always skipped.
 
     Raises:
-        ValueError: unknown names, a prior that is none, clamp outside [0, 1); shapes of a call
-            that do not fit, a target that is needed and missing, NaN.
+        ValueError: unknown names, a wrong prior, clamp outside [0, 1); tensors whose shapes do not
+            fit, a missing target, NaN.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class BettiPriorLoss(nn.Module):
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
             target: one-hot, 0 / 1 or boolean; None for unlabelled data.
-            mask: False where voxels are ignored: background, without gradient.
+            mask: False at ignored voxels, which count as background and get no gradient.
         """
         return self.begin(probability, target, mask)().loss
 
@@ -114,7 +115,7 @@ class BettiPriorLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"] | None = None,
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
-        """Starts on the loss of `forward`, in other threads, and returns what waits for it."""
+        """Starts `forward` in other threads, and returns a function that waits for the loss."""
         probability, foreground = prepare(probability, target, mask)
         self._check_call(probability, foreground)
         if not self.priors:
@@ -167,9 +168,9 @@ class BettiPriorLoss(nn.Module):
 
         Args:
             bars: of all samples and priors.
-            whole: where an object is seen to be whole, `[sample, prior]`.
-            skipped: where it touches ignored voxels, likewise.
-            ignored: samples without any voxel that counts.
+            whole: where an object is seen as a whole, `[sample, prior]`.
+            skipped: where it touches ignored voxels, `[sample, prior]`.
+            ignored: samples whose voxels are all ignored.
             labelled: whether there is a target.
         """
         to_one = np.zeros(len(bars.dimension))  # weight of each bar in the first sum of eq. 3
@@ -204,10 +205,10 @@ class BettiPriorLoss(nn.Module):
 
 
 def _as_prior(prior: Prior, channel: int) -> BettiPrior | None:
-    """Returns the ranges of a prior, None where the target's numbers serve.
+    """Returns the ranges of a prior, None if the target's numbers are used.
 
     Raises:
-        ValueError: what is no prior; the message names the channel.
+        ValueError: the prior is wrong; the message names the channel.
     """
     if isinstance(prior, str):
         if prior != "target":
@@ -220,7 +221,7 @@ def _as_prior(prior: Prior, channel: int) -> BettiPrior | None:
 
 
 def _whole(object_: Bool[Tensor, "batch entry *space"]) -> Bool[Tensor, "batch entry"]:
-    """Returns where there is an object, and off the border."""
+    """Returns where there is an object that does not touch the border."""
     whole = object_.flatten(2).any(dim=2)
     for axis in range(2, object_.ndim):
         for side in (0, -1):
@@ -231,7 +232,7 @@ def _whole(object_: Bool[Tensor, "batch entry *space"]) -> Bool[Tensor, "batch e
 def _skipped(
     object_: Bool[Tensor, "batch entry *space"], mask: Bool[Tensor, "batch 1 *space"] | None
 ) -> Bool[Tensor, "batch entry"]:
-    """Returns where an object shares a corner with ignored voxels."""
+    """Returns where an object touches ignored voxels, be it at a corner."""
     if mask is None:
         return torch.zeros_like(object_.flatten(2)[..., 0])
     pool = nn.functional.max_pool2d if mask.ndim == 4 else nn.functional.max_pool3d

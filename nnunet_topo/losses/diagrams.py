@@ -1,7 +1,7 @@
 """Persistence diagrams of probabilities: the one place where gradients enter.
 
-An engine names the critical voxels of every bar; the values of these voxels are gathered here, so
-a gradient on a birth or a death reaches its voxel and no other.
+The engine returns the critical voxels of every bar. Their values are gathered here, so a gradient
+on a birth or a death reaches its voxel and no other.
 """
 
 import os
@@ -20,7 +20,7 @@ from torch import distributed as dist
 from nnunet_topo.topology import Connectivity, PersistencePairs, persistence_pairs
 from nnunet_topo.topology.persistence import NO_VOXEL
 
-_MOST_THREADS = 4  # nnU-Net's augmentation workers want cores too
+_MOST_THREADS = 4  # nnU-Net's augmentation workers need cores, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,15 @@ class Bars:
     """The bars of all channels of all samples, one channel after the other.
 
     Attributes:
-        channel: which channel of which sample each bar is of, `sample * channels + channel`.
+        channel: channel and sample of each bar, as `sample * channels + channel`.
         dimension: homology dimension of each bar.
-        birth: probability at which the bar begins; carries the gradient of its voxel.
+        birth: probability at which the bar starts; carries the gradient of its voxel.
         death: probability at which it ends, likewise; 0 without gradient for the essential class.
         birth_value: `birth` as numbers, in float64.
         death_value: `death` as numbers, in float64.
         in_place: whether the bar is born in the foreground of the target and dies in its
-            background. A death that names no place lies everywhere: that of the essential class,
-            and of bars that end on the plateau at the clamp.
+            background. A death without a voxel of its own counts as background: that of the
+            essential class, and of bars that end on the plateau at the clamp.
         target_betti: Betti numbers of each channel of the target.
     """
 
@@ -52,7 +52,7 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class _ChannelBars:
-    """What one thread finds out about one channel; voxels are those of the whole patch."""
+    """What one thread computes for one channel; voxels are those of the whole patch."""
 
     pairs: PersistencePairs
     birth_value: NDArray[np.float64]
@@ -69,12 +69,12 @@ def begin_bars(
     dimensions: tuple[int, ...],
     clamp: float,
 ) -> Callable[[], Bars]:
-    """Starts to compute the bars of the superlevel sets, and returns what waits for them.
+    """Starts to compute the bars of superlevel sets, and returns a function that waits for them.
 
-    One job for each channel of each sample runs in a few threads, which need no GIL: meanwhile the
-    caller can compute something else, and so can the device. A channel that never exceeds the
-    clamp costs one reduction, and has its essential bar (max p, 0) alone; of the others only the
-    box of what exceeds it leaves the device. The result does not depend on the number of threads.
+    Each channel of each sample is one job. The jobs run in a few threads without the GIL, so caller
+    and device can compute something else meanwhile. A channel that never exceeds the clamp costs
+    one reduction and has only its essential bar (max p, 0). Of any other channel, only the box of
+    the voxels above the clamp leaves the device. The number of threads does not change the result.
 
     Args:
         probability: values in [0, 1], 2D or 3D space.
@@ -84,7 +84,7 @@ def begin_bars(
         clamp: p is raised to at least this before the filtration.
 
     Raises:
-        ValueError: NaN or infinite values; raised by what waits.
+        ValueError: NaN or infinite values; raised by the function that waits.
     """
     jobs = [
         _threads(os.getpid(), thread_count()).submit(
@@ -114,7 +114,7 @@ def _channel_bars(
         betti = np.zeros(values.ndim, np.int64)
         in_place = np.zeros(len(dies), bool)
     else:
-        of_target = persistence_pairs(mask, connectivity=connectivity)  # bars (1, 0) alone
+        of_target = persistence_pairs(mask, connectivity=connectivity)  # only bars (1, 0)
         betti = np.bincount(of_target.dimension, minlength=mask.ndim)
         foreground = mask.ravel()
         named = dies & (death_value > clamp)
@@ -154,7 +154,7 @@ class _Box:
         values: the part.
         start: its first voxel in the patch.
         patch: shape of the patch.
-        copied: when the values are there, None if they are.
+        copied: event of the copy's end, None if the values are there.
     """
 
     values: Tensor
@@ -182,15 +182,15 @@ class _Box:
 
 
 def _boxes(values: Tensor, clamp: float) -> list[_Box]:
-    """Returns what the engine needs of each channel."""
+    """Returns the part of each channel that the engine needs."""
     if values.device.type != "cpu":
         return _occupied_boxes(values, clamp)
-    patch = tuple(values.shape[2:])  # views of all: the engine looks for the box itself
+    patch = tuple(values.shape[2:])  # views of the whole: the engine finds the box itself
     return [_Box(channel, (0,) * len(patch), patch) for channel in _each_channel(values)]
 
 
 def _occupied_boxes(values: Tensor, clamp: float) -> list[_Box]:
-    """Returns copies of all that is above the clamp in each channel, else of the maximum."""
+    """Returns a copy of the voxels above the clamp in each channel, or of its maximum."""
     patch = tuple(values.shape[2:])
     peaks = values.flatten(2).max(dim=2).indices.flatten().cpu().numpy()
     above = values > clamp
@@ -211,10 +211,10 @@ def _occupied_boxes(values: Tensor, clamp: float) -> list[_Box]:
 
 
 def _copy_to_host(values: Tensor) -> "tuple[Tensor, torch.cuda.Event | None]":
-    """Returns a copy in main memory, and an event for when it is there.
+    """Returns a copy in main memory, and an event of its end.
 
-    On CUDA it runs on a stream of its own, into pinned memory, beside whatever is queued next on
-    the current stream. Other devices wait, and have no event.
+    On CUDA the copy runs on a stream of its own, into pinned memory, beside what is queued next on
+    the current stream. Other devices wait for the copy and have no event.
     """
     if values.device.type != "cuda":
         return values.cpu(), None
@@ -235,7 +235,7 @@ def _side_stream(device: torch.device) -> "torch.cuda.Stream":
 
 
 def _host_masks(target: Tensor) -> list[NDArray[np.bool_] | None]:
-    """Returns the target of each channel in main memory; None where a device knows it is empty."""
+    """Returns the target of each channel in main memory, None if a device finds it empty."""
     if target.device.type == "cpu":
         return [channel.numpy() for channel in _each_channel(target)]
     there = target.flatten(2).any(dim=2).flatten().cpu().tolist()
@@ -247,20 +247,20 @@ def _host_masks(target: Tensor) -> list[NDArray[np.bool_] | None]:
 
 
 def _each_channel(values: Tensor) -> list[Tensor]:
-    """Returns views of the channels of all samples: reshaping might copy them all."""
+    """Returns views of the channels of all samples, which reshaping might copy."""
     return [channel for sample in values for channel in sample]
 
 
 @cache
 def _threads(process: int, count: int) -> ThreadPoolExecutor:
-    """Returns the threads of a process: a forked one has none of its parent's."""
+    """Returns the threads of a process; a forked process cannot use those of its parent."""
     return ThreadPoolExecutor(count, thread_name_prefix=f"nnunet-topo-{process}")
 
 
 def thread_count() -> int:
-    """Returns how many threads compute diagrams: one per core of this process, and never over 4.
+    """Returns how many threads compute diagrams: one per core of this process, at most 4.
 
-    The ranks of a DDP training, which nnU-Net runs on one machine, share the cores.
+    The processes of a DDP training share the cores, because nnU-Net runs them on one machine.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

@@ -14,9 +14,9 @@ from torch.nn import functional
 class FocalLoss(nn.Module):
     """Returns the mean of -alpha (1 - p_t)^gamma log(p_t), p_t the probability of the truth.
 
-    A base loss, so it takes logits. With a target of one channel and logits of several the classes
-    exclude one another (softmax); with as many target channels as logits each channel is a binary
-    problem of its own (sigmoid), as for nnU-Net's regions.
+    It takes logits, as a base loss does. If the target has one channel and the logits have several,
+    the classes exclude one another (softmax). If both have the same number, each channel is a
+    binary problem of its own (sigmoid), as for nnU-Net's regions.
 
     Args:
         alpha: factor of the whole loss, at least 0.
@@ -42,9 +42,9 @@ class FocalLoss(nn.Module):
         """Returns the loss; gradients pass to the logits.
 
         Args:
-            logits: any finite values; half precision is raised to float32.
+            logits: any finite values; half precision becomes float32.
             target: class numbers in one channel, or 0 / 1 in as many channels as logits.
-            mask: False where voxels are ignored; with none left the loss is 0.
+            mask: False at ignored voxels; if all are ignored, the loss is 0.
         """
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if target.shape[1] == logits.shape[1]:
@@ -57,7 +57,7 @@ class FocalLoss(nn.Module):
             raise ValueError(
                 f"target must have 1 or {logits.shape[1]} channels, got shape {tuple(target.shape)}"
             )
-        # expm1 is exact where p_t is close to 1; at 0 a gamma below 1 would have no derivative.
+        # expm1 is exact near p_t = 1. The clamp keeps the derivative finite for gamma < 1.
         miss = (-torch.expm1(truth)).clamp(min=torch.finfo(truth.dtype).tiny)
         loss = -self.alpha * miss**self.gamma * truth
         if mask is None:

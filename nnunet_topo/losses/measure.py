@@ -1,4 +1,4 @@
-"""What all topology losses take and give."""
+"""What all topology losses take and return."""
 
 from dataclasses import dataclass
 from math import nan
@@ -10,15 +10,15 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A loss and what it is compared by.
+    """A loss and the figures beside it.
 
     Attributes:
         loss: the loss with its gradient.
         distance: exact Wasserstein distance under the optimal matching, sum of squares over bars
-            and dimensions, mean over samples and channels (with tiles, over those as well); NaN
-            for losses that have no such distance.
+            and dimensions, mean over samples and channels (and tiles); NaN for a loss without such
+            a distance.
         used: share of the objects, of every sample and prior, that a prior was applied to; NaN for
-            losses without.
+            a loss without priors.
     """
 
     loss: Float[Tensor, ""]
@@ -31,12 +31,12 @@ def prepare(
     target: Shaped[Tensor, "batch channel *space"] | None,
     mask: Bool[Tensor, "batch 1 *space"] | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Returns probability in at least single precision and target as booleans, 0 where ignored.
+    """Returns the probability in float32 or float64 and the target as booleans, 0 where ignored.
 
     Args:
-        probability: foreground probabilities in [0, 1], 2D or 3D space; half precision is raised.
-        target: one-hot, 0 / 1 or boolean; never changed. None stays None.
-        mask: False where voxels are ignored: background in both, without gradient.
+        probability: foreground probabilities in [0, 1], 2D or 3D space, of any precision.
+        target: one-hot, 0 / 1 or boolean; it is not changed. None gives None.
+        mask: False at ignored voxels, which count as background in both and get no gradient.
 
     Raises:
         ValueError: shapes that do not fit.

@@ -17,20 +17,20 @@ from nnunet_topo.losses.measure import Measure, prepare
 class ProjectedPoolingLoss(nn.Module):
     """Returns the mean absolute difference of pooled maximum projections, in [0, 1].
 
-    A volume is projected onto its three planes by the maximum, an image is taken as it is. Each
+    A volume is projected onto its three planes by the maximum; an image is its own projection. Each
     plane is max-pooled with several square kernels, stride = kernel, and compared cell by cell.
 
-    It sees what changes the pooled silhouettes: islands, whatever is missing at a border. What is
-    hidden in all three projections, as a cavity is, it cannot see.
+    The loss sees what changes the pooled silhouettes: islands, and parts that are missing at a
+    border. It does not see what is hidden in all three projections, such as a cavity.
 
     Args:
         kernel_sizes: of the pooling. A kernel that is wider than a plane is cut to the plane, and
-            cells at the far border may be smaller than the kernel: nothing is left out.
+            cells at the far border may be smaller than the kernel, so nothing is left out.
         reduce_before_difference: compares the means of the planes instead of their cells, as the
-            published code compares sums. Then a structure may lie anywhere.
+            published code compares sums. The position of a structure then does not matter.
 
     Raises:
-        ValueError: no kernel or one below 1; shapes of a call that do not fit.
+        ValueError: no kernel, or one below 1; tensors whose shapes do not fit.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class ProjectedPoolingLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Returns the mean over kernels, planes, channels and samples, each plane's over its cells.
+        """Returns the mean over kernels, planes, channels, samples and the cells of each plane.
 
-        Gradients pass to the voxels that are the maximum of a cell; among equals in a projection
-        they are shared.
+        Gradients pass to the voxel with the maximum of a cell; equal maxima of a projection share
+        them.
 
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
             target: one-hot, 0 / 1 or boolean.
-            mask: False where voxels are ignored: background in both, without gradient.
+            mask: False at ignored voxels, which count as background in both and get no gradient.
         """
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
@@ -85,7 +85,7 @@ class ProjectedPoolingLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
-        """Returns what returns the loss: all of it runs on the device."""
+        """Returns a function that returns the loss, which is computed at once on the device."""
         loss = self(probability, target, mask)
         return lambda: Measure(loss)
 
@@ -97,7 +97,7 @@ class ProjectedPoolingLoss(nn.Module):
 
 
 def _planes(values: Float[Tensor, "batch channel *space"]) -> list[Tensor]:
-    """Returns the maximum projections along each axis of a volume; an image itself."""
+    """Returns the maximum projections of a volume along each axis; for an image, the image."""
     if values.ndim == 4:
         return [values]
     return [values.amax(dim=axis) for axis in (2, 3, 4)]  # Eq. 1

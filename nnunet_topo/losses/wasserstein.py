@@ -38,22 +38,23 @@ class WassersteinLoss(nn.Module):
 
     Args:
         matching: "spatial" matches the longest bars whose birth voxel is target foreground and
-            whose death voxel is target background, and sends the others to the diagonal: the
-            optimum would erase a ring that is nearly closed. "optimal" is the distance itself.
+            whose death voxel is target background, and sends the others to the diagonal. The
+            optimal matching would erase a ring that is nearly closed. "optimal" gives the distance
+            itself.
             "sinkhorn" is Demir's Algorithm 1 to the letter: entropic plan, no diagonal, an empty
             side gives 0, the plan carries no gradient.
         dimensions: homology dimensions, default all.
         connectivity: of the foreground, in prediction and target; see `persistence_pairs`.
-        clamp: None changes nothing. Else p is raised to at least this before the filtration: no bar
-            moves by more, and what is below gets no gradient.
-        tile_size: compares within square or cubic tiles of this side, which localises the matches:
-            the grid lies anew in each call, at a place drawn from PyTorch's random numbers. An axis
-            that is no longer than a tile stays whole. Tiles whose target is empty and whose p
-            nowhere exceeds 0.5 are skipped; None for no tiles.
+        clamp: None changes nothing. Otherwise p is raised to at least this before the filtration.
+            No bar moves by more, and voxels below it get no gradient.
+        tile_size: compares within square or cubic tiles of this side, which keeps matches local.
+            Each call draws the position of the grid from PyTorch's random numbers. An axis that is
+            no longer than a tile is not cut. A tile is skipped if its target is empty and no p
+            exceeds 0.5. None for no tiles.
 
     Raises:
-        ValueError: unknown names, clamp outside [0, 1), tile_size below 1; shapes of a call that
-            do not fit, NaN.
+        ValueError: unknown names, clamp outside [0, 1), tile_size below 1; tensors whose shapes do
+            not fit, NaN.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class WassersteinLoss(nn.Module):
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
             target: one-hot, 0 / 1 or boolean.
-            mask: False where voxels are ignored: background in both, without gradient.
+            mask: False at ignored voxels, which count as background in both and get no gradient.
         """
         return self.measure(probability, target, mask).loss
 
@@ -110,7 +111,7 @@ class WassersteinLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Measure:
-        """Returns the loss of `forward` beside the exact distance, from the same diagrams."""
+        """Returns the loss of `forward` and the exact distance, from the same diagrams."""
         return self.begin(probability, target, mask)()
 
     def begin(
@@ -119,7 +120,7 @@ class WassersteinLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
-        """Starts on what `measure` returns, in other threads, and returns what waits for it."""
+        """Starts `measure` in other threads, and returns a function that waits for its result."""
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
         channels = probability.shape[0] * probability.shape[1]
@@ -145,7 +146,7 @@ class WassersteinLoss(nn.Module):
     def _measure(
         self, bars: Bars, dimensions: tuple[int, ...], share: Float[np.ndarray, " channels"]
     ) -> Measure:
-        """Returns loss and exact distance, the sums of each channel weighted by its share."""
+        """Returns loss and exact distance; the sum of each channel is weighted by its share."""
         to_target = np.zeros(len(bars.dimension))  # mass of each bar that goes to a target bar
         to_diagonal = np.zeros(len(bars.dimension))
         missing, distance = 0.0, 0.0
@@ -178,7 +179,7 @@ class WassersteinLoss(nn.Module):
 def _sinkhorn_mass(
     birth: Float[np.ndarray, " bars"], death: Float[np.ndarray, " bars"], target_bars: int
 ) -> Float[np.ndarray, " bars"]:
-    """Returns sum_j P_ij of Algorithm 1 against bars (1, 0), which are all alike."""
+    """Returns sum_j P_ij of Algorithm 1 against bars (1, 0), which are all equal."""
     if target_bars == 0:
         return np.zeros(len(birth))
     cost = ((1 - birth) ** 2 + death**2)[:, None]

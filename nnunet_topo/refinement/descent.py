@@ -26,7 +26,8 @@ from nnunet_topo.dataset import Union
 from nnunet_topo.losses import BettiPriorLoss
 from nnunet_topo.topology import Connectivity, persistence_pairs
 from nnunet_topo.topology.betti_range import BettiPrior
-from nnunet_topo.training.loss import finest, topology_probability
+from nnunet_topo.training.channels import topology_probability
+from nnunet_topo.training.scales import finest
 
 TRACE = 0.05  # of probability: where there is less the prediction shows nothing
 _CLAMP = 0.01

@@ -1,15 +1,15 @@
-"""Whether a training rotates and scales: as topology.json says, or as its labels bear it."""
+"""Whether a training rotates and scales, as topology.json says or as its labels tolerate it."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_topo.priors.decisions import KEY, Decision, as_plain, decide, joined, recorded_decision
 from nnunet_topo.priors.topology_json import (
     FILE,
-    channel_labels,
-    channel_names,
     is_edited,
     read_topology,
     signed,
@@ -20,10 +20,7 @@ from nnunet_topo.priors.training_labels import (
     TrainingLabels,
     damage_by_augmentation,
 )
-from nnunet_topo.training.ranks import of_first_rank
-
-if TYPE_CHECKING:
-    from nnunet_topo.training.trainer import TopologyTrainerMixin
+from nnunet_topo.training.context import TrainingContext
 
 _ABOUT = (
     "Whether trainers with a topology term rotate and scale: edit `used`. `nnunet-topo plan` adds "
@@ -32,24 +29,24 @@ _ABOUT = (
 
 
 def rotates_and_scales(
-    trainer: "TopologyTrainerMixin", rotation: tuple[float, float], in_slices: bool
+    context: TrainingContext, rotation: tuple[float, float], in_slices: bool, *, control: str
 ) -> bool:
-    """Returns whether a trainer with a topology term rotates and scales, and says why in the log.
+    """Returns whether a trainer with a topology term rotates and scales, and logs the reason.
 
-    The decision is that of the data set's topology.json. Where it has none, it is made of the
-    labels of all cases and written, unless the file was edited by hand. The first process decides
-    for all.
+    The data set's topology.json says so. If it does not, the labels of all cases decide, and the
+    decision is written there unless the file was edited by hand. The first process decides for all.
 
     Args:
-        trainer: with a topology term.
+        context: of the training.
         rotation: range of the angles, as nnU-Net chose it.
         in_slices: whether a volume is augmented slice by slice.
+        control: trainer without rotation and scaling to compare with.
 
     Raises:
         ValueError: topology.json is wrong; the message names the place.
     """
-    file = Path(str(trainer.preprocessed_dataset_folder_base)) / FILE
-    decision: Decision = of_first_rank(trainer, lambda: _decide(trainer, file, rotation, in_slices))
+    file = context.dataset_folder / FILE
+    decision = context.ranks.first_finds(lambda: _find_decision(context, rotation, in_slices))
     shares = ", ".join(
         f"{name} {'unknown' if share is None else f'{share:.1%}'}"
         for name, share in decision.changed.items()
@@ -64,56 +61,76 @@ def rotates_and_scales(
         subject = "both"
     told = f"{subject} are used"
     if not decision.used:
-        control = f"{trainer.control}{trainer.settings.of_control().suffixes()}"
         told = f"{subject} are left out: compare with a control without them, such as {control}"
-    trainer.print_to_log_file(f"topology: {counted}{why}, so {told}; for all folds, in {file}")
+    context.log(f"topology: {counted}{why}, so {told}; for all folds, in {file}")
     return decision.used
 
 
-def _decide(
-    trainer: "TopologyTrainerMixin", file: Path, rotation: tuple[float, float], in_slices: bool
+def _find_decision(
+    context: TrainingContext, rotation: tuple[float, float], in_slices: bool
 ) -> Decision:
-    asked = (str(file), trainer.configuration_name, trainer.settings.connectivity)
+    """Returns the decision that topology.json records, or else makes and records it."""
+    file = context.dataset_folder / FILE
+    asked = (str(file), context.configuration, context.connectivity)
     found = recorded_decision(read_topology(file), *asked) if file.exists() else None
     if found is not None:
         return found
-    trainer.print_to_log_file(
+    context.log(
         f"topology: {file} does not say whether to rotate and scale, so it is measured how often "
-        "both change Betti numbers in the labels of all cases, about a minute; `nnunet-topo plan` "
-        "does it beforehand"
+        "both change Betti numbers in the labels of all cases, which takes about a minute; "
+        "`nnunet-topo plan` does it beforehand"
     )
-    shares = damage_by_augmentation(all_labels(trainer), tuple(rotation), in_slices)
-    decision = decide(channel_names(trainer.label_manager), shares)
+    shares = damage_by_augmentation(all_labels(context), rotation, in_slices)
+    decision = decide(context.channels.names, shares)
     content = read_topology(file) if file.exists() else {}
-    found = recorded_decision(content, *asked)  # of another fold's training, meanwhile
+    found = recorded_decision(content, *asked)  # recorded meanwhile by another fold's training
     if found is not None:
         return found
     if content and is_edited(content):
-        trainer.print_to_log_file(f"topology: {file} was edited, so the decision is not put there")
+        context.log(f"topology: {file} was edited, so the decision is not written there")
         return decision
-    of_training = {KEY: {asked[2]: {asked[1]: as_plain(decision)}}}
-    dataset = trainer.plans_manager.dataset_name
-    content = {"about": _ABOUT, "dataset": dataset} | content | {KEY: joined(of_training, content)}
+    made = {KEY: {context.connectivity: {context.configuration: as_plain(decision)}}}
+    content = (
+        {"about": _ABOUT, "dataset": context.plans.dataset_name}
+        | content
+        | {KEY: joined(made, content)}
+    )
     try:
         write_topology(signed(content), file)
     except OSError as error:
-        trainer.print_to_log_file(f"topology: {file} cannot be written: {error}")
+        context.log(f"topology: {file} cannot be written: {error}")
     return decision
 
 
-def all_labels(trainer: "TopologyTrainerMixin") -> TrainingLabels:
+def all_labels(context: TrainingContext) -> TrainingLabels:
     """Returns the preprocessed labels of all cases, whatever the fold."""
-    folder = str(trainer.preprocessed_dataset_folder)
+    folder = str(context.cases_folder)
     dataset_class = infer_dataset_class(folder)
     cases = dataset_class.get_identifiers(folder)
     return TrainingLabels(
         dataset_class=dataset_class,
         folder=folder,
         cases=tuple(sorted(case for case in cases if not case.startswith("."))),  # as plan does
-        classes=channel_labels(trainer.label_manager),
-        space=len(trainer.configuration_manager.patch_size),
-        connectivity=trainer.settings.connectivity,
+        classes=context.channels.members,
+        space=context.space,
+        connectivity=context.connectivity,
     )
+
+
+def restrict_transforms(transforms: ComposeTransforms, *, spatial: bool, seeded: bool) -> None:
+    """Changes nnU-Net's augmentation to what settings, topology and seed allow.
+
+    Args:
+        transforms: nnU-Net's.
+        spatial: whether patches are rotated and scaled.
+        seeded: whether the training has a seed.
+    """
+    for transform in transforms.transforms:
+        if isinstance(transform, SpatialTransform) and not spatial:
+            transform.p_rotation = transform.p_scaling = 0
+        blur = getattr(transform, "transform", transform)
+        if isinstance(blur, GaussianBlurTransform) and seeded:
+            blur.benchmark = False  # otherwise its algorithm depends on timings
 
 
 def _or_nan(share: Any) -> float:

@@ -1,22 +1,17 @@
-"""Checkpoints that stock nnU-Net predicts with, and that only the right trainer resumes from."""
+"""Checkpoints: stock nnU-Net predicts with them, and only the right trainer resumes from them."""
 
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from glob import escape
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import nnunet_topo
 from nnunet_topo.files import OWN_KEY
 
-FINETUNE_FROM = "NNUNET_TOPO_FINETUNE_FROM"
-_FINAL = "checkpoint_final.pth"
-_CHECKPOINTS = (_FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
+FINAL = "checkpoint_final.pth"
+_CHECKPOINTS = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +22,10 @@ class Origin:
         trainer: full name, settings included.
         settings: what the name sets.
         schedule: state of the topology term's weight, empty without a term.
-        prior: Betti numbers of each channel and union, such as 0+1, empty for a trainer that asks
-            for none.
+        prior: Betti numbers of each channel and union, such as 0+1; empty for a trainer that uses
+            none.
         version: of nnunet_topo.
-        finetuned_from: checkpoint that the training began from, "" if from nothing.
+        finetuned_from: checkpoint that the training started from, "" if it started from none.
         spatial: whether patches were rotated and scaled.
     """
 
@@ -46,8 +41,8 @@ class Origin:
 def portable_trainer_name(trainer: type) -> str:
     """Returns the name under which stock nnU-Net rebuilds the network of a trainer.
 
-    It is the first class of the MRO inside nnunetv2, or the trainer's own name where the
-    architecture is made outside nnunetv2.
+    It is the first class of the MRO inside nnunetv2, or the trainer's own name if a class outside
+    nnunetv2 builds the architecture.
     """
     for class_ in trainer.__mro__:
         inside = class_.__module__.partition(".")[0] == "nnunetv2"
@@ -59,7 +54,7 @@ def portable_trainer_name(trainer: type) -> str:
 
 
 def rewrite(written: Path, destination: Path, trainer_name: str, origin: Origin) -> None:
-    """Moves a checkpoint that nnU-Net wrote to its place, in one step, with our own key in it."""
+    """Adds our key to a checkpoint that nnU-Net wrote, and moves it to its place in one step."""
     checkpoint = torch.load(written, map_location="cpu", weights_only=False)
     checkpoint["trainer_name"] = trainer_name
     checkpoint[OWN_KEY] = asdict(origin)
@@ -69,10 +64,12 @@ def rewrite(written: Path, destination: Path, trainer_name: str, origin: Origin)
 
 def read_origin(checkpoint: Path) -> Origin | None:
     """Returns who wrote a checkpoint, None if it was not a trainer of ours."""
-    return _origin_of(torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True))
+    return _recorded_origin(
+        torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
+    )
 
 
-def _origin_of(content: Mapping[str, Any]) -> Origin | None:
+def _recorded_origin(content: Mapping[str, Any]) -> Origin | None:
     own = content.get(OWN_KEY)
     return None if own is None else Origin(**own)
 
@@ -83,49 +80,49 @@ def check_origin(
     settings: dict[str, Any],
     content: Mapping[str, Any] | None = None,
 ) -> Origin:
-    """Returns who wrote a checkpoint if the trainer may go on from it.
+    """Returns who wrote a checkpoint, if the trainer may resume from it.
 
     Args:
-        checkpoint: file, or what to call it in messages where its content is given.
-        trainer: that wants to go on.
+        checkpoint: file, or its name in messages if the content is given.
+        trainer: name of the trainer that is to resume.
         settings: of that trainer.
         content: of the checkpoint, None to read it.
 
     Raises:
-        RuntimeError: it was written by stock nnU-Net or under another trainer or other settings.
+        RuntimeError: stock nnU-Net, another trainer or other settings wrote it.
     """
-    origin = read_origin(Path(checkpoint)) if content is None else _origin_of(content)
+    origin = read_origin(Path(checkpoint)) if content is None else _recorded_origin(content)
     if origin is None:
         raise RuntimeError(
             f"{checkpoint} was not written by {trainer}: it lacks the key {OWN_KEY!r}, so it comes "
-            "from stock nnU-Net or another trainer. Continue it with the trainer that wrote it, or "
-            "use it as a start with -pretrained_weights"
+            "from stock nnU-Net or another trainer. Resume with the trainer that wrote it, or "
+            "start from its weights with -pretrained_weights"
         )
     if (origin.trainer, origin.settings) != (trainer, settings):
         raise RuntimeError(
             f"{checkpoint} was written by {origin.trainer} with settings {origin.settings}, but "
-            f"this is {trainer} with {settings}. Continue it with -tr {origin.trainer}, "
-            "from the folder of that name"
+            f"this is {trainer} with {settings}. Resume with -tr {origin.trainer}, from the folder "
+            "of that name"
         )
     return origin
 
 
 def check_prior(checkpoint: str | Path, origin: Origin, prior: dict[str, Any]) -> None:
-    """Checks that a training goes on with the prior that it began with.
+    """Checks that a training resumes with the prior that it started with.
 
     Raises:
-        RuntimeError: it does not.
+        RuntimeError: the prior has changed.
     """
     if origin.prior != prior:
         raise RuntimeError(
-            f"--c: {checkpoint} was trained with the prior {origin.prior}, but that of the data "
-            f"set's topology.json is {prior} now (by channel). Put the former into it to continue, "
-            "or leave out --c to train anew"
+            f"--c: {checkpoint} was trained with the prior {origin.prior}, but the data set's "
+            f"topology.json now says {prior} (by channel). Write the former prior into it to "
+            "resume, or leave out --c to start a new training"
         )
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Returns whether nnU-Net could continue from the folder of a fold."""
+    """Returns whether the folder of a fold holds a checkpoint that nnU-Net resumes from."""
     return any((folder / name).is_file() for name in _CHECKPOINTS)
 
 
@@ -144,68 +141,3 @@ def sibling_trainings(fold_folder: Path, stem: str) -> list[str]:
         if related and name != trainer and has_checkpoint(folder / fold_folder.name):
             siblings.append(name)
     return siblings
-
-
-def find_stock_training(fold_folder: Path) -> Path:
-    """Returns the final checkpoint of the stock training that a trainer is to be tuned from.
-
-    Of the same plans, configuration and fold: in another fold, cases of this one's validation were
-    trained on. nnU-Net's own nnUNetTrainer counts first, then the only one of nnU-Net's variants of
-    another length (nnUNetTrainer_250epochs), of those of nnUNetv2_train_pretrained and of
-    nnUNetTrainerStock under any settings. The environment variable NNUNET_TOPO_FINETUNE_FROM names
-    one, as -tr does.
-
-    Args:
-        fold_folder: `.../<trainer>__<plans>__<configuration>/fold_<n>`, of the trainer.
-
-    Raises:
-        RuntimeError: there is none, or several without a choice.
-    """
-    rest = fold_folder.parent.name.partition("__")[2]
-    data_set, fold = fold_folder.parent.parent, fold_folder.name
-    chosen = os.environ.get(FINETUNE_FROM)
-    finished = {
-        folder.name.partition("__")[0]: folder / fold / _FINAL
-        for folder in sorted(data_set.glob(f"*__{escape(rest)}"))
-        if folder.name.partition("__")[2] == rest and (folder / fold / _FINAL).is_file()
-    }
-    stock = [name for name in finished if chosen in (None, name) and (chosen or _is_stock(name))]
-    if "nnUNetTrainer" in stock:
-        stock = ["nnUNetTrainer"]
-    if len(stock) == 1:
-        return finished[stock[0]]
-    if stock:
-        raise RuntimeError(
-            f"finetune: {fold} of {rest} was trained as {', '.join(stock)}: name the one to begin "
-            f"from, export {FINETUNE_FROM}={stock[0]}"
-        )
-    missing = data_set / f"{chosen or 'nnUNetTrainer'}__{rest}" / fold / _FINAL
-    raise RuntimeError(
-        f"finetune: no finished training to begin from: {missing} is missing. Train it first, with "
-        "the same plans, configuration and fold. To begin from a trainer that is not stock, "
-        f"export {FINETUNE_FROM}=<its name>; finished there: {', '.join(finished) or 'none'}"
-    )
-
-
-def _is_stock(name: str) -> bool:
-    """Returns whether a trainer is nnU-Net's own, of any length."""
-    of_nnunet = re.fullmatch(r"nnUNetTrainer(_\d+epochs?)?|(Dynamic)?PretrainedTrainer", name)
-    ours = re.fullmatch(r"nnUNetTrainerStock(_.*)?", name)
-    return bool(of_nnunet or (ours and "_finetune" not in name))
-
-
-def load_weights(checkpoint: Path, network: nn.Module) -> None:
-    """Loads all weights of a checkpoint, segmentation heads included.
-
-    Raises:
-        RuntimeError: the network is another one.
-    """
-    content = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    try:
-        network.load_state_dict(content["network_weights"])
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RuntimeError(
-            f"finetune: {checkpoint} holds another network than the plans describe; were they "
-            f"changed since it was trained? {reason}"
-        ) from None

@@ -1,10 +1,83 @@
-"""Why a loss or a gradient is NaN or infinite: what can be seen of it in weights and batch."""
+"""Stops trainings whose loss or gradient is NaN or infinite, and says why they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class DivergenceGuard:
+    """Stops a training before a step that is not finite, and says why.
+
+    Args:
+        describe: returns the cause, given nnU-Net's batch of the step at work or None.
+        folder: of the training's checkpoints.
+    """
+
+    def __init__(self, describe: Callable[[Mapping[str, Any] | None], str], folder: str) -> None:
+        self._describe = describe
+        self._folder = folder
+        self._batch: Mapping[str, Any] | None = None
+        self._cause = ""  # of the first loss that was not finite
+        self._guarded: Optimizer | None = None
+
+    @contextmanager
+    def step(self, batch: Mapping[str, Any]) -> Iterator[None]:
+        """Keeps the batch of a step for as long as the step lasts."""
+        self._batch = batch
+        try:
+            yield
+        finally:
+            self._batch = None
+
+    def guard(self, optimizer: Optimizer, where: Callable[[], str]) -> None:
+        """Lets an optimizer raise before a step whose gradients are not finite.
+
+        A stage of a training may keep the optimizer of the stage before.
+
+        Args:
+            optimizer: of the training.
+            where: returns epoch, iteration and base loss, for the message.
+        """
+        if optimizer is self._guarded:
+            return
+        self._guarded = optimizer
+
+        def refuse_non_finite_gradients(optimizer: Optimizer, *_: Any) -> None:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+            if all(g is None or bool(torch.isfinite(g).all()) for g in gradients):
+                return
+            raise FloatingPointError(
+                f"{where()}: the gradient holds NaN or infinite values. "
+                f"{self._describe(self._batch)}. The weights were not changed and no checkpoint in "
+                f"{self._folder} was touched"
+            )
+
+        optimizer.register_step_pre_hook(refuse_non_finite_gradients)
+
+    def check_loss(self, loss: Any) -> None:
+        """Keeps the cause of the first loss that is not finite."""
+        if not (self._cause or np.isfinite(loss).all()):
+            self._cause = self._describe(self._batch)
+
+    def check_epoch(self, epoch: int, losses: Sequence[float]) -> int:
+        """Returns how many losses of an epoch are not finite.
+
+        Raises:
+            FloatingPointError: all of them.
+        """
+        lost = int(np.count_nonzero(~np.isfinite(losses)))
+        if lost == len(losses):
+            raise FloatingPointError(
+                f"epoch {epoch}: the loss was NaN or infinite in every iteration. "
+                f"{self._cause or self._describe(None)}. No checkpoint in {self._folder} was "
+                "touched"
+            )
+        return lost
 
 
 def describe_cause(
@@ -13,17 +86,17 @@ def describe_cause(
     *,
     image_channels: int,
     previous_stage: str | None = None,
-    began_from: str = "",
+    started_from: str = "",
     lr: float,
 ) -> str:
     """Returns why a training step was not finite, and what to do about it.
 
     Args:
-        network: whose weights are looked at.
+        network: with the weights to check.
         batch: nnU-Net's, None if it is not known.
-        image_channels: of a case; further ones are the segmentation of the previous stage.
+        image_channels: of a case; the others are the segmentation of the previous stage.
         previous_stage: of a cascade, None if there is none.
-        began_from: where weights came from that were not random, "" if nowhere.
+        started_from: where the weights came from, "" if they were random.
         lr: initial learning rate.
     """
     broken = [
@@ -33,21 +106,22 @@ def describe_cause(
     ]
     if broken:
         where = f"{len(broken)} of its tensors, such as {broken[0]}"
-        if began_from:
+        if started_from:
             return (
-                f"The network itself holds NaN or infinite values, in {where}. It began from "
-                f"{began_from}: look whether the weights there are finite, and begin from others "
-                "if they are not"
+                f"The network itself holds NaN or infinite values, in {where}. It started from "
+                f"{started_from}: check whether the weights there are finite, and start from "
+                "others if they are not"
             )
-        return f"The network itself holds NaN or infinite values, in {where}: train it anew"
+        return f"The network itself holds NaN or infinite values, in {where}: train it again"
     found = None if batch is None else _describe_batch(batch, image_channels, previous_stage)
     if found:
         return found
     looked_at = "The weights are finite" if batch is None else "Images and weights are finite"
-    cures = [f"lower the learning rate, which began at {lr:g}, by the suffix lr{lr / 10:g}"]
-    if began_from:
+    cures = [f"lower the learning rate, which started at {lr:g}, with the suffix lr{lr / 10:g}"]
+    if started_from:
         cures.append(
-            f"weights that were trained before ({began_from}) take a smaller one than random ones"
+            f"weights that were trained before ({started_from}) need a smaller one than random "
+            "weights"
         )
     if batch is None:
         cures.append("and look for NaN in the images")
@@ -73,6 +147,6 @@ def _describe_batch(
             told[f"the segmentation of {previous_stage} for {case}"] = None
     listed = ", ".join([*told][:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
     return (
-        f"The data holds NaN or infinite values: {listed}. Mend or remove the file, and preprocess "
-        "the data set again"
+        f"The data holds NaN or infinite values: {listed}. Repair or remove the file, and "
+        "preprocess the data set again"
     )

@@ -1,4 +1,4 @@
-"""nnU-Net's search for trainers, done quietly, and the right spelling where it ends in vain."""
+"""nnU-Net's search for trainers without its output, and the right spelling if it finds none."""
 
 import atexit
 import contextlib
@@ -16,14 +16,14 @@ from nnunet_topo._register import VARIABLE
 
 _PREFIX = "nnUNetTrainer"
 _MEANT = "; did you mean "
-_LIST = "nnunet-topo trainers --list has all of ours"
+_LIST = "nnunet-topo trainers --list shows all of ours"
 
 
 def find_trainer(name: str) -> type:
-    """Returns the trainer that nnU-Net finds, without what nnU-Net prints of its search.
+    """Returns the trainer that nnU-Net finds, without what nnU-Net prints about its search.
 
     Raises:
-        ValueError: there is none, or settings in its name are wrong.
+        ValueError: there is none, or the settings in its name are wrong.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()), without_timms_warning():
@@ -38,7 +38,7 @@ def find_trainer(name: str) -> type:
 def without_timms_warning() -> Iterator[None]:
     """Silences one warning: timm, which nnU-Net's Primus trainers import, uses torch.jit.interface.
 
-    It comes with each search for a trainer, and nobody who trains can do anything about it.
+    Each search for a trainer gives it, and nobody who trains can do anything about it.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.interface` is deprecated", FutureWarning)
@@ -46,7 +46,7 @@ def without_timms_warning() -> Iterator[None]:
 
 
 def right_spelling(name: str, stems: Iterable[str]) -> str:
-    """Returns what a misspelt name of a trainer is likely to mean, "" if nothing.
+    """Returns the name that a misspelt name of a trainer is likely to mean, "" if there is none.
 
     Args:
         name: settings included, such as nnUNetTrainerTALF_50epochs.
@@ -63,16 +63,16 @@ def right_spelling(name: str, stems: Iterable[str]) -> str:
 def refuse_misspelt(name: str, folder: Path) -> None:
     """Ends nnU-Net's search at a name that is spelt like one of ours, with the right spelling.
 
-    So this is the last line that is printed. A folder of trainers after ours in nnUNet_extTrainer
-    may still hold the name: then the search goes on, and the right spelling follows nnU-Net's error
-    when Python ends with it.
+    The right spelling is then the last line that is printed. If another folder of trainers follows
+    ours in nnUNet_extTrainer, it may hold the name. The search then continues, and the right
+    spelling is printed after nnU-Net's error when Python ends with one.
 
     Args:
-        name: that is none of ours.
+        name: that is not one of ours.
         folder: of our trainers.
 
     Raises:
-        RuntimeError: as nnU-Net's own, where no folder after ours is searched.
+        RuntimeError: like nnU-Net's own, if no folder after ours is searched.
     """
     right = right_spelling(name, [file.stem for file in folder.glob(f"{_PREFIX}*.py")])
     if not right:

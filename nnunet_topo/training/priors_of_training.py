@@ -1,115 +1,127 @@
 """What a training takes from the priors of its data set."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from nnunetv2.configuration import default_num_processes
 
-from nnunet_topo.losses import BettiPriorLoss
+from nnunet_topo.dataset import Union
 from nnunet_topo.losses.betti_prior import Prior
 from nnunet_topo.priors.decisions import KEY, joined
 from nnunet_topo.priors.topology_json import (
     FILE,
     OBJECTS,
-    Priors,
-    channel_names,
     is_edited,
     priors_of,
     read_topology,
     signed,
     write_topology,
 )
-from nnunet_topo.training.ranks import of_first_rank
-
-if TYPE_CHECKING:
-    from nnunet_topo.training.trainer import TopologyTrainerMixin
+from nnunet_topo.topology.betti_range import BettiPrior
+from nnunet_topo.training.context import TrainingContext
 
 
-def prior_of_labels(trainer: "TopologyTrainerMixin") -> BettiPriorLoss:
-    """Returns the loss for the priors of a data set, on labelled patches.
+@dataclass(frozen=True, slots=True)
+class TrainingPriors:
+    """The priors of a training.
 
-    A class or region without a prior gets the numbers of the target in each patch, a union without
-    one is left out. See `priors_of_training`.
+    Attributes:
+        channels: Betti numbers of each class or region, then of each union, counted as the channels
+            of the topology term are; channels without a prior are left out.
+        unions: the channels that make up each union, those of the trainer's own first.
+        plain: Betti numbers or "target" of each channel and union, such as 0+1, for the checkpoint.
+        labels: number of classes or regions.
     """
-    chosen: dict[int, Prior] = dict.fromkeys(
-        range(len(channel_names(trainer.label_manager))), "target"
-    )
-    return BettiPriorLoss(
-        chosen | dict(priors_of_training(trainer).channels),
-        connectivity=trainer.settings.connectivity,
-        clamp=trainer.clamp,
-        in_patches=True,
-    )
+
+    channels: Mapping[int, BettiPrior]
+    unions: tuple[Union, ...]
+    plain: dict[str, Any]
+    labels: int
+
+    def or_target(self) -> dict[int, Prior]:
+        """Returns the priors for labelled patches.
+
+        A class or region without a prior gets the numbers of the target in each patch; a union
+        without one is left out.
+        """
+        targets: dict[int, Prior] = dict.fromkeys(range(self.labels), "target")
+        return targets | dict(self.channels)
 
 
-def priors_of_training(trainer: "TopologyTrainerMixin") -> Priors:
-    """Returns the priors in the topology.json of a data set, and lets the trainer know of them.
+def priors_of_training(
+    context: TrainingContext, own_unions: Sequence[Union] = ()
+) -> TrainingPriors:
+    """Returns the priors in the topology.json of a data set.
 
-    Where there is no such file it is made of all labels and written. The priors are printed to the
-    log and kept in the checkpoint, the file is copied beside the model's plans.json, and the
-    trainer gets the unions.
+    If there is no such file, the labels of all cases are counted and the file is written. The
+    priors are printed to the log, and the file is copied beside the model's plans.json.
+
+    Args:
+        context: of the training.
+        own_unions: unions of the trainer itself, whose channels come before those of the file.
+
+    Raises:
+        ValueError: topology.json is wrong; the message names the place.
     """
-    content, file = _topology_of_training(trainer)
-    space = len(trainer.configuration_manager.patch_size)
-    connectivity = trainer.settings.connectivity
+    file = context.dataset_folder / FILE
+    content = context.ranks.first_finds(lambda: _read_or_make_topology(context))
     priors = priors_of(
-        content, str(file), trainer.label_manager, space=space, connectivity=connectivity
+        content,
+        str(file),
+        context.label_manager,
+        space=context.space,
+        connectivity=context.connectivity,
     )
-    names = channel_names(trainer.label_manager)
-    # A trainer may have unions of its own, whose channels come first.
-    own = tuple(type(trainer).topology_unions)
-    trainer.topology_unions = (*own, *priors.unions)
+    names, own = context.channels.names, len(own_unions)
     channels = {
-        channel if channel < len(names) else channel + len(own): prior
+        channel if channel < len(names) else channel + own: prior
         for channel, prior in priors.channels.items()
     }
     named = dict(enumerate(names))
     keys = dict(enumerate(map(str, range(len(names)))))
-    for channel, union in enumerate(priors.unions, len(names) + len(own)):
-        named[channel] = " + ".join(names[member] for member in union)
+    for channel, union in enumerate(priors.unions, len(names) + own):
+        named[channel] = context.channels.name_of(union)
         keys[channel] = "+".join(map(str, union))
-    trainer.prior = {
+    plain = {
         key: channels[channel].to_json() if channel in channels else "target"
         for channel, key in keys.items()
     }
     told = [f"{named[channel]} {channels.get(channel, 'target')}" for channel in keys]
-    trainer.print_to_log_file(
-        f"topology: Betti numbers of {OBJECTS[space]} at {connectivity} connectivity, from {file} "
-        f"(target: as the labels of each patch have them): {', '.join(told)}"
+    context.log(
+        f"topology: Betti numbers of {OBJECTS[context.space]} at {context.connectivity} "
+        f"connectivity, from {file} (target: those of the labels in each patch): {', '.join(told)}"
     )
-    if trainer.local_rank == 0:
-        _keep_copy(trainer, content, file)
-    return Priors(channels, trainer.topology_unions)
+    if context.ranks.rank == 0:
+        _keep_copy(context, content)
+    return TrainingPriors(channels, (*own_unions, *priors.unions), plain, len(names))
 
 
-def _topology_of_training(trainer: "TopologyTrainerMixin") -> tuple[dict[str, Any], Path]:
-    """Returns what all ranks of a training take for the content of topology.json, and the file."""
-    file = Path(str(trainer.preprocessed_dataset_folder_base)) / FILE
-
-    def find() -> dict[str, Any]:
-        content = read_topology(file) if file.exists() else {}
-        # A training without priors may have written its decision about augmentation alone.
-        return content if "priors" in content else _make_topology(trainer, file)
-
-    return of_first_rank(trainer, find), file
+def _read_or_make_topology(context: TrainingContext) -> dict[str, Any]:
+    """Returns the content of topology.json, which is made if there are no priors in it."""
+    file = context.dataset_folder / FILE
+    content = read_topology(file) if file.exists() else {}
+    # A training without priors may have written its decision about augmentation alone.
+    return content if "priors" in content else _make_topology(context)
 
 
-def _make_topology(trainer: "TopologyTrainerMixin", file: Path) -> dict[str, Any]:
-    """Returns the topology of all labels, and writes it if that can be done."""
+def _make_topology(context: TrainingContext) -> dict[str, Any]:
+    """Returns the topology of all labels, and writes it if the file can be written."""
     # Not at the top: nnU-Net imports all trainers when it looks for one.
-    from nnunet_topo.priors.fingerprint import default_unions, find_labels, take_fingerprint
+    from nnunet_topo.priors.fingerprint import find_labels, take_fingerprint
 
-    trainer.print_to_log_file(
+    file = context.dataset_folder / FILE
+    context.log(
         f"topology: there are no priors in {file}, so the Betti numbers of all labels are counted "
         "now; `nnunet-topo plan` does it beforehand, and measures more"
     )
-    data = find_labels(trainer.plans_manager, trainer.dataset_json, [])
-    unions = default_unions(trainer.label_manager)
+    data = find_labels(context.plans, context.dataset_json, [])
+    unions = context.channels.default_unions()
     taken = take_fingerprint(data, unions=unions, processes=default_num_processes)
-    for trouble in taken.troubles:
-        trainer.print_to_log_file(f"topology: {trouble}")
+    for problem in taken.troubles:
+        context.log(f"topology: {problem}")
     former = read_topology(file) if file.exists() else {}
-    if "priors" in former:  # of another fold's training, and perhaps edited since
+    if "priors" in former:  # written by the training of another fold, and perhaps edited since
         return former
     decisions = joined(taken.content, former)
     content = signed(
@@ -119,20 +131,20 @@ def _make_topology(trainer: "TopologyTrainerMixin", file: Path) -> dict[str, Any
     try:
         write_topology(content, file)
     except OSError as error:
-        trainer.print_to_log_file(f"topology: {file} cannot be written, going on without: {error}")
+        context.log(f"topology: {file} cannot be written, going on without it: {error}")
     return content
 
 
-def _keep_copy(trainer: "TopologyTrainerMixin", content: dict[str, Any], file: Path) -> None:
-    """Writes the file's content beside plans.json of the model, unless there is one already."""
-    copy = Path(str(trainer.output_folder_base)) / FILE
+def _keep_copy(context: TrainingContext, content: dict[str, Any]) -> None:
+    """Writes the content of topology.json beside the model's plans.json, unless a copy exists."""
+    copy = context.model_folder / FILE
     try:
         if not copy.exists():
             write_topology(content, copy)
         elif read_topology(copy).get("priors") != content.get("priors"):
-            trainer.print_to_log_file(
+            context.log(
                 f"topology: {copy} holds other priors, of another fold or edited, and stays as it "
-                "is; those of this fold are in its checkpoint"
+                "is; the priors of this fold are in its checkpoint"
             )
     except (OSError, ValueError) as error:
-        trainer.print_to_log_file(f"topology: no copy of {file}: {error}")
+        context.log(f"topology: no copy of {context.dataset_folder / FILE}: {error}")

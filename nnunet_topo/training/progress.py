@@ -18,11 +18,11 @@ LOGGED: Mapping[str, str] = {
 def plot_topology(
     values: Mapping[str, Sequence[float]], file: Path, labels: Mapping[str, str] = LOGGED
 ) -> None:
-    """Draws each logged figure over the epochs; epochs without a value stay blank.
+    """Draws each logged figure over the epochs; epochs without a value are left blank.
 
     Args:
-        values: one number per epoch for each key of `labels`, NaN where there is none.
-        file: where the PNG goes; replaced if it exists.
+        values: one number per epoch for each key of `labels`, NaN if it is not known.
+        file: PNG to write; replaced if it exists.
         labels: of the axes.
     """
     figure = Figure(figsize=(8, 10), layout="constrained")

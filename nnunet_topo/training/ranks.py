@@ -1,32 +1,61 @@
-"""What the first process of a training finds out for all of them."""
+"""The processes of a training, and what they tell one another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed as dist
 
-if TYPE_CHECKING:
-    from nnunet_topo.training.trainer import TopologyTrainerMixin
+Found = TypeVar("Found")
 
 
-def of_first_rank(trainer: "TopologyTrainerMixin", find: Callable[[], Any]) -> Any:
-    """Returns to all processes of a training what the first one finds; the others wait.
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The processes of a training, seen from one of them.
 
-    So nothing that happens to a file meanwhile can divide them.
+    All processes must call each method alike.
 
-    Args:
-        trainer: of this process; all processes call this alike.
-        find: called in the first process alone; its result can be pickled.
+    Attributes:
+        rank: of this process; the first one is 0.
+        several: whether nnU-Net trains in several processes (DDP).
     """
-    found: list[Any] = [None]
-    if trainer.local_rank == 0:
-        found = [find()]
-    if trainer.is_ddp:
-        # All labels may take longer to count than a process of NCCL waits for another.
-        patient = dist.new_group(backend="gloo", timeout=timedelta(days=1))
-        assert isinstance(patient, dist.ProcessGroup)  # of which all processes are
-        dist.broadcast_object_list(found, src=0, group=patient, device=torch.device("cpu"))
-        dist.destroy_process_group(patient)
-    return found[0]
+
+    rank: int
+    several: bool
+
+    def first_finds(self, find: Callable[[], Found]) -> Found:
+        """Returns to all processes what the first one finds, while the others wait.
+
+        The processes then agree even if a file changes meanwhile.
+
+        Args:
+            find: called in the first process alone; its result must be picklable.
+        """
+        found: list[Any] = [None]
+        if self.rank == 0:
+            found = [find()]
+        if self.several:
+            # Counting all labels may take longer than a process of NCCL waits for another.
+            patient = dist.new_group(backend="gloo", timeout=timedelta(days=1))
+            assert isinstance(patient, dist.ProcessGroup)  # every process belongs to it
+            dist.broadcast_object_list(found, src=0, group=patient, device=torch.device("cpu"))
+            dist.destroy_process_group(patient)
+        return found[0]
+
+    def total(self, numbers: Sequence[float], device: torch.device) -> Sequence[float]:
+        """Returns the sum of each number over all processes."""
+        if not self.several:
+            return numbers
+        summed = torch.tensor(numbers, dtype=torch.float64, device=device)
+        dist.all_reduce(summed)
+        return summed.tolist()
+
+    def gathered(self, value: Found) -> list[Found]:
+        """Returns the values of all processes."""
+        if not self.several:
+            return [value]
+        values: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(values, value)
+        return values

@@ -1,7 +1,7 @@
 """Settings read from the name of a trainer, such as nnUNetTrainerTAFL_50epochs_weight0.01_seed1.
 
 nnU-Net names the results folder after the trainer, so the folder tells the settings. Each setting
-has one spelling and one place, or one training could land in two folders.
+has one spelling and one place; otherwise one training could have two folders.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import Any
 from nnunet_topo.topology import Connectivity
 
 NNUNET_EPOCHS = 1000
+_FINETUNE_LR = 1e-3
 _NUMBER = r"\d[\d.]*(?:e[+-]?\d+)?"
 
 
@@ -23,7 +24,7 @@ def _suffix(spelling: str, help_: str, *, of_term: bool = False, least: float = 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the name of a trainer sets, in the order in which it stands there.
+    """What the name of a trainer sets, in the order of the name.
 
     None and False stand for the trainer's default.
     """
@@ -33,20 +34,23 @@ class Settings:
         "<n>iters", "iterations per epoch; a fifth of them for validation", least=1
     )
     weight: float | None = _suffix(
-        "weight<x>", "weight of the topology term, never altered; 0 is off", of_term=True
+        "weight<x>", "weight of the topology term, used as it is; 0 is off", of_term=True
     )
     start: int | None = _suffix(
         "from<n>", "epoch, counted from 0, at which the term starts", of_term=True
     )
     every: int | None = _suffix(
-        "every<n>", "compute the term every n-th iteration, n times as heavy", of_term=True, least=1
+        "every<n>",
+        "compute the term every n-th iteration, with n times its weight",
+        of_term=True,
+        least=1,
     )
     clamp: float | None = _suffix(
         "clamp<x>", "probabilities below it are raised to it, 0.01", of_term=True
     )
     face: bool = _suffix("face", "6- / 4-connected foreground instead of 26 / 8", of_term=True)
     finetune: bool = _suffix(
-        "finetune", "begin from the finished stock training of this fold, learning rate 0.001"
+        "finetune", "start from the finished stock training of this fold, learning rate 0.001"
     )
     lr: float | None = _suffix("lr<x>", "initial learning rate")
     adam: bool = _suffix("adam", "Adam instead of SGD")
@@ -71,7 +75,20 @@ class Settings:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: v for name, v in values.items() if v is not None and v is not False}
 
-    def of_control(self) -> "Settings":
+    def nnunet_attributes(self) -> dict[str, int | float | bool]:
+        """Returns what the settings change in nnU-Net's trainer, by the name of the attribute."""
+        iterations = self.iters
+        chosen = {
+            "num_epochs": self.epochs,
+            "num_iterations_per_epoch": iterations,
+            "num_val_iterations_per_epoch": None if iterations is None else max(1, iterations // 5),
+            "initial_lr": _FINETUNE_LR if self.lr is None and self.finetune else self.lr,
+            "weight_decay": self.wd,
+            "enable_deep_supervision": False if self.nods else None,
+        }
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def for_control(self) -> "Settings":
         """Returns these settings without the topology term's, and without rotation and scaling."""
         of_term = {f.name: f.default for f in fields(self) if f.metadata["of_term"]}
         return replace(self, **of_term, nospatial=True)  # pyright: ignore[reportArgumentType]
@@ -83,7 +100,7 @@ def parse_settings(stem: str, suffixes: str, *, has_term: bool) -> Settings:
     Args:
         stem: the trainer's name without suffixes, for the messages.
         suffixes: what follows it, "" or beginning with an underscore.
-        has_term: whether the trainer has a topology term that could be set.
+        has_term: whether the trainer has a topology term.
 
     Raises:
         ValueError: unknown or repeated suffix, number out of range, or a spelling that is not the
@@ -95,7 +112,7 @@ def parse_settings(stem: str, suffixes: str, *, has_term: bool) -> Settings:
         found = _find_setting(suffix)
         if found is None:
             raise ValueError(
-                f"{asked}: {suffix!r} is no setting. Valid suffixes, in this order: "
+                f"{asked}: {suffix!r} is not a setting. Valid suffixes, in this order: "
                 f"{', '.join(valid_suffixes(has_term=has_term))}"
             )
         name, number = found
@@ -103,7 +120,7 @@ def parse_settings(stem: str, suffixes: str, *, has_term: bool) -> Settings:
             raise ValueError(f"{asked}: the setting {_spelling(name)} is given twice")
         if _metadata(name)["of_term"] and not has_term:
             raise ValueError(
-                f"{asked}: {_spelling(name)} sets the topology term, which {stem} has not. "
+                f"{asked}: {_spelling(name)} sets the topology term, but {stem} has none. "
                 f"Valid suffixes: {', '.join(valid_suffixes(has_term=False))}"
             )
         values[name] = _read(asked, name, number)
@@ -141,7 +158,7 @@ def _spelling(name: str) -> str:
 
 
 def _find_setting(suffix: str) -> tuple[str, str] | None:
-    """Returns the setting whose spelling fits and the number in it, which may be out of range."""
+    """Returns the setting whose spelling fits, and its number, which may be out of range."""
     for f in fields(Settings):
         before, placeholder, after = _parts(f.metadata["spelling"])
         number = _NUMBER if placeholder else ""
@@ -152,7 +169,7 @@ def _find_setting(suffix: str) -> tuple[str, str] | None:
 
 
 def _parts(spelling: str) -> tuple[str, str, str]:
-    """Returns what stands before the number, the number's placeholder or "", what follows."""
+    """Returns the text before the number, the number's placeholder or "", and the text after."""
     before, opening, rest = spelling.partition("<")
     placeholder, _, after = rest.partition(">")
     return before, opening and placeholder, after

@@ -1,4 +1,4 @@
-"""The folds of a data set, looked at before anything is trained on them."""
+"""The folds of a data set, checked before anything is trained on them."""
 
 import json
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from typing import Any
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 FILE = "splits_final.json"
-FOLDS = 5  # that nnU-Net makes of its own accord
-_SHOWN = 5  # cases of a message
+FOLDS = 5  # that nnU-Net makes by default
+_SHOWN = 5  # cases in a message
 
 
 def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number: int) -> None:
@@ -22,7 +22,7 @@ def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number:
         number: of the data set, for the messages.
 
     Raises:
-        ValueError: too few cases or folds, a fold without cases, cases that are not there.
+        ValueError: too few cases or folds, a fold without cases, or cases that do not exist.
     """
     file = preprocessed / FILE
     cases = set(infer_dataset_class(str(data)).get_identifiers(str(data)))

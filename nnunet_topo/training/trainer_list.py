@@ -1,4 +1,4 @@
-"""What the trainers are, read from their files without importing them."""
+"""A description of all trainers, read from their files without importing them."""
 
 import ast
 import json
@@ -25,12 +25,12 @@ class DescribedTrainer:
 
     Attributes:
         name: without settings.
-        description: in a line.
-        base_loss: that the term is added to.
+        description: one line.
+        base_loss: to which the term is added.
         term: topology term, "" for a control.
         weight: of the term, before it is adapted.
-        control: trainer that it is to be compared with, "" for a control.
-        settings: suffixes that its name takes, in their order.
+        control: trainer to compare it with, "" for a control.
+        settings: suffixes that its name may have, in order.
     """
 
     name: str
@@ -80,7 +80,7 @@ def _describe(file: Path) -> DescribedTrainer:
             name = node.targets[0].id
             if name in given:
                 given[name] = ast.literal_eval(node.value)
-    of_filtration = () if given["has_filtration"] else ("clamp<x>", "face")
+    without_filtration = () if given["has_filtration"] else ("clamp<x>", "face")
     return DescribedTrainer(
         name=class_.name,
         description=(ast.get_docstring(class_) or "").split("\n")[0],
@@ -91,6 +91,6 @@ def _describe(file: Path) -> DescribedTrainer:
         settings=tuple(
             suffix
             for suffix in valid_suffixes(has_term=bool(given["term"]))
-            if suffix not in of_filtration
+            if suffix not in without_filtration
         ),
     )

@@ -1,46 +1,49 @@
 """Topology metrics of a training's own validation: into summary.json, the log and the loggers."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnunetv2.configuration import default_num_processes
 
-if TYPE_CHECKING:
-    from nnunet_topo.training.trainer import TopologyTrainerMixin
+from nnunet_topo.files import read_json
+from nnunet_topo.training.context import TrainingContext
 
 
-def add_topology_metrics(trainer: "TopologyTrainerMixin") -> None:
+def add_topology_metrics(context: TrainingContext, validation: Path, logger: Any) -> None:
     """Merges topology metrics into the summary.json of nnU-Net's validation, and logs them.
 
-    Whatever fails is logged, and nnU-Net's summary stays.
+    Whatever fails is logged, and nnU-Net's summary is not changed.
+
+    Args:
+        context: of the training.
+        validation: folder of the predictions.
+        logger: nnU-Net's.
     """
     from nnunet_topo.evaluation import (
-        evaluate as evaluation,  # heavy, and nnU-Net imports all trainers
+        evaluate as evaluation,  # slow to import, and nnU-Net imports all trainers
     )
 
     def tell(line: str) -> None:
-        trainer.print_to_log_file(f"topology metrics: {line}")
+        context.log(f"topology metrics: {line}")
 
-    folder = Path(str(trainer.output_folder)) / "validation"
     tell("comparing the validation with its references")
     try:
         done = evaluation.evaluate(
-            Path(str(trainer.preprocessed_dataset_folder_base)) / "gt_segmentations",
-            folder,
-            folder / "summary.json",
-            trainer.plans_manager.image_reader_writer_class(),
-            trainer.dataset_json["file_ending"],
-            trainer.label_manager,
+            context.dataset_folder / "gt_segmentations",
+            validation,
+            validation / "summary.json",
+            context.plans.image_reader_writer_class(),
+            context.dataset_json["file_ending"],
+            context.label_manager,
             processes=default_num_processes,
             chill=True,
-            settings=evaluation.Settings(connectivity=trainer.settings.connectivity),
+            settings=evaluation.Settings(connectivity=context.connectivity),
         )
         means = evaluation.describe(done.summary) if done.cases else ["of no case"]
         for line in (*done.troubles, *means):
             tell(line)
         if done.cases:
-            log_means(trainer.logger, done.summary, evaluation.PREFIX)
+            log_means(logger, done.summary, evaluation.PREFIX)
     except Exception as error:
         tell(f"none, {type(error).__name__}: {error}")
 
@@ -48,8 +51,8 @@ def add_topology_metrics(trainer: "TopologyTrainerMixin") -> None:
 def log_means(logger: Any, summary: Path, prefix: str) -> None:
     """Gives the means of our metrics to nnU-Net's loggers, such as Weights & Biases.
 
-    They stand beside nnU-Net's own final_val/class_1_dice, named in the same way. A logger without
-    summaries, of an older nnU-Net, is left alone.
+    They stand beside nnU-Net's own final_val/class_1_dice and are named in the same way. An older
+    nnU-Net, whose logger has no summaries, gets nothing.
 
     Args:
         logger: of nnU-Net's trainer.
@@ -59,9 +62,9 @@ def log_means(logger: Any, summary: Path, prefix: str) -> None:
     log_summary = getattr(logger, "log_summary", None)
     if log_summary is None:
         return
-    content = json.loads(summary.read_text(encoding="utf-8"))
-    of_labels = {f"class_{label}": means for label, means in content["mean"].items()}
-    for name, means in (*of_labels.items(), ("foreground", content["foreground_mean"])):
+    content = read_json(summary)
+    classes = {f"class_{label}": means for label, means in content["mean"].items()}
+    for name, means in (*classes.items(), ("foreground", content["foreground_mean"])):
         for key, value in means.items():
             if key.startswith(prefix):
                 log_summary(f"final_val/{name}_{key}", value)

@@ -39,13 +39,13 @@ prepare() {
 
 section_1() {
     say "1. every trainer, configuration and kind of labels; validation; cascade; ResEnc plans; folds, weights and settings"
-    tests tests/test_compatibility.py -k "not two_processes" --junitxml="$work/matrix.xml" --durations=5 | tail -8
+    tests tests/compatibility -k "not two_processes" --junitxml="$work/matrix.xml" --durations=5 | tail -8
     in_env python "$here/compatibility.py" matrix "$work/matrix.xml"
 }
 
 section_2() {
     say "2. two gloo processes: equal shares, one without foreground, and a training with its validation"
-    tests -vv tests/test_compatibility.py tests/test_end_to_end.py -k two_processes | grep -E '::|passed|failed'
+    tests -vv tests/compatibility tests/test_end_to_end.py -k two_processes | grep -E '::|passed|failed'
 }
 
 length=3epochs_20iters

@@ -255,7 +255,7 @@ def cost() -> None:
     """
     import torch
 
-    from nnunet_topo.training.checkpoints import load_weights
+    from nnunet_topo.training.starting_weights import load_weights
 
     print("| data set | trainer | ms per iteration, median of 20 | least | most |")
     print("|---|---|---|---|---|")
@@ -293,7 +293,7 @@ def damage() -> None:
             rotation, in_slices, *_ = (
                 trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
             )
-            labels = all_labels(trainer)
+            labels = all_labels(trainer.context())
             shares = damage_by_augmentation(labels, tuple(rotation), in_slices)
         of_classes = ", ".join(
             f"{'+'.join(map(str, classes))} {share:.0%}"

@@ -28,7 +28,7 @@ STOCK, OURS = (f"nnUNetTrainer{name}_1epochs_2iters_nomirror" for name in ("Stoc
         (("-p", "nnUNetPlansX", "-tr", OURS), "nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres"),
         (("-tr", OURS, OURS), "it takes two trainers to compare, got"),
         (("-tr", STOCK, "nnUNetTrainerWassersteen"), "nnU-Net finds no trainer nnUNetTrainerWass"),
-        (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is no setting"),
+        (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is not a setting"),
         (("-f", "0", "01", "all", "-tr", STOCK, OURS), "splits_final.json, got 01, all"),
     ],
 )

@@ -24,7 +24,7 @@ from nnunet_topo.priors.topology_json import (
 )
 from nnunet_topo.topology.betti_range import BettiPrior
 from nnunet_topo.training import checkpoints
-from nnunet_topo.training.loss import topology_channels
+from nnunet_topo.training.channels import topology_channels
 
 from ..shapes import ball
 

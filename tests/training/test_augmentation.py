@@ -102,7 +102,7 @@ def test_a_file_that_was_edited_and_has_no_decision_is_left_as_it_is(spatial, fo
     file.write_text(before := json.dumps({"priors": {}, "dataset": NAME}))
     (first, log), (second, of_second) = spatial(fold=0), spatial(fold=1)
     assert (first, changed(log)) == (second, changed(of_second))
-    assert "was edited, so the decision is not put there" in log
+    assert "was edited, so the decision is not written there" in log
     assert file.read_text() == before
 
 

@@ -75,7 +75,7 @@ def test_finetune_without_a_finished_stock_training_of_the_fold_is_refused(
     name = "nnUNetTrainerTAFL_1epochs_2iters_finetune"
     with pytest.raises(RuntimeError, match=r"nnUNetTrainer__nnUNetPlansTiny__3d_fullres/fold_2/ch"):
         make_trainer(name, fold=2)
-    with pytest.raises(RuntimeError, match="no finished training to begin from"):
+    with pytest.raises(RuntimeError, match="no finished training to start from"):
         make_trainer(name, "2d", fold=1)
     other = stock_training.parent.with_name(
         "nnUNetTrainerStock_9epochs__nnUNetPlansTiny__3d_fullres"

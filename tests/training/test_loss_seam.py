@@ -7,7 +7,10 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
 
 from nnunet_topo.losses import BettiPriorLoss, ProjectedPoolingLoss, WassersteinLoss
-from nnunet_topo.training.loss import FocalBaseLoss, TopologyAwareLoss, as_tensor, topology_channels
+from nnunet_topo.training.base_losses import FocalBaseLoss
+from nnunet_topo.training.channels import topology_channels
+from nnunet_topo.training.loss import TopologyAwareLoss
+from nnunet_topo.training.scales import as_tensor
 
 LABELS = LabelManager({"background": 0, "a": 1, "b": 2}, None)
 IGNORE = LabelManager({"background": 0, "a": 1, "b": 2, "ignore": 3}, None)

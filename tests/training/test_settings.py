@@ -70,7 +70,7 @@ def test_every_setting_is_read_back_from_its_own_spelling(settings):
     ],
 )
 def test_another_spelling_is_refused_with_the_right_name(suffixes, right):
-    expected = f"one name only, {STEM}{right} " if right else "is no setting"
+    expected = f"one name only, {STEM}{right} " if right else "is not a setting"
     with pytest.raises(ValueError, match=expected):
         parse(suffixes)
 
@@ -78,10 +78,10 @@ def test_another_spelling_is_refused_with_the_right_name(suffixes, right):
 @pytest.mark.parametrize(
     ("suffixes", "message"),
     [
-        ("_50epoch", r"'50epoch' is no setting. Valid suffixes.*<n>epochs.*seed<n>"),
-        ("_", "'' is no setting"),
-        ("__face", "'' is no setting"),
-        ("_weight-1", "'weight-1' is no setting"),
+        ("_50epoch", r"'50epoch' is not a setting. Valid suffixes.*<n>epochs.*seed<n>"),
+        ("_", "'' is not a setting"),
+        ("__face", "'' is not a setting"),
+        ("_weight-1", "'weight-1' is not a setting"),
         ("_5epochs_6epochs", "<n>epochs is given twice"),
         ("_face_face", "face is given twice"),
         ("_0epochs", "<n>epochs must be at least 1, got 0"),
@@ -99,6 +99,6 @@ def test_a_wrong_suffix_is_refused_by_name(suffixes, message):
 
 
 def test_a_setting_of_the_term_is_refused_where_there_is_no_term():
-    with pytest.raises(ValueError, match="weight<x> sets the topology term, which"):
+    with pytest.raises(ValueError, match="weight<x> sets the topology term, but"):
         parse("_weight0.1", has_term=False)
     assert parse("_50epochs_seed1", has_term=False).given() == {"epochs": 50, "seed": 1}

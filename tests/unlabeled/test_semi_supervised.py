@@ -13,17 +13,17 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_topo.losses import BettiPriorLoss
-from nnunet_topo.unlabeled.semi_supervised import UnlabelledDataLoader
+from nnunet_topo.unlabeled.batches import UnlabelledDataLoader
 
 from ..conftest import run
 from ..test_end_to_end import fold_folder
-from ..training.test_trainers import batches, started, weights  # noqa: F401 # a fixture
+from ..trainers import batches, weights
 
 STEM = "nnUNetTrainerBettiPriorSemiSupervised"
 
 
 @pytest.fixture
-def start(started, unlabelled):  # noqa: F811
+def start(started, unlabelled):
     """Returns a function that makes a trainer ready for its first iteration."""
     trainers = []
 
@@ -66,7 +66,7 @@ def test_a_step_has_the_gradient_of_labelled_loss_and_weighted_term_of_unlabelle
     found = gradient(trainer)
     trainer.network.load_state_dict(before)
     trainer.optimizer.zero_grad()
-    images = trainer._images
+    images = trainer.unlabelled_images
     assert images.shape == batch["data"].shape
     assert not torch.equal(images, batch["data"])
     base = trainer.loss.base(trainer.network(batch["data"]), batch["target"])
@@ -148,7 +148,7 @@ def test_the_weight_is_lowered_by_the_ratio_at_the_unlabelled_images(start):
     assert 0 < result["topology_weight"] < 1000
     last = list(trainer.network.decoder.seg_layers[-1].parameters())
     trainer._schedule.measured, trainer._schedule.topology_norm = 0, 0.0
-    logits = trainer.network(trainer._images)[0]
+    logits = trainer.network(trainer.unlabelled_images)[0]
     term = 1000 * trainer._topology.measure_term(logits, None).loss
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(term, last)]).norm().item()
     trainer._measure_gradients(batch)
@@ -167,9 +167,9 @@ def test_patches_lie_where_the_labelled_objects_are(start, unlabelled):
 
     def loader(patch_size, *centres):
         dataset = nnUNetDatasetBlosc2(str(unlabelled))
-        made = UnlabelledDataLoader(dataset, 2, patch_size, patch_size, trainer.label_manager)
-        made.centres = np.array(centres)
-        return made
+        manager = trainer.label_manager
+        centres = np.array(centres)
+        return UnlabelledDataLoader(dataset, 2, patch_size, patch_size, manager, centres=centres)
 
     small = loader((8, 10, 12), [0.5, 0.5, 0.5])
     assert small.get_bbox((22, 26, 30), False, {}) == ([7, 8, 9], [15, 18, 21])

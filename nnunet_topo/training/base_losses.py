@@ -1,0 +1,50 @@
+"""Base losses of one scale that replace nnU-Net's Dice + cross-entropy."""
+
+from typing import Any
+
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch import Tensor, nn
+
+from nnunet_topo.losses import FocalLoss
+from nnunet_topo.training.channels import split_ignored
+from nnunet_topo.training.scales import as_tensor
+
+
+class FocalBaseLoss(nn.Module):
+    """Returns the focal loss of one scale of nnU-Net's output, without ignored voxels."""
+
+    def __init__(self, label_manager: LabelManager) -> None:
+        super().__init__()
+        self.focal = FocalLoss()
+        self.label_manager = label_manager
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss; the target is a label map, or regions [+ ignore]."""
+        target, mask = split_ignored(target, self.label_manager)
+        return self.focal(logits, target, mask)
+
+
+class DiceBaseLoss(nn.Module):
+    """Returns the soft Dice of nnU-Net's loss, without its cross-entropy."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        stock.weight_ce = 0
+        self.stock = stock
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss."""
+        return as_tensor(self.stock(logits, target), logits)
+
+
+class CrossEntropyBaseLoss(nn.Module):
+    """Returns the cross-entropy (regions: binary) of nnU-Net's loss, without its Dice."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        stock.weight_dice = 0
+        self.stock = stock
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss, 0 if all voxels are ignored."""
+        return as_tensor(self.stock(logits, target), logits)

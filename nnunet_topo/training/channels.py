@@ -1,0 +1,86 @@
+"""nnU-Net's logits and targets as the channels that topology terms work on."""
+
+from collections.abc import Sequence
+
+import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch import Tensor
+
+from nnunet_topo.dataset import Union
+
+
+def topology_channels(
+    logits: Tensor,
+    target: Tensor | None,
+    label_manager: LabelManager,
+    unions: Sequence[Union] = (),
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Returns probability, one-hot target and mask of the channels of topology terms.
+
+    There is a channel for each foreground label (softmax) or region, none for the background, then
+    one for each union. A union of classes, which exclude one another, has the sum of their
+    probabilities; a union of regions, which may overlap, has their maximum. Tensors are `[batch,
+    channel, *space]`. Probabilities are float32, even of half-precision logits. The mask is False
+    at the ignore label; it is None without such a label.
+
+    Args:
+        logits: nnU-Net's output.
+        target: nnU-Net's, which is not changed; None for unlabelled images, whose one-hot target
+            and mask are also None.
+        label_manager: nnU-Net's.
+        unions: the channels that make up each union.
+
+    Raises:
+        ValueError: a union names a channel that does not exist.
+    """
+    probability = topology_probability(logits, label_manager, unions)
+    if target is None:
+        return probability, None, None
+    target, mask = split_ignored(target, label_manager)
+    if label_manager.has_regions:
+        one_hot = target.bool()
+    else:
+        labels = torch.tensor(label_manager.foreground_labels, device=target.device)
+        one_hot = target == labels.view(1, -1, *(1,) * (target.ndim - 2))
+    if unions:
+        joint = [one_hot[:, list(union)].any(dim=1, keepdim=True) for union in unions]
+        one_hot = torch.cat([one_hot, *joint], dim=1)
+    return probability, one_hot, mask
+
+
+def topology_probability(
+    logits: Tensor, label_manager: LabelManager, unions: Sequence[Union] = ()
+) -> Tensor:
+    """Returns the probabilities of `topology_channels`, which need no target.
+
+    Raises:
+        ValueError: a union names a channel that does not exist.
+    """
+    if label_manager.has_regions:
+        probability = torch.sigmoid(logits.float())
+    else:
+        probability = torch.softmax(logits.float(), dim=1)[:, 1:]
+    joint = []
+    for union in map(list, unions):
+        if not union or min(union) < 0 or max(union) >= probability.shape[1]:
+            raise ValueError(
+                f"a union must name channels from 0 to {probability.shape[1] - 1}, got "
+                f"{tuple(union)}"
+            )
+        parts = probability[:, union]
+        of_union = parts.amax(dim=1) if label_manager.has_regions else parts.sum(dim=1).clamp(max=1)
+        joint.append(of_union[:, None])
+    return torch.cat([probability, *joint], dim=1) if joint else probability
+
+
+def split_ignored(target: Tensor, label_manager: LabelManager) -> tuple[Tensor, Tensor | None]:
+    """Returns the target without nnU-Net's ignore channel, and a mask that is False where ignored.
+
+    Only regions have such a channel; a label map keeps its ignore label. Without an ignore label
+    the mask is None.
+    """
+    if not label_manager.has_ignore_label:
+        return target, None
+    if label_manager.has_regions:
+        return target[:, :-1], ~target[:, -1:].bool()
+    return target, target != label_manager.ignore_label

@@ -1,0 +1,48 @@
+"""Trainers whose names carry settings, such as nnUNetTrainerTAFL_50epochs."""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+from nnunet_topo.training.lookup import refuse_misspelt
+from nnunet_topo.training.settings import parse_settings
+from nnunet_topo.training.trainer import TopologyTrainerMixin
+
+
+@functools.cache
+def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]:
+    """Returns the trainer that a name with settings asks for, the same class each time.
+
+    Args:
+        name: such as nnUNetTrainerTAFL_50epochs.
+        folder: of the trainer files; the name must start with the name of one of them.
+
+    Raises:
+        AttributeError: the name is not one of ours.
+        RuntimeError: it is not, nnU-Net will not find it either, and one of ours is spelt alike.
+        ValueError: the trainer is ours, but its settings are wrong.
+    """
+    files = sorted(folder.glob("nnUNetTrainer*.py"))
+    for file in files:
+        if not name.startswith(f"{file.stem}_"):
+            continue
+        base = _load_trainer(file)
+        suffixes = name.removeprefix(file.stem)
+        has_term = base.build_topology_term is not TopologyTrainerMixin.build_topology_term
+        settings = parse_settings(file.stem, suffixes, has_term=has_term)
+        if not base.has_filtration and (settings.clamp is not None or settings.face):
+            raise ValueError(f"{name}: clamp<x> and face mean nothing to the term of {file.stem}")
+        body = {"settings": settings, "stem": file.stem, "__doc__": base.__doc__}
+        return type(name, (base,), body | {"__module__": base.__module__})
+    # nnU-Net also asks for its own trainers here and, by default, for those of others.
+    refuse_misspelt(name, folder)
+    raise AttributeError(name)
+
+
+def _load_trainer(file: Path) -> type[TopologyTrainerMixin]:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, file.stem)

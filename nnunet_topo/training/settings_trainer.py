@@ -1,0 +1,283 @@
+"""nnU-Net's trainer under the settings in its name, as a mixin: with a topology term or without.
+
+The methods stand in the order in which nnU-Net calls them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+import nnunet_topo
+from nnunet_topo.training import checkpoints, checks
+from nnunet_topo.training.augmentation import restrict_transforms
+from nnunet_topo.training.context import TrainingContext
+from nnunet_topo.training.divergence import DivergenceGuard, describe_cause
+from nnunet_topo.training.optimizers import check_stages, chosen_optimizer
+from nnunet_topo.training.ranks import Ranks
+from nnunet_topo.training.seeding import seed_training
+from nnunet_topo.training.settings import Settings
+from nnunet_topo.training.starting_weights import StartingWeights
+
+
+class SettingsTrainerMixin(nnUNetTrainer):
+    """Adds settings, checkpoints that name them, finetune, and a stop at the first NaN."""
+
+    settings: ClassVar[Settings] = Settings()
+    stem: ClassVar[str] = ""  # name without settings, "" if the trainer takes none
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 # nnU-Net's own signature
+    ) -> None:
+        """Takes exactly what nnU-Net gives; see the class."""
+        name = type(self).__name__
+        checks.check_bases(type(self), SettingsTrainerMixin)
+        self._resumes = bool(plans.get("continue_training"))  # which nnU-Net removes
+        checks.check_fold_folder(
+            checks.fold_folder(name, plans, configuration, fold),
+            self.stem or name,
+            finetune=self.settings.finetune,
+            resumes=self._resumes,
+        )
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        for attribute, value in self.settings.nnunet_attributes().items():
+            setattr(self, attribute, value)
+        self.topology_settings: dict[str, Any] = {}  # for nnU-Net's debug.json
+        self._spatial = True  # whether patches are rotated and scaled
+        self._iteration = 0
+        self._started_from = StartingWeights()
+        self._guard = DivergenceGuard(self._describe_cause, str(self.output_folder))
+
+    # -- before the first epoch --------------------------------------------------------------
+
+    def initialize(self) -> None:
+        """Builds network, optimizer and loss as nnU-Net does, from the seed if there is one."""
+        self._seed()
+        super().initialize()
+        self._bare_network().register_load_state_dict_post_hook(self._started_from.note_loading)
+        self.topology_settings = {
+            "trainer": type(self).__name__,
+            "nnunet_topo": nnunet_topo.__version__,
+            "epochs": self.num_epochs,
+            "iterations": self.num_iterations_per_epoch,
+            "seed": self.settings.seed,
+            "optimizer": type(self.optimizer).__name__,
+            "lr_scheduler": type(self.lr_scheduler).__name__,
+        }
+
+    def configure_optimizers(self, *stage):
+        """Returns nnU-Net's optimizer and schedule, or those that the settings name.
+
+        Trainers of nnU-Net with a warm-up ask once for each of their stages.
+
+        Raises:
+            NotImplementedError: adam or cosine for a trainer with stages.
+        """
+        optimizer, lr_scheduler = super().configure_optimizers(*stage)
+        base = checkpoints.portable_trainer_name(type(self))
+        check_stages(self.settings, stage, trainer=type(self).__name__, base=base)
+        optimizer, lr_scheduler = chosen_optimizer(
+            self.settings,
+            optimizer,
+            lr_scheduler,
+            weights=self.network.parameters(),
+            lr=self.initial_lr,
+            weight_decay=self.weight_decay,
+            epochs=self.num_epochs,
+        )
+        if self.grad_scaler is None:  # which leaves out a step that is not finite
+            self._guard.guard(optimizer, self._place)
+        return optimizer, lr_scheduler
+
+    def on_train_start(self) -> None:
+        """Starts as nnU-Net does; with finetune, from the weights of the stock training.
+
+        Raises:
+            RuntimeError: two trainings to start from, or a cascade without its first stage.
+        """
+        if self.is_cascaded:
+            folder = Path(str(self.folder_with_segs_from_previous_stage))
+            cases = {case for part in self.do_split() for case in part}
+            checks.check_previous_stage(self.context(), folder, cases, type(self).__name__)
+        if self.settings.finetune and not self._started_from.resumed:
+            if not self.was_initialized:
+                self.initialize()
+            source = self._started_from.load_stock_training(
+                Path(self.output_folder), self._bare_network()
+            )
+            self.topology_settings["finetuned_from"] = source
+            self.print_to_log_file(f"finetune: all weights are those of {source}")
+        super().on_train_start()
+
+    def get_dataloaders(self):
+        """Returns nnU-Net's loaders, started from the seed if there is one."""
+        self._seed()
+        return super().get_dataloaders()
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
+        """Returns nnU-Net's augmentation settings, without what settings and topology forbid."""
+        rotation, in_slices, patch_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if self.settings.nomirror:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        self._spatial = not self.settings.nospatial and self.may_rotate_and_scale(
+            tuple(rotation), in_slices
+        )
+        if not self._spatial:
+            patch_size = list(self.configuration_manager.patch_size)  # no margin to rotate into
+        return rotation, in_slices, patch_size, mirror_axes
+
+    def may_rotate_and_scale(self, rotation: tuple[float, float], in_slices: bool) -> bool:
+        """Returns whether the labels tolerate nnU-Net's rotation and scaling."""
+        return True
+
+    def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
+        """Returns nnU-Net's augmentation, without what settings, topology and seed forbid."""
+        transforms = super().get_training_transforms(*args, **kwargs)
+        seeded = self.settings.seed is not None
+        restrict_transforms(transforms, spatial=self._spatial, seeded=seeded)
+        return transforms
+
+    # -- one epoch ---------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Starts to count iterations."""
+        super().on_train_epoch_start()
+        self._iteration = 0
+
+    def train_step(self, batch: dict) -> dict:
+        """Takes a step.
+
+        Raises:
+            FloatingPointError: its gradient is not finite; the weights were not changed.
+        """
+        with self._guard.step(batch):
+            result = self.take_step(batch)
+            self._guard.check_loss(result["loss"])
+        self._iteration += 1
+        return result
+
+    def take_step(self, batch: dict) -> dict:
+        """Takes nnU-Net's step."""
+        return super().train_step(batch)
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """Logs the loss as nnU-Net does.
+
+        Raises:
+            FloatingPointError: it was not finite in any iteration.
+        """
+        super().on_train_epoch_end(train_outputs)
+        losses = [float(np.mean(output["loss"])) for output in train_outputs]
+        self._guard.check_epoch(self.current_epoch, losses)
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def origin(self) -> checkpoints.Origin:
+        """Returns what a checkpoint records of this training."""
+        return checkpoints.Origin(
+            trainer=type(self).__name__,
+            settings=self.settings.given(),
+            schedule={},
+            finetuned_from=self._started_from.finetuned_from,
+            spatial=self._spatial,
+        )
+
+    def resume(self, origin: checkpoints.Origin, checkpoint: str) -> None:
+        """Takes over what a checkpoint records of this training.
+
+        Args:
+            origin: that the checkpoint records.
+            checkpoint: its name, for messages.
+        """
+        self._started_from.resumed = True
+        self._started_from.finetuned_from = origin.finetuned_from
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Writes nnU-Net's checkpoint in one step, under the name of nnU-Net's trainer."""
+        written = Path(f"{filename}.part")
+        super().save_checkpoint(str(written))
+        if self.local_rank or not written.is_file():  # the first rank writes, if any does
+            return
+        name = checkpoints.portable_trainer_name(type(self))
+        checkpoints.rewrite(written, Path(filename), name, self.origin())
+
+    def load_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride] # names of both
+        self,
+        checkpoint: dict | str | None = None,
+        filename_or_checkpoint: dict | str | None = None,
+    ) -> None:
+        """Resumes from a checkpoint of the same trainer with the same settings and prior.
+
+        A validation may use it whatever the prior.
+
+        Args:
+            checkpoint: file, or the content of one if nnU-Net takes it.
+            filename_or_checkpoint: the same under its name in nnU-Net 2.8.
+
+        Raises:
+            RuntimeError: another trainer, other settings or stock nnU-Net wrote it, or the prior
+                has changed since.
+        """
+        given = filename_or_checkpoint if checkpoint is None else checkpoint
+        if given is None:
+            raise TypeError("load_checkpoint takes a checkpoint")
+        source, content = ("the checkpoint", given) if isinstance(given, dict) else (given, None)
+        origin = checkpoints.check_origin(
+            source, type(self).__name__, self.settings.given(), content
+        )
+        super().load_checkpoint(given)
+        self.resume(origin, source)
+
+    # -- asked by the methods above ----------------------------------------------------------
+
+    def context(self) -> TrainingContext:
+        """Returns what the parts of a training need to know about it."""
+        return TrainingContext(
+            dataset_folder=Path(str(self.preprocessed_dataset_folder_base)),
+            cases_folder=Path(str(self.preprocessed_dataset_folder)),
+            model_folder=Path(str(self.output_folder_base)),
+            configuration=self.configuration_name,
+            space=len(self.configuration_manager.patch_size),
+            connectivity=self.settings.connectivity,
+            plans=self.plans_manager,
+            dataset_json=self.dataset_json,
+            label_manager=self.label_manager,
+            ranks=Ranks(self.local_rank, self.is_ddp),
+            log=self.print_to_log_file,
+        )
+
+    def _seed(self) -> None:
+        seed_training(self.settings.seed, epoch=self.current_epoch, rank=self.local_rank)
+
+    def _bare_network(self) -> nn.Module:
+        """Returns the network without the wrappers of DDP and torch.compile."""
+        network = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)
+
+    def _place(self) -> str:
+        """Returns the step at work, for messages."""
+        return f"epoch {self.current_epoch}, iteration {self._iteration}"
+
+    def _describe_cause(self, batch: Mapping[str, Any] | None) -> str:
+        """Returns why a step with a batch is not finite."""
+        pretrained = getattr(self, "use_pretrained_weights", False)  # nnU-Net after 2.8
+        adaptation = getattr(self, "adaptation_info", {}) if pretrained else None
+        return describe_cause(
+            self._bare_network(),
+            batch,
+            image_channels=self.context().image_channels,
+            previous_stage=self.context().previous_stage,
+            started_from=self._started_from.in_words(str(self.output_folder), adaptation),
+            lr=self.initial_lr,
+        )

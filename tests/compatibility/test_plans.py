@@ -1,0 +1,90 @@
+"""Residual encoders and cascades."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from nnunetv2.evaluation.evaluate_predictions import load_summary_json
+from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
+    residual_encoder_unet_planners as residual_encoders,
+)
+
+from ..conftest import run
+from ..small_plans import shrink
+from .kinds import CONFIGURATIONS, make, term_logged
+
+
+def test_residual_encoder_plans(of_every_kind, tiny_dataset, monkeypatch):
+    with monkeypatch.context() as planning:
+        planning.setenv("nnUNet_n_proc_DA", "1")  # planning takes no 0
+        residual_encoders.nnUNetPlannerResEncM(int(tiny_dataset)).plan_experiment()
+    file = of_every_kind / "Dataset901_TinyRings/nnUNetResEncUNetMPlans.json"
+    plans = json.loads(file.read_text())
+    for configuration in CONFIGURATIONS:
+        shrink(plans["configurations"][configuration], [8, 16, 32])
+        plans["configurations"][configuration]["batch_size"] = 2
+    file.write_text(json.dumps(plans))
+    for configuration, stem in zip(CONFIGURATIONS, ("TAFL", "BettiPrior"), strict=True):
+        name = f"nnUNetTrainer{stem}_1epochs_3iters_from0"
+        trainer = make(name, tiny_dataset, configuration, plans="nnUNetResEncUNetMPlans")
+        trainer.run_training()
+        assert type(trainer.network).__name__ == "ResidualEncoderUNet"
+        assert term_logged(trainer)[0] > 0
+        assert trainer._schedule.topology_norm > 0
+        assert trainer._schedule.measured == 3
+
+
+def cascade_plans(folder: Path) -> None:
+    """Writes plans with a 3d_lowres of half the resolution and its cascade, beside the others."""
+    plans = json.loads((folder / "nnUNetPlansTiny.json").read_text())
+    plans["plans_name"] = "nnUNetPlansCascade"
+    full = plans["configurations"]["3d_fullres"]
+    plans["configurations"] = {
+        "3d_fullres": full,
+        "3d_lowres": full
+        | {
+            "data_identifier": "nnUNetPlansCascade_3d_lowres",
+            "spacing": [2 * side for side in full["spacing"]],
+            "patch_size": [12, 16, 16],
+            "next_stage": "3d_cascade_fullres",
+        },
+        "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+    }
+    (folder / "nnUNetPlansCascade.json").write_text(json.dumps(plans))
+
+
+def test_a_cascade_without_its_lowres_is_refused(tiny_dataset, nnunet_folders):
+    cascade_plans(Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings")
+    name = "nnUNetTrainerTAFL_1epochs_1iters"
+    trainer = make(name, tiny_dataset, "3d_cascade_fullres", plans="nnUNetPlansCascade")
+    with pytest.raises(RuntimeError, match=f"6 of 6 cases, .* with 3d_lowres and -tr {name} on"):
+        trainer.on_train_start()
+
+
+@pytest.mark.slow
+def test_a_cascade_trains_on_the_segmentations_of_its_own_lowres(tiny_dataset, nnunet_folders):
+    folder = Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings"
+    cascade_plans(folder)
+    plans = ("-p", "nnUNetPlansCascade", "-device", "cpu", "-tr")
+    name = "nnUNetTrainerTAFL_1epochs_4iters_from0"
+    run(
+        *("nnUNetv2_preprocess", "-d", "901", "-plans_name", "nnUNetPlansCascade"),
+        *("-c", "3d_lowres", "-np", "1"),
+        env={"nnUNet_n_proc_DA": "1"},
+    )
+    printed = run("nnUNetv2_train", "901", "3d_cascade_fullres", "0", *plans, name, fails=True)
+    assert "first run nnUNetv2_train with 3d_lowres and -tr " + name in printed.replace("\n", " ")
+    run("nnUNetv2_train", "901", "3d_lowres", "all", *plans, name)
+    printed = run("nnUNetv2_train", "901", "3d_cascade_fullres", "0", *plans, name)
+    assert "Validation complete" in printed
+    results = Path(nnunet_folders["nnUNet_results"]) / "Dataset901_TinyRings"
+    lowres = results / f"{name}__nnUNetPlansCascade__3d_lowres"
+    assert len(list((lowres / "predicted_next_stage/3d_cascade_fullres").iterdir())) == 6
+    fold = results / f"{name}__nnUNetPlansCascade__3d_cascade_fullres/fold_0"
+    checkpoint = torch.load(fold / "checkpoint_final.pth", weights_only=False)
+    assert checkpoint["logging"]["topology_term"][0] > 0
+    first = checkpoint["network_weights"]["encoder.stages.0.0.convs.0.conv.weight"]
+    assert first.shape[1] == 1 + 3  # the image, and each label of the stage before
+    summary = load_summary_json(str(fold / "validation/summary.json"))
+    assert summary["nnunet_topo"]["troubles"] == []

@@ -1,0 +1,26 @@
+"""All trainers by name, and what the tests of trainings share."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+FILES = (Path(__file__).parents[1] / "trainers").glob("nnUNetTrainer*.py")
+TRAINERS = sorted(file.stem for file in FILES)
+SUPERVISED = [name for name in TRAINERS if "SemiSupervised" not in name]
+WITHOUT_TERM = ("Stock", "Focal", "CrossEntropy", "Dice")
+
+
+def batches(trainer, number=2):
+    """Returns training batches, the same ones each time."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 # nnU-Net's loader draws from it
+    torch.manual_seed(0)
+    loader, _ = trainer.get_dataloaders()
+    return [next(loader) for _ in range(number)]
+
+
+def weights(trainer):
+    """Returns all weights of the network in one tensor."""
+    return torch.cat([p.detach().flatten() for p in trainer.network.parameters()])

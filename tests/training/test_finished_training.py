@@ -1,0 +1,163 @@
+"""What a finished training leaves: log, figures, checkpoints that can be resumed from."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.run.run_training import maybe_load_checkpoint
+
+from nnunet_topo.training import checkpoints
+from nnunet_topo.training.progress import LOGGED
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Collects what a finished training left, once for all tests below."""
+    return {}
+
+
+@pytest.fixture
+def finished(make_trainer, trained):
+    """Returns a training of two epochs whose term starts in the second."""
+    if "trainer" not in trained:
+        trainer = make_trainer("nnUNetTrainerTAFL_2epochs_4iters_from1_nospatial_seed5")
+        trainer.run_training()
+        trained["trainer"] = trainer
+    return trained["trainer"]
+
+
+def test_each_figure_is_logged_on_its_own(finished):
+    logging = finished.logger.get_checkpoint()
+    assert len(logging["train_losses"]) == len(logging["val_losses"]) == 2
+    for key in LOGGED:
+        assert len(logging[key]) == 2
+    assert np.isnan(logging["topology_term"][0])
+    assert logging["topology_weight"][0] == 0
+    assert logging["topology_term"][1] > 0
+    assert logging["topology_distance"][1] > 0
+    assert 0 < logging["topology_weight"][1] <= 0.001
+    assert logging["topology_ms"][1] > 0
+    folder = Path(finished.output_folder)
+    assert (folder / "topology.png").stat().st_size > 0
+    assert (folder / "progress.png").stat().st_size > 0
+
+
+def test_the_train_loss_of_the_plot_is_the_base_loss(make_trainer, finished):
+    focal = make_trainer("nnUNetTrainerFocal_2epochs_4iters_nospatial_seed5")
+    focal.run_training()
+    theirs, ours = (t.logger.get_checkpoint() for t in (focal, finished))
+    assert theirs["train_losses"][0] == ours["train_losses"][0]
+    assert theirs["val_losses"][0] == ours["val_losses"][0]
+
+
+def test_debug_json_tells_all_settings(finished):
+    debug = json.loads((Path(finished.output_folder) / "debug.json").read_text())
+    for told in (
+        *("'weight': 0.001", "'weight_given': False", "'start_epoch': 1", "'ramp_iterations': 1"),
+        *("'connectivity': 'full'", "'clamp': 0.01", "matching='spatial'", "'seed': 5"),
+    ):
+        assert told in debug["topology_settings"]
+
+
+def test_the_log_names_the_terms_figures(finished):
+    log = Path(finished.log_file).read_text()
+    assert "topology: the term starts in epoch 1" in log
+    assert "optimal Wasserstein distance" in log
+
+
+def test_a_checkpoint_bears_nnunets_trainer_and_our_key_of_plain_types(finished):
+    file = Path(finished.output_folder) / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=False)
+    assert checkpoint["trainer_name"] == "nnUNetTrainer"
+    own = checkpoint["nnunet_topo"]
+    assert own["trainer"] == "nnUNetTrainerTAFL_2epochs_4iters_from1_nospatial_seed5"
+    assert own["settings"] == {"epochs": 2, "iters": 4, "start": 1, "nospatial": True, "seed": 5}
+    assert own["schedule"]["measured"] == 4
+    assert json.loads(json.dumps(own)) == own
+    assert not list(file.parent.glob("*.part"))
+
+
+def test_a_finished_training_is_resumed_with_its_history_and_its_measurements(
+    make_trainer, finished
+):
+    again = make_trainer(type(finished).__name__, resume=True)
+    maybe_load_checkpoint(again, continue_training=True, validation_only=False)
+    assert again.current_epoch == 2
+    np.testing.assert_equal(again.logger.get_checkpoint(), finished.logger.get_checkpoint())
+    assert again._schedule == finished._schedule
+
+
+def test_continuing_without_a_checkpoint_beside_other_settings_is_refused(make_trainer, finished):
+    results = Path(finished.output_folder).parents[1]
+    before = sorted(results.rglob("*"))
+    with pytest.raises(RuntimeError, match=f"trained as {type(finished).__name__}"):
+        make_trainer("nnUNetTrainerTAFL_9epochs", resume=True)
+    assert sorted(results.rglob("*")) == before
+
+
+def test_continuing_without_any_checkpoint_is_nnunets_affair(make_trainer):
+    trainer = make_trainer("nnUNetTrainerDice_9epochs", resume=True)
+    maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
+    assert trainer.current_epoch == 0
+
+
+def test_a_checkpoint_of_other_settings_is_refused(make_trainer, finished):
+    file = Path(finished.output_folder) / "checkpoint_final.pth"
+    with pytest.raises(RuntimeError, match=f"written by {type(finished).__name__} with settings"):
+        make_trainer("nnUNetTrainerTAFL_9epochs_4iters").load_checkpoint(str(file))
+
+
+def test_a_checkpoint_of_stock_nnunet_is_refused(make_trainer, finished, tmp_path):
+    checkpoint = torch.load(
+        Path(finished.output_folder) / "checkpoint_final.pth", weights_only=False
+    )
+    del checkpoint[checkpoints.OWN_KEY]
+    torch.save(checkpoint, tmp_path / "checkpoint_final.pth")
+    with pytest.raises(RuntimeError, match="lacks the key 'nnunet_topo'"):
+        make_trainer(type(finished).__name__).load_checkpoint(
+            str(tmp_path / "checkpoint_final.pth")
+        )
+
+
+def test_an_interrupted_save_leaves_the_old_checkpoint(finished, tmp_path, monkeypatch):
+    file = tmp_path / "checkpoint_best.pth"
+    finished.save_checkpoint(str(file))
+    sound = file.read_bytes()
+    real_save, calls = torch.save, []
+
+    def dies_in_the_second(checkpoint, path):
+        calls.append(path)
+        if len(calls) == 2:
+            Path(path).write_bytes(b"half")
+            raise KeyboardInterrupt
+        real_save(checkpoint, path)
+
+    monkeypatch.setattr(torch, "save", dies_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        finished.save_checkpoint(str(file))
+    assert file.read_bytes() == sound
+
+
+def test_missing_results_folder_is_named(make_trainer, monkeypatch):
+    monkeypatch.delenv("nnUNet_results")
+    with pytest.raises(RuntimeError, match=r"nnUNet_results is not set.*export nnUNet_results="):
+        make_trainer("nnUNetTrainerTAFL")
+
+
+def test_the_portable_name_is_that_of_the_nearest_nnunet_trainer():
+    from nnunetv2.training.nnUNetTrainer.variants.data_augmentation import nnUNetTrainerNoMirroring
+
+    from nnunet_topo.training.trainer import TopologyTrainerMixin
+
+    class Mine(TopologyTrainerMixin, nnUNetTrainerNoMirroring.nnUNetTrainerNoMirroring):
+        pass
+
+    class WithOwnNetwork(Mine):
+        @staticmethod
+        def build_network_architecture(*_):
+            raise NotImplementedError
+
+    assert checkpoints.portable_trainer_name(Mine) == "nnUNetTrainerNoMirroring"
+    assert checkpoints.portable_trainer_name(WithOwnNetwork) == "WithOwnNetwork"
