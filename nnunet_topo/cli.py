@@ -413,7 +413,7 @@ def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
         f"{count(done.computed, 'case')} preprocessed now, {done.cases} in "
         f"{printable(str(done.folder))} for nnUNetTrainerBettiPriorSemiSupervised"
     )
-    return _tell_of(done.troubles, nothing_done=not done.cases)
+    return _tell_of(done.problems, nothing_done=not done.cases)
 
 
 def _demo(chosen: argparse.Namespace) -> int:

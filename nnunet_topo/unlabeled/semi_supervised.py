@@ -29,7 +29,8 @@ from nnunet_topo.training.loss import StepRecord, TopologyAwareLoss, as_tensor, 
 from nnunet_topo.training.priors_of_training import priors_of_training
 from nnunet_topo.training.progress import LOGGED
 from nnunet_topo.training.trainer import TopologyTrainerMixin
-from nnunet_topo.unlabeled.preprocess import check_unlabeled, digest_of_plan, unlabeled_folder
+from nnunet_topo.unlabeled.check import check_unlabeled
+from nnunet_topo.unlabeled.record import digest_of_plan, unlabeled_folder
 
 
 class LabelledAndUnlabelledLoss(TopologyAwareLoss):
