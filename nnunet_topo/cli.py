@@ -413,7 +413,7 @@ def _preprocess_unlabeled(chosen: argparse.Namespace) -> int:
         f"{count(done.computed, 'case')} preprocessed now, {done.cases} in "
         f"{printable(str(done.folder))} for nnUNetTrainerBettiPriorSemiSupervised"
     )
-    return _tell_of(done.troubles, nothing_done=not done.cases)
+    return _tell_of(done.problems, nothing_done=not done.cases)
 
 
 def _demo(chosen: argparse.Namespace) -> int:
@@ -442,7 +442,9 @@ def _refine(chosen: argparse.Namespace) -> int:
     import torch
 
     from nnunet_topo.refinement.descent import Options
-    from nnunet_topo.refinement.refine import Request, refine, summarize
+    from nnunet_topo.refinement.refine import refine
+    from nnunet_topo.refinement.request import Request
+    from nnunet_topo.refinement.result import summarize
     from nnunet_topo.report.words import count, printable
 
     register(ask=False)
