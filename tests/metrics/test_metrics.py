@@ -21,7 +21,7 @@ from nnunet_topo.metrics import boxes, compute
 from nnunet_topo.metrics.edge_cases import EDGE_CASES, edge_cases_of
 from nnunet_topo.metrics.surface import surfel_sizes
 from nnunet_topo.topology import betti_numbers
-from nnunet_topo.topology.betti import label_components
+from nnunet_topo.topology.masks import label_components
 
 from ..shapes import ball, corner_neighbours, ring, shell, two_blobs
 
