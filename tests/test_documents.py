@@ -81,7 +81,7 @@ NOT_RUN = {
     r'$env:nnUNet_preprocessed = "D:\nnUNet_preprocessed"': NO_WINDOWS,
     r'$env:nnUNet_results = "D:\nnUNet_results"': NO_WINDOWS,
     "nnunet-topo refine -i IMAGES -o REFINED -m MODEL_FOLDER --prior topology.json": (
-        "tests/refinement/test_refinement.py does, on a model whose errors are known"
+        "tests/refinement does it on a model whose errors are known"
     ),
     "sbatch train.sh": "needs Slurm; the script itself is run here",
     "python3 -m venv .venv": OF_CI,

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_topo.topology.betti_matching import foreground_box
+from nnunet_topo.topology.masks import Box, foreground_box
 
-Box = tuple[slice, ...]
 _WORTH_A_SPLIT = 50_000  # voxels whose metrics take as long as one more box
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Integer
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_topo.metrics.boxes import Box, split_into_boxes
+from nnunet_topo.metrics.boxes import split_into_boxes
 from nnunet_topo.metrics.masks import (
     NSD_TOLERANCE_MM,
     Counts,
@@ -15,6 +15,7 @@ from nnunet_topo.metrics.masks import (
     compare_parts,
 )
 from nnunet_topo.topology import Connectivity
+from nnunet_topo.topology.masks import Box
 
 Label = int | np.integer | tuple[int | np.integer, ...]
 _SMALL = 2**16  # labels are looked up in a table; few are larger

@@ -8,15 +8,14 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
-from nnunet_topo.metrics.boxes import Box, split_into_boxes
+from nnunet_topo.metrics.boxes import split_into_boxes
 from nnunet_topo.metrics.edge_cases import declared_values
 from nnunet_topo.metrics.partition import compare_partitions
 from nnunet_topo.metrics.parts import Options, Part, measure_part
 from nnunet_topo.metrics.skeleton import centerline_dice
 from nnunet_topo.metrics.surface import compare_surfaces
 from nnunet_topo.topology import Connectivity
-from nnunet_topo.topology.betti import as_booleans
-from nnunet_topo.topology.betti_matching import as_masks
+from nnunet_topo.topology.masks import Box, as_booleans, as_masks
 from nnunet_topo.topology.persistence import check_connectivity
 
 NSD_TOLERANCE_MM = 1.0

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from nnunet_topo.metrics.boxes import Box
 from nnunet_topo.metrics.partition import Overlaps, count_overlaps
 from nnunet_topo.metrics.skeleton import LinesInside, lines_inside
 from nnunet_topo.metrics.surface import Surface, find_surface
 from nnunet_topo.topology import Connectivity
-from nnunet_topo.topology.betti import label_components
 from nnunet_topo.topology.betti_matching import BettiMatching, match_with_components
+from nnunet_topo.topology.masks import Box, label_components
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
-from nnunet_topo.topology.betti import betti_numbers, label_components
+from nnunet_topo.topology.betti import betti_numbers
+from nnunet_topo.topology.masks import label_components
 from nnunet_topo.topology.persistence import Connectivity
 from nnunet_topo.topology.thinning import thin, thin_by_lee
 

@@ -2,21 +2,12 @@
 
 from functools import cache
 from itertools import product
-from typing import Literal
 
-import cc3d
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
-from nnunet_topo.topology.persistence import Connectivity, check_connectivity
-
-_NUMBER_OF_NEIGHBOURS: dict[tuple[int, Connectivity], Literal[4, 6, 8, 26]] = {
-    (2, "full"): 8,
-    (2, "face"): 4,
-    (3, "full"): 26,
-    (3, "face"): 6,
-}
+from nnunet_topo.topology.masks import as_foreground, dual, label_components, neighbours
+from nnunet_topo.topology.persistence import Connectivity
 
 
 def betti_numbers(mask: ArrayLike, *, connectivity: Connectivity = "full") -> tuple[int, ...]:
@@ -105,60 +96,3 @@ def _euler_of_corner(ndim: int, connectivity: Connectivity) -> NDArray[np.int64]
             number = int(np.count_nonzero(cells)) * 2 ** sum(spans)
             share[code] += (-1) ** dimension * number
     return share
-
-
-def as_foreground(mask: ArrayLike, connectivity: Connectivity) -> NDArray[np.bool_]:
-    """Returns a mask as booleans.
-
-    Raises:
-        ValueError: wrong number of dimensions, NaN, unknown connectivity.
-    """
-    foreground = as_booleans(mask)
-    if foreground.ndim not in (2, 3):
-        raise ValueError(f"mask must be 2D or 3D, got shape {foreground.shape}")
-    check_connectivity(connectivity)
-    return foreground
-
-
-def as_booleans(mask: ArrayLike) -> NDArray[np.bool_]:
-    """Returns where a mask is not zero.
-
-    Raises:
-        ValueError: it holds NaN, which is neither foreground nor background.
-    """
-    values = np.asarray(mask)
-    if values.dtype.kind in "fc" and np.isnan(values).any():
-        raise ValueError("a mask must not hold NaN")
-    return values.astype(bool)
-
-
-def label_components(
-    mask: NDArray[np.bool_], connectivity: Connectivity
-) -> tuple[NDArray[np.int32], int]:
-    """Returns the components of a mask as labels from 1, 0 elsewhere, and their number."""
-    if min(mask.shape) < 2:  # where connected-components-3d 4.1 fails
-        reach = mask.ndim if connectivity == "full" else 1
-        structure = ndimage.generate_binary_structure(mask.ndim, reach)
-        labels = np.zeros(mask.shape, np.int32)
-        return labels, int(ndimage.label(mask, structure, output=labels))  # pyright: ignore[reportArgumentType] # the number alone, where labels have a place
-    # As bytes in C order: with other memory or booleans the same version mistakes some 2D images.
-    labels, number = cc3d.connected_components(
-        np.ascontiguousarray(mask).view(np.uint8),
-        connectivity=_NUMBER_OF_NEIGHBOURS[mask.ndim, connectivity],
-        return_N=True,
-        out_dtype=np.uint32,
-    )
-    return labels.view(np.int32), number
-
-
-def dual(connectivity: Connectivity) -> Connectivity:
-    """Returns the connectivity of the background."""
-    return "face" if connectivity == "full" else "full"
-
-
-def neighbours(cells: NDArray, axis: int) -> tuple[NDArray, NDArray]:
-    """Returns two views of which each cell of one is the next along the axis of the other."""
-    lower = [slice(None)] * cells.ndim
-    upper = [slice(None)] * cells.ndim
-    lower[axis], upper[axis] = slice(None, -1), slice(1, None)
-    return cells[tuple(lower)], cells[tuple(upper)]

@@ -24,10 +24,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nnunet_topo.topology.betti import (
-    as_booleans,
+from nnunet_topo.topology.betti import euler_characteristic
+from nnunet_topo.topology.masks import (
+    as_masks,
+    crop_to_foreground,
     dual,
-    euler_characteristic,
     label_components,
     neighbours,
 )
@@ -111,40 +112,6 @@ def match_with_components(
         in_common = sum(apart) - together
     of_p, of_g = zip(beta0, loops, enclosed, strict=True)
     return BettiMatching(of_p, of_g, (shared, in_common, both))
-
-
-def as_masks(
-    prediction: ArrayLike, reference: ArrayLike
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Returns two masks that can be compared.
-
-    Raises:
-        ValueError: wrong or different shapes, NaN.
-    """
-    p, g = as_booleans(prediction), as_booleans(reference)
-    if p.shape != g.shape or p.ndim not in (2, 3):
-        raise ValueError(
-            "prediction and reference must be 2D or 3D and of the same shape, got "
-            f"{p.shape} and {g.shape}"
-        )
-    return p, g
-
-
-def crop_to_foreground(*masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], ...]:
-    """Returns the masks in the smallest box that holds the foreground of all; empty if none."""
-    box = foreground_box(*masks)
-    return tuple(mask[box] for mask in masks)
-
-
-def foreground_box(*masks: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Returns the smallest box that holds the foreground of all masks; empty if there is none."""
-    box = []
-    for axis in range(masks[0].ndim):
-        others = tuple(other for other in range(masks[0].ndim) if other != axis)
-        occupied = np.flatnonzero(np.logical_or.reduce([mask.any(axis=others) for mask in masks]))
-        ends = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, 0)
-        box.append(slice(*ends))
-    return tuple(box)
 
 
 def _match_components(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from nnunet_topo.topology.betti import as_foreground
+from nnunet_topo.topology.masks import as_foreground
 from nnunet_topo.topology.persistence import Connectivity
 
 

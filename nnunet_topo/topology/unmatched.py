@@ -13,8 +13,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nnunet_topo.topology.betti import dual, label_components
-from nnunet_topo.topology.betti_matching import as_masks, foreground_box
+from nnunet_topo.topology.masks import as_masks, dual, foreground_box, label_components
 from nnunet_topo.topology.persistence import Connectivity, check_connectivity
 
 

@@ -38,8 +38,8 @@ def agreement(root: str) -> None:
 
     from nnunet_topo.metrics import compute
     from nnunet_topo.topology import betti_numbers
-    from nnunet_topo.topology.betti import label_components
     from nnunet_topo.topology.betti_matching import match_betti_numbers
+    from nnunet_topo.topology.masks import label_components
     from tests.cell_complexes import betti_matching
 
     pairs, matched = 4000, np.zeros(3, int)
@@ -232,7 +232,8 @@ def speed(folder: str) -> None:
     from nnunet_topo.metrics import compute, parts
     from nnunet_topo.metrics.skeleton import centerline
     from nnunet_topo.metrics.surface import compare_surfaces, find_surface
-    from nnunet_topo.topology.betti_matching import crop_to_foreground, match_with_components
+    from nnunet_topo.topology.betti_matching import match_with_components
+    from nnunet_topo.topology.masks import crop_to_foreground
 
     compute(*np.ones((2, 5, 6, 7), bool))  # machine code
     files = Path(folder)

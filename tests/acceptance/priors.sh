@@ -74,7 +74,7 @@ section_3() {
 section_4() {
     say "4. ten failures, and nothing worse, nothing overwritten"
     cd "$root"
-    in_env pytest -q -p no:cacheprovider -m "" tests/refinement/test_refinement.py
+    in_env pytest -q -p no:cacheprovider -m "" tests/refinement
     cd "$work"
 }
 

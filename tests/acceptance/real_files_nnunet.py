@@ -370,7 +370,7 @@ def item_27_prior() -> None:
     """Refinement with no prior: how many cases are predicted before it says so."""
     import time
 
-    from nnunet_topo.training.trained_model import TrainedModel
+    from nnunet_topo.refinement.trained_model import TrainedModel
     from tests.model_folder import ring, write_image, write_model
 
     predicted = []

@@ -742,8 +742,9 @@ def test_hidden_files_are_no_cases_where_plan_refine_and_unlabelled_images_look(
     tmp_path, monkeypatch
 ):
     from nnunet_topo.priors.fingerprint import _label_files
-    from nnunet_topo.refinement.refine import _find_cases
-    from nnunet_topo.unlabeled.preprocess import _cases, unlabeled_cases
+    from nnunet_topo.refinement.request import find_cases
+    from nnunet_topo.unlabeled import case
+    from nnunet_topo.unlabeled.record import unlabeled_cases
 
     name, ending = "Dataset902_X", ".nii.gz"
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
@@ -753,8 +754,8 @@ def test_hidden_files_are_no_cases_where_plan_refine_and_unlabelled_images_look(
             (tmp_path / name / folder / f"{file}{ending}").touch()
     images, labels = tmp_path / name / "imagesTr", tmp_path / name / "labelsTr"
     assert list(_label_files(name, tmp_path / "none", {"file_ending": ending})) == ["a"]
-    assert list(_find_cases(images, ending)) == ["a"]
-    assert list(_cases(images, ending)[0]) == ["a"]
+    assert list(find_cases(images, ending)) == ["a"]
+    assert list(case.find_cases(images, ending)[0]) == ["a"]
     labels.rename(tmp_path / "gt_segmentations")  # nnU-Net's copies, where the raw data are gone
     assert list(_label_files(name, tmp_path, {"file_ending": ending})) == ["a"]
     preprocessed = tmp_path / "unlabeled"

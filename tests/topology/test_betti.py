@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from nnunet_topo.topology import betti_numbers, euler_characteristic
-from nnunet_topo.topology.betti import label_components
+from nnunet_topo.topology.masks import label_components
 
 from ..shapes import ball, corner_neighbours, ring, shell, two_blobs
 

@@ -9,7 +9,7 @@ from skimage.morphology import skeletonize
 from nnunet_topo.metrics import compute
 from nnunet_topo.metrics.skeleton import centerline
 from nnunet_topo.topology import betti_numbers, is_simple, thin
-from nnunet_topo.topology.betti import label_components
+from nnunet_topo.topology.masks import label_components
 from nnunet_topo.topology.thinning import thin_by_lee
 
 from ..shapes import ball, ring, shell, two_blobs

@@ -16,7 +16,9 @@ from skimage.io import imsave
 
 from nnunet_topo import cli
 from nnunet_topo.unlabeled import preprocess as unlabeled
-from nnunet_topo.unlabeled.preprocess import check_unlabeled, digest_of_plan, preprocess_unlabeled
+from nnunet_topo.unlabeled.check import check_unlabeled
+from nnunet_topo.unlabeled.preprocess import preprocess_unlabeled
+from nnunet_topo.unlabeled.record import digest_of_plan
 
 from ..conftest import tiny_case
 from ..model_folder import plans
@@ -67,7 +69,7 @@ def labelled_cases(base):
 
 def test_images_are_what_nnunets_preprocessing_makes_of_them(base, images):
     done = preprocess(images)
-    assert (done.cases, done.computed, done.troubles) == (2, 2, [])
+    assert (done.cases, done.computed, done.problems) == (2, 2, [])
     assert done.folder == base / "nnUNetPlans_3d_fullres_unlabeled"
     data, seg, _, properties = nnUNetDatasetBlosc2(str(done.folder)).load_case("fine_0")
     manager, configuration = plan(base)
@@ -124,7 +126,7 @@ def test_what_is_wrong_with_an_image_is_named_and_the_others_are_done(base, imag
     cut = images / "cut_0000.nii.gz"
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     done = preprocess(images)
-    told = {trouble.split(":")[0]: trouble for trouble in done.troubles}
+    told = {trouble.split(":")[0]: trouble for trouble in done.problems}
     for case, reason in {
         "coarse": "its spacing is 9 x 1 x 1, more than 2 times off that of the labelled cases",
         "two": "it has 2 channels (two_0000.nii.gz, two_0001.nii.gz), the data set has 1",
@@ -143,7 +145,7 @@ def test_an_image_that_is_called_gz_and_is_not_compressed_is_done(base, images):
     file = images / "fine_0_0000.nii.gz"
     file.write_bytes(gzip.decompress(file.read_bytes()))
     done = preprocess(images)
-    assert (done.cases, done.troubles) == (2, [])
+    assert (done.cases, done.problems) == (2, [])
 
 
 def test_an_image_with_nan_is_left_out(base, images, monkeypatch):
@@ -156,7 +158,7 @@ def test_an_image_with_nan_is_left_out(base, images, monkeypatch):
 
     monkeypatch.setattr(SimpleITKIO, "read_images", with_nan)
     done = preprocess(images)
-    assert (done.cases, done.troubles) == (1, ["fine_1: it holds NaN or infinite voxels"])
+    assert (done.cases, done.problems) == (1, ["fine_1: it holds NaN or infinite voxels"])
 
 
 def test_an_interrupted_call_goes_on_where_it_was(base, images, monkeypatch):
@@ -180,7 +182,7 @@ def test_an_interrupted_call_goes_on_where_it_was(base, images, monkeypatch):
     assert unlabeled.unlabeled_cases(folder) == ["fine_0"]
     before = (folder / "fine_0.b2nd").stat().st_mtime_ns
     done = preprocess(images)
-    assert (done.cases, done.computed, done.troubles) == (2, 1, [])
+    assert (done.cases, done.computed, done.problems) == (2, 1, [])
     assert (folder / "fine_0.b2nd").stat().st_mtime_ns == before
     assert not list(folder.glob(".part*"))
     assert preprocess(images).computed == 0
@@ -232,7 +234,7 @@ def test_images_of_several_folders_come_together_and_never_replace_one_another(
     write(other / "new_0000.nii.gz", tiny_case(401)[0])
     done = preprocess(other)
     assert (done.cases, done.computed) == (3, 1)
-    assert f"another image of that name was preprocessed from {images}" in done.troubles[0]
+    assert f"another image of that name was preprocessed from {images}" in done.problems[0]
 
 
 def test_a_case_that_is_labelled_by_now_is_removed(base, images, nnunet_folders, monkeypatch):
@@ -245,7 +247,7 @@ def test_a_case_that_is_labelled_by_now_is_removed(base, images, nnunet_folders,
         check_unlabeled(folder, {"fine_0"}, digest_of_plan(*plan(base)))
     (images / "fine_1_0000.nii.gz").unlink()
     done = preprocess(images)
-    assert done.troubles == ["fine_1: a leak, the same as the labelled case new; removed"]
+    assert done.problems == ["fine_1: a leak, the same as the labelled case new; removed"]
     assert unlabeled.unlabeled_cases(folder) == ["fine_0"]
     assert [file.name for file in folder.glob("fine_1*")] == []
 
@@ -260,7 +262,7 @@ def test_what_cannot_be_done_is_said_with_exit_status_2(base, images, tmp_path, 
 
     for options, reason in (
         ({"dataset": "902"}, "Could not find a dataset with the ID 902"),
-        ({"folder": tmp_path / "nowhere"}, "nowhere is no folder"),
+        ({"folder": tmp_path / "nowhere"}, "nowhere is not a folder"),
         ({"folder": tmp_path / "empty"}, "holds no image that is named CASE_0000.nii.gz"),
         ({"configuration": "3d_lowres"}, "has no configuration '3d_lowres', but 2d, 3d_fullres"),
         ({"plans": "nnUNetPlansNone"}, "no plans"),
@@ -318,10 +320,10 @@ def test_photographs_whose_spacing_is_whole_numbers_are_preprocessed(tmp_path, m
     assert spacings == '{"spacings": [[999, 1, 1]]}'
     (base / "dataset_fingerprint.json").write_text(spacings)
     done = preprocess_unlabeled("907", tmp_path / "new", "2d")
-    assert (done.cases, done.computed, done.troubles) == (1, 1, [])
+    assert (done.cases, done.computed, done.problems) == (1, 1, [])
 
 
 def test_a_2d_plan_takes_any_distance_of_slices(base, images):
     write(images / "thick_0000.nii.gz", tiny_case(300)[0], spacing=(1, 1, 9))
     done = preprocess(images, configuration="2d")
-    assert (done.computed, done.troubles) == (3, [])
+    assert (done.computed, done.problems) == (3, [])

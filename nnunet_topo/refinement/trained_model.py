@@ -1,4 +1,4 @@
-"""A finished model of nnU-Net, and what nnU-Net itself predicts with it."""
+"""A trained model of nnU-Net, and what nnU-Net itself predicts with it."""
 
 import io
 from collections.abc import Sequence
@@ -20,9 +20,8 @@ from nnunetv2.utilities.label_handling.label_handling import (
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nnunet_topo.dataset import Union
+from nnunet_topo.dataset import Channels, Union
 from nnunet_topo.images.nifti import is_nifti, load_nifti
-from nnunet_topo.priors.topology_json import channel_labels, channel_names
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.training.checkpoints import read_origin
 from nnunet_topo.training.lookup import without_timms_warning
@@ -35,8 +34,8 @@ class Prediction:
     Attributes:
         image: preprocessed, `[channel, z, y, x]`.
         logits: in nnU-Net's precision, `[head, z, y, x]`.
-        properties: nnU-Net's.
-        segmentation: as it would be written, but with its axes in the order of the image here.
+        properties: those of nnU-Net's preprocessing.
+        segmentation: as nnU-Net would write it, but with its axes in the order of the image here.
     """
 
     image: Tensor
@@ -46,7 +45,7 @@ class Prediction:
 
     @property
     def is_resampled(self) -> bool:
-        """Returns whether logits have other voxels than what is written."""
+        """Returns whether the logits have another grid than the file that is written."""
         original = self.properties["shape_after_cropping_and_before_resampling"]
         return tuple(original) != tuple(self.logits.shape[1:])
 
@@ -56,11 +55,10 @@ class TrainedModel:
     """A trained model of nnU-Net.
 
     Attributes:
-        predictor: nnU-Net's.
-        folds: used.
-        checkpoints: of these folds.
-        names: of foreground classes or regions.
-        labels: values of each in a segmentation.
+        predictor: nnU-Net's predictor.
+        folds: the folds in use.
+        checkpoints: one for each fold.
+        channels: foreground classes or regions.
         connectivity: of the foreground, that of the training.
         probabilities: whether probabilities are written, too.
     """
@@ -68,41 +66,36 @@ class TrainedModel:
     predictor: nnUNetPredictor
     folds: tuple[str, ...]
     checkpoints: tuple[Path, ...]
-    names: tuple[str, ...]
-    labels: tuple[tuple[int, ...], ...]
+    channels: Channels
     connectivity: Connectivity
     probabilities: bool
 
     @property
     def label_manager(self) -> LabelManager:
-        """Returns nnU-Net's."""
+        """Returns nnU-Net's label manager."""
         manager = self.predictor.label_manager
         assert manager is not None
         return manager
 
     @property
     def space(self) -> Literal[2, 3]:
-        """Returns how many axes a patch has."""
+        """Returns the number of axes of a patch."""
         return 2 if len(self.predictor.configuration_manager.patch_size) == 2 else 3
 
     @property
     def ending(self) -> str:
-        """Returns how the names of files end."""
+        """Returns the file ending of images and segmentations."""
         return self.predictor.dataset_json["file_ending"]
 
-    def values(self, channels: Union) -> list[int]:
-        """Returns the values of a label, or of a union, in a segmentation."""
-        return sorted({value for channel in channels for value in self.labels[channel]})
-
-    def name(self, channels: Union) -> str:
-        """Returns the name of a label; of a union those of its labels, joined by +."""
-        return "+".join(self.names[channel] for channel in channels)
+    def name(self, union: Union) -> str:
+        """Returns the name of a label; of a union the names of its labels, joined by +."""
+        return "+".join(self.channels.names[channel] for channel in union)
 
     def predict(self, files: Sequence[Path]) -> Prediction:
         """Returns what nnU-Net predicts.
 
         Raises:
-            ValueError: the image is not as it should be.
+            ValueError: the number of channels is wrong, or a voxel is not finite.
             Exception: whatever the readers raise.
         """
         predictor = self.predictor
@@ -146,13 +139,13 @@ class TrainedModel:
         written = result[0] if self.probabilities else result
         return written.transpose(predictor.plans_manager.transpose_forward)
 
-    def export(self, logits: Tensor, properties: dict[str, Any], truncated: Path) -> None:
-        """Writes the files that nnUNetv2_predict writes of a case.
+    def export(self, logits: Tensor, properties: dict[str, Any], path: Path) -> None:
+        """Writes the files that nnUNetv2_predict writes for a case.
 
         Args:
             logits: of the case.
-            properties: nnU-Net's.
-            truncated: the file without its ending.
+            properties: those of nnU-Net's preprocessing.
+            path: path of the files without their ending.
         """
         export_prediction_from_logits(
             logits.numpy(),
@@ -160,16 +153,23 @@ class TrainedModel:
             self.predictor.configuration_manager,
             self.predictor.plans_manager,
             self.predictor.dataset_json,
-            str(truncated),
+            str(path),
             self.probabilities,
             torch.get_num_threads(),
         )
 
-    def write(self, segmentation: NDArray[Any], properties: dict[str, Any], file: Path) -> None:
-        """Writes a segmentation, its axes in the order of the logits."""
+    def write(self, segmentation: NDArray[Any], properties: dict[str, Any], path: Path) -> None:
+        """Writes a segmentation.
+
+        Args:
+            segmentation: its axes are in the order of those of the logits.
+            properties: those of nnU-Net's preprocessing.
+            path: path of the file without its ending.
+        """
         manager = self.predictor.plans_manager
         written = segmentation.transpose(manager.transpose_backward)
-        manager.image_reader_writer_class().write_seg(written, str(file), properties)
+        file = str(path.with_name(path.name + self.ending))
+        manager.image_reader_writer_class().write_seg(written, file, properties)
 
 
 def open_model(
@@ -190,14 +190,14 @@ def open_model(
         probabilities: whether probabilities are to be written, too.
 
     Raises:
-        ValueError: no such model, fold or device, or none that nnU-Net can build.
+        ValueError: no such model, fold or device, or nnU-Net cannot build the model.
         NotImplementedError: the second stage of a cascade.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("-device cuda: PyTorch finds no GPU here; -device cpu works everywhere")
     for name in ("dataset.json", "plans.json"):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} is no model of nnU-Net: it holds no {name}")
+            raise ValueError(f"{folder} is not a trained nnU-Net model: it holds no {name}")
     there = sorted(
         file.parent.name.removeprefix("fold_") for file in folder.glob(f"fold_*/{checkpoint}")
     )
@@ -205,19 +205,19 @@ def open_model(
     missing = [fold for fold in chosen if fold not in there]
     if missing or not chosen:
         raise ValueError(
-            f"{folder} holds no {checkpoint} of fold {', '.join(missing) or 'any'}; it holds those "
-            f"of {', '.join(there) or 'none'}"
+            f"{folder} holds no {checkpoint} of {_folds(missing) or 'any fold'}; it holds "
+            f"{f'that of {_folds(there)}' if there else 'none'}"
         )
     on_device = torch.device(device)
-    # What nnU-Net prints is advice on an option that we do not have.
+    # nnU-Net prints advice on an option that this command does not have.
     with redirect_stdout(io.StringIO()), without_timms_warning():
         predictor = nnUNetPredictor(
             perform_everything_on_device=device == "cuda", device=on_device, allow_tqdm=False
         )
         try:
             predictor.initialize_from_trained_model_folder(str(folder), chosen, checkpoint)
-        except Exception as error:  # whatever nnU-Net raises at what it does not know
-            raise ValueError(f"nnU-Net cannot build {folder}: {reason(error)}") from None
+        except Exception as error:  # nnU-Net raises many kinds
+            raise ValueError(f"nnU-Net cannot build {folder}: {one_line(error)}") from None
     first = predictor.configuration_manager.previous_stage_name
     if first is not None:
         raise NotImplementedError(
@@ -230,7 +230,7 @@ def open_model(
         except RuntimeError as error:
             raise ValueError(
                 f"fold {fold} of {folder} holds another network than its plans describe: "
-                f"{reason(error)}"
+                f"{one_line(error)}"
             ) from None
     checkpoints = tuple(folder / f"fold_{fold}" / checkpoint for fold in chosen)
     origin = read_origin(checkpoints[0])
@@ -239,13 +239,16 @@ def open_model(
         predictor,
         chosen,
         checkpoints,
-        channel_names(manager),
-        channel_labels(manager),
+        Channels.of_manager(manager),
         "face" if origin is not None and origin.settings.get("face") else "full",
         probabilities,
     )
 
 
-def reason(error: Exception) -> str:
-    """Returns an error in a line."""
+def _folds(folds: Sequence[str]) -> str:
+    return f"fold{'s' * (len(folds) > 1)} {', '.join(folds)}" if folds else ""
+
+
+def one_line(error: Exception) -> str:
+    """Returns kind and message of an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

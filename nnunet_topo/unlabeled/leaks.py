@@ -1,0 +1,109 @@
+"""Labelled images among the unlabelled ones: found by their names and voxels, and removed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+from tqdm import tqdm
+
+from nnunet_topo.files import case_files, read_json_if_whole, write_whole
+from nnunet_topo.processes import in_processes
+from nnunet_topo.unlabeled.case import (
+    Case,
+    Outcome,
+    Target,
+    find_cases,
+    first_names,
+    killed,
+    reason_of,
+)
+from nnunet_topo.unlabeled.record import (
+    digest_of_voxels,
+    file_states,
+    files_of_case,
+    read_source,
+    unlabeled_cases,
+)
+
+_DIGESTS = "labelled_images.json"
+
+
+def labelled_images(
+    base: Path, raw: Path, dataset_json: dict[str, Any]
+) -> dict[str, tuple[Path, ...]]:
+    """Returns the raw images of the labelled cases.
+
+    Raises:
+        ValueError: some are missing.
+    """
+    ending = dataset_json["file_ending"]
+    if "dataset" in dataset_json:  # the cases are listed, with files that may be anywhere
+        listed = get_filenames_of_train_images_and_targets(str(raw), dataset_json)
+        images = {name: tuple(map(Path, case["images"])) for name, case in listed.items()}
+    else:
+        folder = raw / "imagesTr"
+        images = find_cases(folder, ending)[0] if folder.is_dir() else {}
+    copies = case_files(base / "gt_segmentations", ending)
+    known = {file.name.removesuffix(ending) for file in copies}
+    missing = sorted(known - set(images))
+    if missing or not images:
+        raise ValueError(
+            f"{raw} lacks the images of {first_names(missing) or 'all labelled cases'}: they are "
+            "compared with the unlabelled ones, of which none may be labelled"
+        )
+    return images
+
+
+def digests_of_labelled(
+    base: Path, labelled: dict[str, tuple[Path, ...]], target: Target, processes: int
+) -> list[Outcome]:
+    """Returns digests of the voxels of all labelled cases; those of unchanged files are kept."""
+    file = base / _DIGESTS
+    kept = read_json_if_whole(file)
+    states = {name: file_states(files) for name, files in labelled.items()}
+    known, wanted = [], []
+    for name, files in sorted(labelled.items()):
+        state, digest = kept.get(name, (None, ""))
+        if digest and state == [list(of_file) for of_file in states[name]]:
+            known.append(Outcome(name, digest))
+        else:
+            wanted.append(Case(name, files, target, {}))
+    done = in_processes(_digest_of, wanted, processes, killed=killed)
+    for result in tqdm(done, "labelled images", len(wanted), unit="case", disable=None):
+        known.append(result)
+    if wanted:
+        content = {r.name: (states[r.name], r.digest) for r in known if r.digest}
+        write_whole(file, json.dumps(content))
+    return known
+
+
+def _digest_of(case: Case) -> Outcome:
+    try:
+        data = case.target.plans.image_reader_writer_class().read_images(
+            [str(file) for file in case.files]
+        )[0]
+    except Exception as error:
+        return Outcome(
+            case.name,
+            problem=f"{case.name}: labelled, not compared with the unlabelled images as it cannot "
+            f"be read: {reason_of(error)}",
+        )
+    return Outcome(case.name, digest_of_voxels(data))
+
+
+def remove_leaks(
+    folder: Path, labelled: Mapping[str, Any], digests: Mapping[str, str]
+) -> list[str]:
+    """Removes what an earlier call preprocessed and what is labelled by now."""
+    problems = []
+    for name in unlabeled_cases(folder):
+        source = read_source(folder, name)
+        twin = None if source is None else digests.get(source.voxels)
+        twin = name if name in labelled else twin
+        if twin is not None:
+            for file in files_of_case(folder, name):
+                file.unlink()
+            problems.append(f"{name}: a leak, the same as the labelled case {twin}; removed")
+    return problems
