@@ -5,8 +5,10 @@ Usage: python tests/documents.py DOCUMENT HEADING
 prints the bash commands under a heading, to be run by a shell (tests/acceptance/newcomer.sh does).
 """
 
+import ast
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ DOCUMENTS = (
     *(ROOT / name for name in ("README.md", "setup_instructions.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 )
+READMES = sorted((ROOT / "experiments").glob("*/README.md"))  # whose commands take long
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,29 @@ def blocks(language: str | None = None) -> list[Block]:
             elif line.startswith("#"):
                 heading = line.lstrip("# ")
     return [block for block in found if language in (None, block.language)]
+
+
+def defined_names(file: Path) -> set[str]:
+    """Returns the functions and classes of a module, methods as Class.method."""
+
+    def names(body: list[ast.stmt], prefix: str) -> Iterator[str]:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield prefix + node.name
+            if isinstance(node, ast.ClassDef):
+                yield from names(node.body, f"{prefix}{node.name}.")
+
+    return set(names(ast.parse(file.read_text(encoding="utf-8")).body, ""))
+
+
+def texts_of_package() -> str:
+    """Returns all texts in the source of the package, a line each, as Python joins them."""
+    return "\n".join(
+        node.value
+        for file in sorted((ROOT / "nnunet_topo").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
 
 
 def main(document: str, heading: str) -> None:

@@ -24,7 +24,15 @@ import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from .conftest import FEW_WORKERS, tiny_case
-from .documents import DOCUMENTS, ROOT, Block, blocks
+from .documents import (
+    DOCUMENTS,
+    READMES,
+    ROOT,
+    Block,
+    blocks,
+    defined_names,
+    texts_of_package,
+)
 
 SETUP = "setup_instructions.md"
 # Headings whose commands are run here in this order, one shell each; the second list takes minutes.
@@ -197,7 +205,9 @@ def test_every_variable_that_is_named_is_read_by_somebody():
             assert name in sources or name == "NNUNET_TOPO_DATA", f"{document.name}: {name}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, *READMES], ids=lambda document: str(document.relative_to(ROOT))
+)
 def test_every_link_and_path_leads_somewhere(document):
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -213,6 +223,47 @@ def test_every_link_and_path_leads_somewhere(document):
     of_checkout = r"`[^`\n]*?(?<![\w/])((?:tests|docs|benchmarks|nnunet_topo|\.ci)/[\w/.*]*[\w*])"
     for path in re.findall(of_checkout, text):
         assert list(ROOT.glob(path)), path
+    if document in READMES:
+        for name in re.findall(r"`(\w+\.\w+)`", text):
+            assert (document.parent / name).is_file(), name
+
+
+ARCHITECTURE = ROOT / "docs/architecture.md"
+
+
+def test_every_file_and_function_of_the_architecture_exists():
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)(?:::([\w.]+))?`", text)
+    assert len([name for _, name in named if name]) > 20
+    for path, name in named:
+        assert (ROOT / path).is_file(), path
+        assert not name or name in defined_names(ROOT / path), f"{path}::{name}"
+
+
+def test_the_architecture_names_every_room_and_the_layers_in_their_order():
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    rooms = {file.parent.name for file in (ROOT / "nnunet_topo").glob("*/__init__.py")}
+    assert set(re.findall(r"^\| `nnunet_topo/(\w+)/` \|", text, re.MULTILINE)) == rooms
+    (printed,) = [b.text for b in blocks("") if place(b) == "docs/architecture.md: Layers"]
+    contracts = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    layers = re.search(r"^layers = \[\n(.*?)^\]", contracts, re.MULTILINE | re.DOTALL)
+    assert layers is not None
+    lines = re.findall(r'"(.*)"', layers.group(1))
+    assert printed.splitlines() == [line.replace("nnunet_topo.", "") for line in lines]
+
+
+def test_the_messages_that_are_explained_are_those_of_the_program():
+    _, _, section = (ROOT / SETUP).read_text(encoding="utf-8").partition("## If something is wrong")
+    quoted = re.findall(r"^- \*(.+?)\*", section.partition("\n## ")[0], re.MULTILINE)
+    assert len(quoted) > 5
+    texts = texts_of_package()
+    # PyTorch's own.
+    others = {"torch.jit.interface is deprecated", "set_num_threads expects a positive integer"}
+    for message in quoted:
+        pieces = [piece.strip() for piece in re.split(r"\.\.\.|: ", message)]
+        for piece in pieces:
+            known = re.fullmatch(r"\w*(Error|Warning)", piece) or piece in others
+            assert known or piece in texts, f"{message}: {piece}"
 
 
 def write(array: np.ndarray, file: Path) -> None:

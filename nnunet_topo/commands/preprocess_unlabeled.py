@@ -36,4 +36,4 @@ def run(chosen: argparse.Namespace) -> int:
         f"{count(done.computed, 'case')} preprocessed now, {done.cases} in "
         f"{printable(str(done.folder))} for nnUNetTrainerBettiPriorSemiSupervised"
     )
-    return report_problems(done.troubles, nothing_done=not done.cases)
+    return report_problems(done.problems, nothing_done=not done.cases)

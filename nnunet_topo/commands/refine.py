@@ -57,7 +57,9 @@ def run(chosen: argparse.Namespace) -> int:
     import torch
 
     from nnunet_topo.refinement.descent import Options
-    from nnunet_topo.refinement.refine import Request, refine, summarize
+    from nnunet_topo.refinement.refine import refine
+    from nnunet_topo.refinement.request import Request
+    from nnunet_topo.refinement.result import summarize
     from nnunet_topo.report.words import count, printable
 
     register(ask=False)
