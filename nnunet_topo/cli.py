@@ -342,15 +342,15 @@ def _plan(chosen: argparse.Namespace) -> int:
         update=chosen.update,
         overwrite=chosen.overwrite,
     )
-    print(*map(printable, describe(done.content)), "", sep="\n")
-    for warned in warn(done.content):
+    print(*map(printable, describe(done.fingerprint, done.content)), "", sep="\n")
+    for warned in warn(done.fingerprint, done.content):
         print("\n".join(map(printable, f"warning: {warned}".splitlines())))
     for line in done.notes:
         print(f"note: {printable(line)}")
     if done.kept is not None:
         print(f"the former file is kept as {printable(str(done.kept))}")
     print(f"written: {printable(str(done.file))}")
-    return _tell_of(done.troubles, nothing_done=False)
+    return _tell_of(done.problems, nothing_done=False)
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
