@@ -64,7 +64,7 @@ def evaluate(folder: Path) -> None:
         output=folder / "summary.json",
     )
     if done.computed != 1:
-        raise RuntimeError(f"not evaluated: {done.troubles}")
+        raise RuntimeError(f"not evaluated: {done.problems}")
 
 
 def evaluate_as_nnunet(folder: Path) -> None:

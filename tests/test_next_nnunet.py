@@ -13,6 +13,7 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
 from nnunet_topo.cli import main
+from nnunet_topo.evaluation.summary import read_summary
 from nnunet_topo.training import checkpoints
 from nnunet_topo.training.validation import log_means
 
@@ -122,7 +123,7 @@ def test_nnunets_loggers_are_given_our_means_beside_its_own(validation, tmp_path
     logger = MetaLogger(str(tmp_path), resume=False)
     recorder = Recorder()
     logger.loggers.append(recorder)
-    log_means(logger, summary, "topo_")
+    log_means(logger, read_summary(summary))
     content = json.loads(summary.read_text())
     assert recorder.summary["final_val/class_1_topo_betti_matching_error"] == 0
     assert recorder.summary["final_val/foreground_topo_cldice"] == 1
@@ -131,4 +132,4 @@ def test_nnunets_loggers_are_given_our_means_beside_its_own(validation, tmp_path
         for means in (*content["mean"].values(), content["foreground_mean"])
         for key in means
     )
-    log_means(logger.local_logger, summary, "topo_")  # has no summaries, as in older versions
+    log_means(logger.local_logger, read_summary(summary))  # has no summaries, as in older versions

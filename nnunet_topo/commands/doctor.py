@@ -1,8 +1,9 @@
-"""What is right and wrong with an installation, and how to mend it.
+"""`nnunet-topo doctor`: problems of an installation, and how to solve them.
 
-Nothing here needs more than Python itself until it has been found to be there.
+Nothing here is imported before it has been found to be installed, Python's own modules aside.
 """
 
+import argparse
 import contextlib
 import io
 import os
@@ -19,20 +20,40 @@ _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _NUMBERS = ("nnUNet_n_proc_DA", "nnUNet_def_n_proc", "nnUNet_npp", "nnUNet_nps")
 _TRAINER = "nnUNetTrainerTAFL"
 
+HELP = "name the problems of the installation and their solutions"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        state: "WRONG" keeps something from working, "note" is worth knowing.
+        state: "WRONG" prevents something from working, "note" is worth knowing.
         what: what was found.
-        cure: what to do about it.
+        cure: how to solve it.
     """
 
     state: Literal["ok", "note", "WRONG"]
     what: str
     cure: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command, of which there are none."""
+
+
+def run(_: argparse.Namespace) -> int:
+    """Returns 1 where something is wrong."""
+    from nnunet_topo.report.words import count
+
+    wrong = 0
+    for finding in examine():
+        wrong += finding.state == "WRONG"
+        print(f"{finding.state:<7}{finding.what}", flush=True)
+        if finding.cure:
+            print(f"       -> {finding.cure}")
+    print(f"\n{count(wrong, 'problem')} found" if wrong else "\nno problem found")
+    return int(wrong > 0)
 
 
 def examine() -> Iterator[Finding]:
@@ -88,7 +109,7 @@ def _folders() -> Iterator[Finding]:
         if not value:
             yield Finding("WRONG", f"{variable} is not set", cure)
         elif not Path(value).is_dir():
-            what = f"{variable} is {value}, which is no folder"
+            what = f"{variable} is {value}, which is not a folder"
             yield Finding("WRONG", what, f"mkdir -p '{value}', or {cure}")
         elif variable != "nnUNet_raw" and not _writable(Path(value)):
             what = f"{variable} is {value}, where you may not write"
@@ -114,7 +135,7 @@ def _numbers() -> Iterator[Finding]:
             what = f"{variable} is {value!r}, and must be a whole number"
             yield Finding("WRONG", what, f"export {variable}=8, or unset {variable}")
         elif variable == "nnUNet_n_proc_DA" and int(value) == 0:
-            what = f"{variable} is 0, with which nnU-Net's planning ends in an error"
+            what = f"{variable} is 0, and nnU-Net's planning fails with it"
             cure = f"unset {variable}, and set it in front of a training alone: {variable}=0 nnUN"
             yield Finding("note", what, f"{cure}etv2_train ...")
         elif variable == "nnUNet_def_n_proc" and int(value) == 0:
@@ -143,8 +164,8 @@ def _search_path() -> Iterator[Finding]:
         yield Finding("WRONG", what, by_hand)
     for entry in entries:
         if not Path(entry).is_dir():
-            what = f"{VARIABLE} names {entry}, which is no folder"
-            yield Finding("note", what, "nnU-Net passes it over; take it out if you miss trainers")
+            what = f"{VARIABLE} names {entry}, which is not a folder"
+            yield Finding("note", what, "nnU-Net ignores it; remove it if trainers are missing")
 
 
 def _lookup() -> Iterator[Finding]:
@@ -156,7 +177,9 @@ def _lookup() -> Iterator[Finding]:
 
             found = recursive_find_trainer_class_by_name(_TRAINER)
     except ImportError as error:
-        cure = "mend or remove the file that the message names; it ends every search of nnU-Net's"
+        cure = (
+            "repair or remove the file that the message names; it stops every search of nnU-Net's"
+        )
         yield Finding("WRONG", f"nnU-Net's search for trainers fails: {error}", cure)
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -193,7 +216,7 @@ def _engine() -> Iterator[Finding]:
         return
     if sorted(found) != [0, 1] or sorted(volume) != [0, 1]:
         what = f"the engine is wrong: a ring has bars in {found}, {volume} instead of [0, 1]"
-        cure = f"delete {cache_folder()} and try again; if it stays so, please report it"
+        cure = f"delete {cache_folder()} and try again; if that does not help, please report it"
         yield Finding("WRONG", what, cure)
     elif cache_folder() is None:
         what = "the engine works, but no folder can be written: it is compiled in every process"
@@ -211,7 +234,7 @@ def _device() -> Iterator[Finding]:
     if torch.cuda.is_available():
         yield Finding("ok", f"GPU: {torch.cuda.get_device_name()}")
     elif torch.version.cuda and Path("/proc/driver/nvidia").exists():
-        what = f"there is an NVIDIA driver, but torch {torch.__version__} does not reach the GPU"
+        what = f"there is an NVIDIA driver, but torch {torch.__version__} cannot use the GPU"
         cure = "nvidia-smi shows the driver's CUDA version; install a torch that fits it"
         yield Finding("WRONG", what, cure)
     else:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 
 def continued(command: tuple[str, ...], fold: Path) -> tuple[str, ...]:
-    """Returns the command of a training with what nnU-Net needs to go on where it was.
+    """Returns the command of a training with the option that lets nnU-Net resume it.
 
     Args:
         command: nnUNetv2_train and its arguments.
-        fold: where the training leaves its checkpoints.
+        fold: folder of the training's checkpoints.
     """
     if (fold / "checkpoint_final.pth").is_file():
         return (*command, "--val")

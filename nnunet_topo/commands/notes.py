@@ -1,12 +1,12 @@
-"""What a reader of a comparison must know of the data and of the trainings."""
+"""What a reader of a comparison must know about the data and the trainings."""
 
 import re
 from collections.abc import Mapping
 from math import isnan, nan
 
-from nnunet_topo.evaluation.results import NNUNET_ITERATIONS, Training
+from nnunet_topo.evaluation.training_record import NNUNET_ITERATIONS, TrainingRecord
+from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.measures import MEASURES, Unit
-from nnunet_topo.report.statistics import Cases
 from nnunet_topo.report.words import count, length, some
 from nnunet_topo.topology.betti_range import BettiPrior
 
@@ -14,13 +14,13 @@ from nnunet_topo.topology.betti_range import BettiPrior
 SHORT_TRAINING = 50 * NNUNET_ITERATIONS
 SHORT_FINE_TUNING = 200
 
-Trainings = Mapping[str, Mapping[str, Training]]  # by model and fold
+Trainings = Mapping[str, Mapping[str, TrainingRecord]]  # by model and fold
 
 
 def notes_on_data(
     values: Mapping[str, Cases], labels: Mapping[str, str], missing: float | None, unit: Unit
 ) -> list[str]:
-    """Returns labels that are nowhere, that a model never segments, and a penalty that pays.
+    """Returns notes on labels that are nowhere, labels never segmented, and a penalty too small.
 
     Args:
         values: metrics of each model.
@@ -39,7 +39,7 @@ def notes_on_data(
             title
             for key, title in labels.items()
             if _any(cases, key, "n_ref")
-            and all(of_case[key].get("n_pred") == 0 for of_case in cases.values())
+            and all(metrics.get("n_pred") == 0 for metrics in cases.metrics_of_label(key))
         ]
         if never:
             within = "its only case" if len(cases) == 1 else f"any of its {len(cases)} cases"
@@ -47,25 +47,25 @@ def notes_on_data(
     if missing is not None:
         largest = max(
             (
-                of_label[key]
+                metrics[key]
                 for cases in values.values()
-                for of_case in cases.values()
-                for of_label in of_case.values()
+                for metrics in cases.all_metrics()
                 for key, measure in MEASURES.items()
-                if measure.is_distance and not isnan(of_label.get(key, nan))
+                if measure.is_distance and not isnan(metrics.get(key, nan))
             ),
             default=0.0,
         )
         if missing < largest:
             notes.append(
                 f"a missed structure counts as {length(missing, unit)}, which is less than the "
-                f"largest distance of one that was found, {largest:.1f} {unit}: to miss it may pay"
+                f"largest distance of one that was found, {largest:.1f} {unit}: missing it may "
+                "pay off"
             )
     return notes
 
 
 def _any(cases: Cases, label: str, key: str) -> bool:
-    return any(of_case[label].get(key) for of_case in cases.values())
+    return any(metrics.get(key) for metrics in cases.metrics_of_label(label))
 
 
 def notes_on_trainings(
@@ -74,13 +74,13 @@ def notes_on_trainings(
     labels: Mapping[str, str],
     named: Mapping[str, bool],
 ) -> list[str]:
-    """Returns what makes a comparison of these trainings unfair or says nothing of a method.
+    """Returns notes on trainings that are too short or unequal, and on contradicted priors.
 
     Args:
-        trainings: what the checkpoints tell.
+        trainings: records of the checkpoints.
         values: metrics of each model.
         labels: what they are called, in the order of the network's channels.
-        named: models that are trainers, of which the name may tell what a checkpoint does not.
+        named: whether each model is a trainer, whose name may tell its length.
     """
     notes = []
     for model, of_folds in trainings.items():
@@ -96,7 +96,7 @@ def notes_on_trainings(
 
 
 def origins(trainings: Trainings) -> dict[str, str]:
-    """Returns which checkpoints trainings began from."""
+    """Returns the checkpoints from which trainings were fine-tuned."""
     lines = [
         f"{model}, fold {fold}: from {training.finetuned_from}"
         for model, of_folds in trainings.items()
@@ -107,7 +107,7 @@ def origins(trainings: Trainings) -> dict[str, str]:
 
 
 def _length(
-    model: str, of_folds: Mapping[str, Training], *, by_name: bool
+    model: str, of_folds: Mapping[str, TrainingRecord], *, by_name: bool
 ) -> tuple[int, int, bool] | None:
     """Returns epochs, iterations of each and whether it was fine-tuned: of the shortest fold.
 
@@ -149,7 +149,7 @@ def _unequal_lengths(lengths: Mapping[str, tuple[int, int, bool]]) -> list[str]:
 
 
 def _contradictions(
-    model: str, trainings: Mapping[str, Training], cases: Cases, labels: Mapping[str, str]
+    model: str, trainings: Mapping[str, TrainingRecord], cases: Cases, labels: Mapping[str, str]
 ) -> list[str]:
     """Returns where the references contradict the prior that a model was trained with."""
     notes = {}
@@ -158,9 +158,9 @@ def _contradictions(
             prior = BettiPrior.from_json(written, model)
             label = list(labels)[channel]
             numbers = [
-                [of_case[label].get(f"topo_betti_ref_{k}", nan) for k in range(len(prior) + 1)]
-                for of_case in cases.values()
-                if of_case[label].get("topo_betti_ref_0") != 0  # a prior is of what is there
+                [metrics.get(f"topo_betti_ref_{k}", nan) for k in range(len(prior) + 1)]
+                for metrics in cases.metrics_of_label(label)
+                if metrics.get("topo_betti_ref_0") != 0  # a prior holds for labels that are there
             ]
             # The prior of a 2D network is one of slices, and says nothing of a volume.
             known = [of[:-1] for of in numbers if not any(map(isnan, of[:-1])) and isnan(of[-1])]
@@ -183,5 +183,5 @@ def _augmentations(trainings: Trainings) -> list[str]:
         return []
     return [
         f"{', '.join(without)} trained without rotation and scaling, {', '.join(others)} with "
-        "them: differences may come of that. A fair control has the suffix nospatial"
+        "them: differences may come from that. A fair control has the suffix nospatial"
     ]

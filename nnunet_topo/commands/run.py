@@ -1,161 +1,64 @@
-"""Several trainers on several folds, one training after the other, by nnU-Net's own command."""
+"""`nnunet-topo run`: several trainers and folds, trained one after the other and compared."""
 
-import json
-import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import argparse
+import sys
 from pathlib import Path
 
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunet_topo._register import register
+from nnunet_topo.commands import compare
 
-from nnunet_topo.commands.nnunet_commands import call, continued, last_lines
-from nnunet_topo.dataset import Dataset
-from nnunet_topo.files import case_files, read_json
-from nnunet_topo.training.lookup import find_trainer
-from nnunet_topo.training.splits import check_folds
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """One fold of one trainer.
-
-    Attributes:
-        trainer: its name.
-        fold: its number.
-        folder: where nnU-Net leaves checkpoints and validation.
-        command: nnUNetv2_train and its arguments.
-    """
-
-    trainer: str
-    fold: str
-    folder: Path
-    command: tuple[str, ...]
-
-    @property
-    def summary(self) -> Path:
-        """Returns the file that a validation ends with."""
-        return self.folder / "validation" / "summary.json"
-
-    def dice(self) -> float | None:
-        """Returns the mean Dice of the validation; None where it is not trained and validated."""
-        if not (self.folder / "checkpoint_final.pth").is_file():
-            return None
-        try:
-            return json.loads(self.summary.read_text(encoding="utf-8"))["foreground_mean"]["Dice"]
-        except (OSError, ValueError):  # a file that was cut short is none
-            return None
+HELP = "nnUNetv2_train for several trainers and folds, one after the other, then compare"
+DESCRIPTION = (
+    "Trains and validates what is not finished yet, fold by fold, and compares all trainers with "
+    "the first. After an interruption the same command resumes."
+)
 
 
-def choose_trainings(
-    dataset: str,
-    configuration: str,
-    plans: str,
-    trainers: Sequence[str],
-    folds: Sequence[str],
-    options: Sequence[str] = (),
-) -> list[Training]:
-    """Returns all trainings, fold by fold, so that trainers can be compared early.
-
-    Args:
-        dataset: name or number.
-        configuration: such as 3d_fullres.
-        plans: such as nnUNetPlans.
-        trainers: names, ours or others that nnU-Net finds.
-        folds: their numbers.
-        options: more arguments for nnUNetv2_train.
-
-    Raises:
-        ValueError: what nnU-Net would stop at, perhaps after days, such as a misspelt trainer.
-    """
-    for path in (nnUNet_results, nnUNet_preprocessed):
-        if path.get() is None:
-            raise ValueError("nnUNet_results and nnUNet_preprocessed must be set, as for nnU-Net")
-    name = Dataset.find(dataset).name
-    preprocessed = Path(str(nnUNet_preprocessed)) / name
-    data = _check_plans(preprocessed, configuration, plans)
-    if len(set(trainers)) < 2:
-        raise ValueError(f"it takes two trainers to compare, got {', '.join(trainers)}")
-    # Of "all", no case is left for a validation.
-    check_folds(preprocessed, data, folds, number=Dataset(name).number)
-    for trainer in trainers:
-        find_trainer(trainer)
-    results = Path(str(nnUNet_results)) / name
-    of_plans = ("-p", plans, *options)
-    return [
-        Training(
-            trainer,
-            fold,
-            results / f"{trainer}__{plans}__{configuration}" / f"fold_{fold}",
-            ("nnUNetv2_train", name, configuration, fold, "-tr", trainer, *of_plans),
-        )
-        for fold in dict.fromkeys(folds)
-        for trainer in dict.fromkeys(trainers)
-    ]
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "-d", required=True, metavar="DATASET", help="number or name of the data set"
+    )
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="3d_fullres, 2d, ...")
+    parser.add_argument(
+        "-tr", required=True, nargs="+", metavar="TRAINER", help="trainers, the control first"
+    )
+    parser.add_argument(
+        "-f", nargs="+", metavar="FOLD", default=list("01234"), help="default 0 to 4"
+    )
+    parser.add_argument("-p", metavar="PLANS", default="nnUNetPlans", help="default nnUNetPlans")
+    parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="for report and logs")
+    parser.add_argument(
+        "-device", choices=("cpu", "cuda", "mps"), default="cuda", help="default cuda"
+    )
+    parser.add_argument("-num_gpus", type=int, default=1, metavar="N", help="for each training")
+    parser.add_argument("--npz", action="store_true", help="save probabilities of the validations")
 
 
-def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:
-    """Returns the folder of preprocessed cases.
+def run(chosen: argparse.Namespace) -> int:
+    """Returns 0, 1 where a training failed or something could not be evaluated."""
+    register(ask=False)
+    import torch
 
-    Raises:
-        ValueError: what is not planned or preprocessed, and plans under another name.
-    """
-    number, file = Dataset(preprocessed.name).number, preprocessed / f"{plans}.json"
-    cure = f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} makes nnUNetPlans"
-    if not file.is_file():
-        found = sorted(other.stem for other in preprocessed.glob("*lans*.json"))
-        raise ValueError(f"{file} is missing; there are {', '.join(found) or 'no plans'}; {cure}")
-    content = read_json(file)
-    named = content.get("plans_name"), content.get("dataset_name")
-    if named != (plans, preprocessed.name):
-        raise ValueError(
-            f"{file} calls itself {named[0]} of {named[1]}, and nnU-Net would train into the "
-            "folder of those; correct plans_name and dataset_name in it"
-        )
-    if configuration not in content["configurations"]:
-        known = ", ".join(content["configurations"])
-        raise ValueError(f"{file} has no {configuration}, but {known}")
-    planned = PlansManager(content).get_configuration(configuration)
-    data = preprocessed / planned.data_identifier
-    if not case_files(data, ""):
-        raise ValueError(
-            f"{data} is missing or empty: nnUNetv2_preprocess -d {number} -c {configuration} "
-            f"-plans_name {plans} preprocesses the images"
-        )
-    return data
+    from nnunet_topo.commands.comparison_output import check_output
+    from nnunet_topo.commands.trainings import choose_trainings, train
+    from nnunet_topo.report.words import printable
 
-
-def train(
-    trainings: Sequence[Training], logs: Path, tell: Callable[[str], object]
-) -> list[Training]:
-    """Trains and validates what is not finished, and returns what failed.
-
-    A training that was interrupted goes on from its last checkpoint; one that fails does not keep
-    the others from theirs.
-
-    Args:
-        trainings: in this order.
-        logs: folder for what nnU-Net prints.
-        tell: takes each line of progress.
-    """
-    logs.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for number, training in enumerate(trainings, start=1):
-        head = f"[{number}/{len(trainings)}] fold {training.fold}, {training.trainer}"
-        dice = training.dice()
-        if dice is not None:
-            tell(f"{head}: done before, mean validation Dice {dice:.4f}")
-            continue
-        log = logs / f"{training.trainer}_fold_{training.fold}.log"
-        tell(f"{head}: {log} ...")
-        began = time.monotonic()
-        status = call(continued(training.command, training.folder), log, os.environ)
-        dice = training.dice()
-        if status == 0 and dice is not None:
-            minutes = (time.monotonic() - began) / 60
-            tell(f"    {minutes:.1f} minutes, mean validation Dice {dice:.4f}")
-        else:
-            failed.append(training)
-            tell(f"{last_lines(log)}\n    failed with status {status}; all of it: {log}")
-    return failed
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("-device cuda: PyTorch finds no GPU here; -device cpu works everywhere")
+    trainers, folds = dict.fromkeys(chosen.tr), dict.fromkeys(chosen.f)
+    of_data = ("-d", chosen.d, "-c", chosen.c, "-p", chosen.p)
+    options = ["-device", chosen.device, "-num_gpus", str(chosen.num_gpus)]
+    options += ["--npz"] if chosen.npz else []
+    trainings = choose_trainings(chosen.d, chosen.c, chosen.p, chosen.tr, chosen.f, options)
+    check_output(chosen.o)
+    failed = train(
+        trainings,
+        chosen.o / "logs",
+        lambda lines: print(*map(printable, lines.splitlines()), sep="\n", flush=True),
+    )
+    if failed:
+        names = ", ".join(f"{training.trainer}, fold {training.fold}" for training in failed)
+        print(f"not compared, because some trainings failed: {printable(names)}", file=sys.stderr)
+        return 1
+    return compare.run_with([*of_data, "-tr", *trainers, "-f", *folds, "-o", str(chosen.o)])

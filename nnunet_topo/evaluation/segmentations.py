@@ -28,13 +28,13 @@ class Segmentations:
         pairs: by case; where a reference or a prediction is missing, it is None.
         reader: gives nnU-Net's reader of a file.
         declared: labels of a dataset.json, None without one.
-        troubles: cases of which it is not clear which files are meant.
+        problems: cases of which it is not clear which files are meant.
     """
 
     pairs: list[Pair]
     reader: Callable[[Path], BaseReaderWriter]
     declared: Labels | None
-    troubles: list[str]
+    problems: list[str]
 
     def unit(self) -> tuple[Unit, list[str]]:
         """Returns the unit of distances, and the cases that have another."""
@@ -70,23 +70,23 @@ def find_segmentations(
     if dataset_json is None:
         if plans is not None:
             raise ValueError("plans alone do not say which labels there are: give dataset.json too")
-        pairs, troubles = pair_files(references, predictions, known_endings())
-        return Segmentations(pairs, ReadersByEnding(_files(pairs)), None, troubles)
+        pairs, problems = pair_files(references, predictions, known_endings())
+        return Segmentations(pairs, ReadersByEnding(_files(pairs)), None, problems)
     description = read_dataset_json(dataset_json)
     plan = None if plans is None else read_plans_file(plans)
     declared = labels_of_dataset(description, dataset_json, plans)
     ending = description["file_ending"]
-    pairs, troubles = _pairs(references, predictions, ending)
+    pairs, problems = _pairs(references, predictions, ending)
     files = _files(pairs)
     own = [file for file in files if file.name.lower().endswith(ending.lower())]
     if plan is None or plans is None or not own:
         named = reader_of_dataset(description)
-        return Segmentations(pairs, ReadersByEnding(files, named), declared, troubles)
+        return Segmentations(pairs, ReadersByEnding(files, named), declared, problems)
     reader = reader_of_plans(plan, plans, ending, dataset_json, own[0])
     chosen = set(own)
     others = ReadersByEnding([file for file in files if file not in chosen])
     return Segmentations(
-        pairs, lambda file: reader if file in chosen else others(file), declared, troubles
+        pairs, lambda file: reader if file in chosen else others(file), declared, problems
     )
 
 
@@ -147,5 +147,5 @@ def _check_pairs(found: Segmentations) -> None:
     prediction = next((p.prediction.name for p in found.pairs if p.prediction), "none")
     names = f"there are {reference} and {prediction}, for example"
     raise ValueError(
-        "; ".join(found.troubles[:5]) or f"no prediction has the name of a reference: {names}"
+        "; ".join(found.problems[:5]) or f"no prediction has the name of a reference: {names}"
     )

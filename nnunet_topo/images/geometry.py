@@ -1,6 +1,5 @@
 """How the arrays of nnU-Net's readers lie in the patient, and in which unit their distances are."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from numpy.typing import NDArray
 
-from nnunet_topo.files import OWN_KEY
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.images.segmentation import Unit
 
@@ -117,24 +115,25 @@ def _has_orientation(file: Path) -> bool:
     return not name.endswith((".gipl", ".gipl.gz"))  # which ITK reads without directions
 
 
-def find_unit(summaries: Iterable[Path], reader: BaseReaderWriter, folders: Sequence[Path]) -> Unit:
-    """Returns the unit of the distances in summaries: as recorded, else by the reader.
+def find_unit(
+    recorded: Iterable[Unit | None], reader: BaseReaderWriter, folders: Sequence[Path]
+) -> Unit:
+    """Returns the unit of the distances in summaries: as recorded, otherwise by the reader.
 
     Args:
-        summaries: files with our metrics.
+        recorded: unit of each summary, None where it is not recorded.
         reader: nnU-Net's.
         folders: of the segmentations; those of TIFF volumes may hold files with their spacing.
 
     Raises:
         ValueError: summaries that do not agree.
     """
-    found = map(_recorded_unit, summaries)
-    recorded: list[Unit] = [unit for unit in found if unit is not None]
-    if len(set(recorded)) > 1:
-        units = " and in ".join(sorted(set(recorded)))
+    found: list[Unit] = [unit for unit in recorded if unit is not None]
+    if len(set(found)) > 1:
+        units = " and in ".join(sorted(set(found)))
         raise ValueError(f"distances are in {units}: some segmentations lack their spacing")
-    if recorded:
-        return recorded[0]
+    if found:
+        return found[0]
     if isinstance(reader, NaturalImage2DIO):
         return "pixels"
     if isinstance(reader, Tiff3DIO):
@@ -145,12 +144,3 @@ def find_unit(summaries: Iterable[Path], reader: BaseReaderWriter, folders: Sequ
         )
         return "mm" if any(spacings) else "voxels"
     return "mm"
-
-
-def _recorded_unit(summary: Path) -> Unit | None:
-    try:
-        unit = json.loads(summary.read_text(encoding="utf-8"))[OWN_KEY].get("unit")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    units: tuple[Unit, ...] = ("mm", "pixels", "voxels")
-    return next((known for known in units if known == unit), None)

@@ -13,7 +13,7 @@ class Grid:
     """Where the slices [z, y, x] of a case lie.
 
     Attributes:
-        spacing: of the three axes.
+        spacing_mm: of the three axes; in voxels where the unit is not mm.
         unit: of the spacing.
         letters: to which side of the patient the index of each axis grows (R, L, A, P, S, I), ""
             where that is unknown.
@@ -23,7 +23,7 @@ class Grid:
         flipped: whether the file counts its slices from the other end.
     """
 
-    spacing: Sequence[float]
+    spacing_mm: Sequence[float]
     unit: Unit = "mm"
     letters: tuple[str, str, str] = ("", "", "")
     first_mm: float = nan
@@ -50,7 +50,7 @@ def describe_slice(grid: Grid, index: int, slices: int) -> str:
     text += f", counted from 1 as in ITK-SNAP ({on_disk} in 3D Slicer and FSLeyes, from 0)"
     if grid.unit != "mm":
         return f"{text}."
-    past = index * abs(grid.spacing[0])
+    past = index * abs(grid.spacing_mm[0])
     if isnan(grid.first_mm):
         return f"{text}, {past:.1f} mm from the first slice."
     at = grid.first_mm + past

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_topo.report.cases import Cases, Metrics
 from nnunet_topo.report.measures import MEASURES, PRESENCE_METRICS
-from nnunet_topo.report.statistics import Cases, Difference, Spread, compare, describe, holm
+from nnunet_topo.report.statistics import Difference, Spread, compare, describe, holm
 
 Family = Literal["primary", "secondary"]
 ALL_LABELS = "mean"  # stands in a row where the key of a label would be
@@ -91,7 +92,7 @@ def make_table(
         check_metric(metric)
     first, *others = models
     for model in others:
-        if models[model].keys() != models[first].keys():
+        if set(models[model].names) != set(models[first].names):
             raise ValueError(f"{model} and {first} must have the same cases")
     found = [metric for metric in order if any(_has(of, metric) for of in models.values())]
     if primary is not None and primary not in found:
@@ -108,23 +109,25 @@ def make_table(
 
 
 def check_metric(metric: str) -> None:
-    """Raises a ValueError where a metric is none that can be compared."""
+    """Raises ValueError if a metric cannot be compared."""
     if metric not in MEASURES:
         raise ValueError(f"{metric!r} cannot be compared; choose from {', '.join(MEASURES)}")
 
 
-def add_presence(cases: Cases) -> dict[str, dict[str, dict[str, float]]]:
+def add_presence(cases: Cases) -> Cases:
     """Returns the metrics with `topo_missed` and `topo_invented` beside them.
 
     Either is 1 or 0 where it could happen, else NaN.
     """
-    return {
-        case: {label: dict(values) | _presence_of(values) for label, values in of_case.items()}
-        for case, of_case in cases.items()
-    }
+    return Cases(
+        {
+            case: {label: {**values, **_presence(values)} for label, values in labels.items()}
+            for case, labels in cases.by_name.items()
+        }
+    )
 
 
-def _presence_of(values: Mapping[str, float]) -> dict[str, float]:
+def _presence(values: Metrics) -> dict[str, float]:
     in_reference, in_prediction = (values.get(key, nan) for key in ("n_ref", "n_pred"))
     if isnan(in_reference) or isnan(in_prediction):
         return dict.fromkeys(PRESENCE_METRICS, nan)
@@ -135,7 +138,7 @@ def _presence_of(values: Mapping[str, float]) -> dict[str, float]:
 
 def count_presence(cases: Cases, labels: Sequence[str]) -> Presence:
     """Returns the counts of a model over some labels; the cases are those of `add_presence`."""
-    missed, invented = (_values(cases, labels, key) for key in PRESENCE_METRICS)
+    missed, invented = (cases.values(labels, key) for key in PRESENCE_METRICS)
     return Presence(
         int(np.count_nonzero(~np.isnan(missed))),
         int(np.nansum(missed)),
@@ -161,20 +164,15 @@ def values_by_label(
         metric: a key of `MEASURES`.
         missing: distance that counts where a structure is missed, None to leave it undefined.
     """
-    values = _values(cases, labels, metric)
+    values = cases.values(labels, metric)
     if missing is not None and MEASURES[metric].is_distance:
-        values[_values(cases, labels, "topo_missed") == 1] = missing
+        values[cases.values(labels, "topo_missed") == 1] = missing
     return values
-
-
-def _values(cases: Cases, labels: Sequence[str], metric: str) -> _ByLabel:
-    rows = [[of_case[label].get(metric, nan) for of_case in cases.values()] for label in labels]
-    return np.array(rows, dtype=float).reshape(len(labels), len(cases))
 
 
 def _has(cases: Cases, metric: str) -> bool:
     """Returns whether a metric is there; of `PRESENCE_METRICS` a value must be defined."""
-    found = [of[metric] for case in cases.values() for of in case.values() if metric in of]
+    found = [values[metric] for values in cases.all_metrics() if metric in values]
     return bool(found) and (metric not in PRESENCE_METRICS or not all(map(isnan, found)))
 
 
@@ -198,8 +196,8 @@ def _lines(
             unpaid = [
                 _unpaid(metric, [values[m] for m in (model, first)], wrong)
                 for wrong in (
-                    [_values(models[m], labels, of_kind) == 1 for m in (model, first)]
-                    for of_kind in PRESENCE_METRICS
+                    [models[m].values(labels, kind) == 1 for m in (model, first)]
+                    for kind in PRESENCE_METRICS
                 )
             ]
             difference = _compare(metric, of_model, values[first], *unpaid)

@@ -238,12 +238,12 @@ def _made(comparison: Comparison) -> Markup:
         for name, value in comparison.made.items()
         for part in (tag("dt", name), tag("dd", tag("pre", value) if name == "Command" else value))
     ]
-    troubles = comparison.troubles
+    problems = comparison.problems
     return join(
         tag("dl", *items),
-        tag("h3", "Problems") if troubles else None,
-        tag("ul", *(tag("li", trouble) for trouble in troubles[:200])) if troubles else None,
-        tag("p", f"and {len(troubles) - 200} more") if len(troubles) > 200 else None,
+        tag("h3", "Problems") if problems else None,
+        tag("ul", *(tag("li", problem) for problem in problems[:200])) if problems else None,
+        tag("p", f"and {len(problems) - 200} more") if len(problems) > 200 else None,
         tag(
             "p",
             "Metrics are defined in docs/metrics.md of nnunet-topo. Sources: Wilcoxon, Biometrics "

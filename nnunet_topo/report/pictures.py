@@ -4,17 +4,17 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import isnan
 
 import numpy as np
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 from skimage.transform import downscale_local_mean
 
+from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.grid import Grid, describe_slice, sides
 from nnunet_topo.report.markup import Markup, join, name, tag
 from nnunet_topo.report.measures import MEASURES
-from nnunet_topo.report.statistics import Cases
 from nnunet_topo.report.words import count
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.unmatched import Unmatched, find_unmatched
@@ -51,9 +51,9 @@ def choose_changes(
     each_way: int = 2,
     most: int = 12,
 ) -> list[Change]:
-    """Returns for each model the cases that became most better, and as many that became worse.
+    """Returns for each model the cases that improved most, and as many that got worse.
 
-    By the Betti matching error; where it differs in no case, by the first metric that does.
+    The Betti matching error decides; if it differs in no case, the first metric that does.
     """
     first, *others = values
     order = sorted(metrics, key=lambda metric: metric != "topo_betti_matching_error")
@@ -62,10 +62,10 @@ def choose_changes(
         for metric in order:
             sign = 1 if MEASURES[metric].higher_is_better else -1
             changes = [
-                Change(case, label, model, metric, sign * (_value(b) - _value(a)))
-                for case in values[first]
+                Change(case, label, model, metric, sign * (round(b, 12) - round(a, 12)))
+                for case in values[first].names
                 for label in labels
-                for a, b in [(values[of][case][label].get(metric, nan) for of in (first, model))]
+                for a, b in [(values[name].value(case, label, metric) for name in (first, model))]
             ]
             changes = [change for change in changes if change.gain and not isnan(change.gain)]
             if changes:
@@ -78,10 +78,6 @@ def choose_changes(
         for change in (*better, *worse):
             chosen.setdefault((change.case, change.label), change)
     return list(chosen.values())[:most]
-
-
-def _value(value: float | None) -> float:
-    return nan if value is None else round(value, 12)
 
 
 def draw_case(
@@ -224,7 +220,7 @@ def _panel(
     what: str,
 ) -> Markup:
     height, width = (side.stop - side.start for side in box)
-    across = [abs(s) or 1.0 for s in grid.spacing[-2:]]
+    across = [abs(s) or 1.0 for s in grid.spacing_mm[-2:]]
     step = across[0] / across[1]
     radius = max(height * step, width) / 34
     marks = [_mark(error, box, step, radius) for error in errors]

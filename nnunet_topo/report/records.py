@@ -1,18 +1,18 @@
-"""All that a report is made of."""
+"""The content of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.markup import Markup
 from nnunet_topo.report.measures import MEASURES, Unit
 from nnunet_topo.report.outcomes import ALL_LABELS, Presence, Row, count_presence
-from nnunet_topo.report.statistics import Cases
 from nnunet_topo.topology import Connectivity
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is shown of a case that changed.
+    """The pictures of a case that changed.
 
     Attributes:
         title: case, label and what changed.
@@ -31,21 +31,21 @@ class Comparison:
 
     Attributes:
         title: of the data.
-        values: metrics of each model on the common cases, those of `add_presence` among them; the
-            first is compared with.
+        values: metrics of each model on the common cases, with those of `add_presence`; the other
+            models are compared with the first.
         labels: name of each label or region by nnU-Net's key, in numeric order.
-        metrics: that were tested besides the primary outcome.
+        metrics: those tested besides the primary outcome.
         connectivity: of the foreground.
         rows: the table.
         notes: what the reader must know of the data, such as cases left out.
-        troubles: what could not be read or evaluated.
-        made: how it was made, by what it is called.
+        problems: what could not be read or evaluated, one line each.
+        made: how the comparison was made, by name.
         curves: logged values by model, fold and key.
         pictures: of the cases that changed most.
         primary: metric of the primary outcome, None for none.
         unit: of the images' spacing, and so of distances.
         tolerance: of the normalised surface distance, in that unit.
-        missing: distance that counts for a structure that is missed, None for none.
+        missing: distance that counts for a missed structure, None to leave it undefined.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Comparison:
     connectivity: Connectivity
     rows: Sequence[Row]
     notes: Sequence[str]
-    troubles: Sequence[str]
+    problems: Sequence[str]
     made: Mapping[str, str]
     curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]] = field(default_factory=dict)
     pictures: Sequence[Picture] = ()
@@ -66,13 +66,13 @@ class Comparison:
 
     @property
     def models(self) -> list[str]:
-        """Returns the names, the first first."""
+        """Returns the names of the models."""
         return list(self.values)
 
     @property
     def cases(self) -> list[str]:
         """Returns the cases that all models have."""
-        return list(self.values[self.models[0]])
+        return self.values[self.models[0]].names
 
     @property
     def tested(self) -> list[str]:
@@ -84,15 +84,15 @@ class Comparison:
         return count_presence(self.values[model], list(self.labels))
 
     def title_of(self, metric: str) -> str:
-        """Returns what a metric is called, with its unit."""
+        """Returns the title of a metric, with its unit."""
         return MEASURES[metric].title_in(self.unit)
 
     def name_of(self, label: str) -> str:
-        """Returns what a label is called, or what stands for all of them."""
+        """Returns the name of a label, or of the mean over all of them."""
         return "mean over labels" if label == ALL_LABELS else self.labels[label]
 
     def primary_outcome(self) -> str:
-        """Returns what the primary outcome is, in words, "" without one."""
+        """Returns the primary outcome in words, "" without one."""
         if self.primary is None:
             return ""
         measure = MEASURES[self.primary]

@@ -1,7 +1,7 @@
 """The Betti numbers of the reference segmentations."""
 
 from collections import Counter
-from math import isnan
+from math import isnan, nan
 
 from nnunet_topo.report.markup import Markup, join, name, tag
 from nnunet_topo.report.records import Comparison
@@ -70,12 +70,10 @@ def _reference_numbers(
     comparison: Comparison, label: str, k: int, *, absent: bool = True
 ) -> Counter[int] | None:
     """Returns how many references have each number; `absent`: also those without the label."""
-    of_first = comparison.values[comparison.models[0]]
-    of_cases = [of_first[case][label] for case in comparison.cases]
     values = [
-        of_case.get(f"topo_betti_ref_{k}")
-        for of_case in of_cases
-        if absent or of_case.get("topo_betti_ref_0") != 0
+        metrics.get(f"topo_betti_ref_{k}", nan)
+        for metrics in comparison.values[comparison.models[0]].metrics_of_label(label)
+        if absent or metrics.get("topo_betti_ref_0") != 0
     ]
-    known = [int(value) for value in values if value is not None and not isnan(value)]
+    known = [int(value) for value in values if not isnan(value)]
     return Counter(known) if known else None

@@ -7,7 +7,7 @@ Formula. Comprehensive Psychology 2014 (rank-biserial correlation). Pratt: Remar
 in the Wilcoxon Signed Rank Procedures. JASA 1959 (ranks of zeros).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isnan, nan
@@ -26,9 +26,6 @@ VERDICTS = (
     *("better", "worse", "not called better", "not called worse", "mixed"),
     *("no difference shown", "not tested"),
 )
-
-# Metrics of a model: case -> label -> metric -> value.
-Cases = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True, slots=True)

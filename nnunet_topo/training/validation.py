@@ -1,12 +1,14 @@
 """Topology metrics of a training's own validation: into summary.json, the log and the loggers."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunetv2.configuration import default_num_processes
 
-from nnunet_topo.files import read_json
 from nnunet_topo.training.context import TrainingContext
+
+if TYPE_CHECKING:
+    from nnunet_topo.evaluation.record import Evaluation
 
 
 def add_topology_metrics(context: TrainingContext, validation: Path, logger: Any) -> None:
@@ -19,16 +21,17 @@ def add_topology_metrics(context: TrainingContext, validation: Path, logger: Any
         validation: folder of the predictions.
         logger: nnU-Net's.
     """
-    from nnunet_topo.evaluation import (
-        evaluate as evaluation,  # slow to import, and nnU-Net imports all trainers
-    )
+    # Slow to import, and nnU-Net imports all trainers.
+    from nnunet_topo.evaluation.case import Settings
+    from nnunet_topo.evaluation.evaluate import evaluate
+    from nnunet_topo.evaluation.words import describe
 
     def tell(line: str) -> None:
         context.log(f"topology metrics: {line}")
 
     tell("comparing the validation with its references")
     try:
-        done = evaluation.evaluate(
+        done = evaluate(
             context.dataset_folder / "gt_segmentations",
             validation,
             validation / "summary.json",
@@ -37,18 +40,18 @@ def add_topology_metrics(context: TrainingContext, validation: Path, logger: Any
             context.label_manager,
             processes=default_num_processes,
             chill=True,
-            settings=evaluation.Settings(connectivity=context.connectivity),
+            settings=Settings(connectivity=context.connectivity),
         )
-        means = evaluation.describe(done.summary) if done.cases else ["of no case"]
-        for line in (*done.troubles, *means):
+        means = describe(done) if done.evaluated else ["of no case"]
+        for line in (*done.problems, *means):
             tell(line)
-        if done.cases:
-            log_means(logger, done.summary, evaluation.PREFIX)
+        if done.evaluated:
+            log_means(logger, done)
     except Exception as error:
         tell(f"none, {type(error).__name__}: {error}")
 
 
-def log_means(logger: Any, summary: Path, prefix: str) -> None:
+def log_means(logger: Any, evaluation: "Evaluation") -> None:
     """Gives the means of our metrics to nnU-Net's loggers, such as Weights & Biases.
 
     They stand beside nnU-Net's own final_val/class_1_dice and are named in the same way. An older
@@ -56,15 +59,15 @@ def log_means(logger: Any, summary: Path, prefix: str) -> None:
 
     Args:
         logger: of nnU-Net's trainer.
-        summary: summary.json with our metrics.
-        prefix: of the names of our metrics.
+        evaluation: of one case or more.
     """
+    from nnunet_topo.evaluation.record import PREFIX
+
     log_summary = getattr(logger, "log_summary", None)
     if log_summary is None:
         return
-    content = read_json(summary)
-    classes = {f"class_{label}": means for label, means in content["mean"].items()}
-    for name, means in (*classes.items(), ("foreground", content["foreground_mean"])):
+    classes = {f"class_{label}": means for label, means in evaluation.means.items()}
+    for name, means in (*classes.items(), ("foreground", evaluation.foreground_mean)):
         for key, value in means.items():
-            if key.startswith(prefix):
+            if key.startswith(PREFIX):
                 log_summary(f"final_val/{name}_{key}", value)

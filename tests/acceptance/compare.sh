@@ -46,7 +46,7 @@ section_1() {
 
 section_2() {
     say "2. statistics against scipy and statsmodels, and 1,000 null simulations"
-    tests -m "slow or not slow" tests/report/test_compare.py -v
+    tests -m "slow or not slow" tests/report/test_statistics.py tests/report/test_outcomes.py -v
 }
 
 section_3() {
@@ -56,7 +56,7 @@ section_3() {
 
 section_4() {
     say "4. what can be wrong: folds, trainers, case sets, one case, no differences, hostile names"
-    tests tests/commands/test_compare_command.py -v --basetemp="$work/pytest"
+    tests tests/commands/test_compare*.py tests/commands/test_notes.py tests/report/test_page.py tests/report/test_pictures.py -v --basetemp="$work/pytest"
     mkdir -p "$work/hostile" && cp "$work"/pytest/test_hostile_names*0/out/report.html "$work/hostile" # for section 3
     say "4. the second observer of CHASE_DB1 as a model, and the first with thin vessels opened"
     in_env python "$here/compare.py" observers "$data/Dataset101_ChaseDB1" "$work/chase"

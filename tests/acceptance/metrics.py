@@ -180,8 +180,8 @@ def merged(dataset: str, predictions: str) -> None:
         assert after["mean"][1][key] == value == after["foreground_mean"][key]
     ours = sum(key.startswith("topo_") for key in after["mean"][1])
     print(
-        f"{done.cases} cases, troubles {done.troubles}; {kept} values of nnU-Net kept, "
-        f"{ours} keys new"
+        f"{len(done.evaluated)} cases, problems {list(done.problems)}; "
+        f"{kept} values of nnU-Net kept, {ours} keys new"
     )
 
 

@@ -21,7 +21,7 @@ section_0() {
 section_1() {
     say "1. known shapes, values by hand"
     in_env python "$here/metrics.py" known "$root"
-    tests tests/metrics/test_metrics.py tests/topology/test_betti_matching.py
+    tests tests/metrics tests/topology/test_betti_matching.py
 }
 
 section_2() {
@@ -62,7 +62,7 @@ section_5() {
 
 section_6() {
     say "6. what can be wrong with files"
-    tests tests/evaluation/test_evaluation.py -vv
+    tests tests/evaluation -vv
     in_env python "$here/metrics.py" troubles "$data/Dataset004_Hippocampus" "$work/troubles"
     status=0
     in_env nnunet-topo evaluate "$work/troubles/gt" "$work/troubles/pred" -djfile "$work/troubles/dataset.json" \

@@ -223,7 +223,7 @@ def item_16() -> None:
 
 def item_17() -> None:
     """Fewer cases than nnU-Net makes folds, and folds that cannot be trained."""
-    from nnunet_topo.commands.run import choose_trainings
+    from nnunet_topo.commands.trainings import choose_trainings
 
     def chosen(folds: list[str]) -> str:
         trainings = choose_trainings(NAME, "3d_fullres", "nnUNetPlans", [STOCK, OURS], folds)

@@ -377,8 +377,8 @@ def item_26_short() -> None:
     """What is said of trainings of 2 epochs of 10 iterations."""
     import torch
 
-    from nnunet_topo.commands import compare
-    from nnunet_topo.evaluation.results import Model, Study
+    from nnunet_topo.commands import comparison
+    from nnunet_topo.evaluation.study import Model, Study
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -395,7 +395,7 @@ def item_26_short() -> None:
         files = (folder / "dataset.json", folder / "plans.json")
         found = Study("Dataset900_Any", folder / "references", None, *files, tuple(models))
         with contextlib.redirect_stdout(io.StringIO()):
-            done = compare.compare(found, Path(arguments[-3]), compare.Options(("Dice",)))
+            done = comparison.compare(found, Path(arguments[-3]), comparison.Options(("Dice",)))
     print(*(done.notes or ["nothing"]), sep="\n")
 
 

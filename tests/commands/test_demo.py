@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from nnunet_topo.cli import main
-from nnunet_topo.commands import demo
-from nnunet_topo.commands.demo import BETTI, SHAPE, Step, make_case
+from nnunet_topo.commands import demo_steps
+from nnunet_topo.commands.demo_data import BETTI, SHAPE, make_case
+from nnunet_topo.commands.demo_steps import Step
 from nnunet_topo.commands.nnunet_commands import call, continued
 from nnunet_topo.topology import betti_numbers
 
@@ -23,8 +24,8 @@ PYTHON = Path(sys.executable).name
 @pytest.fixture
 def short_steps(tmp_path, monkeypatch):
     """Replaces nnU-Net's commands by three that are over at once; returns the folder."""
-    monkeypatch.setattr(demo, "make_dataset", lambda raw, size: raw.mkdir())
-    monkeypatch.setattr(demo, "shrink_plans", lambda preprocessed: None)
+    monkeypatch.setattr(demo_steps, "make_dataset", lambda raw, training, test: raw.mkdir())
+    monkeypatch.setattr(demo_steps, "shrink_plans", lambda preprocessed: None)
     count = "from pathlib import Path; f = Path('{}'); f.write_text(f.read_text() + 'x')"
     for name in ("first", "second"):
         (tmp_path / name).write_text("")
@@ -34,7 +35,7 @@ def short_steps(tmp_path, monkeypatch):
     ]
     needs = f"import pathlib, sys; sys.exit(0 if pathlib.Path('{tmp_path}/k').exists() else 'none')"
     bad = Step("evaluate and compare", (PYTHON, "-c", needs))
-    monkeypatch.setattr(demo, "steps", lambda folder, size, device: [*good, bad])
+    monkeypatch.setattr(demo_steps, "steps", lambda folder, size, device: [*good, bad])
     return tmp_path
 
 
@@ -72,7 +73,9 @@ def test_folders_that_are_not_the_demos_are_left_alone(short_steps, capsys):
     folder.mkdir()
     (folder / "thesis.tex").touch()
     assert main(["demo", "-o", str(folder)]) == 2
-    assert "is not empty and holds no demo; -o names another folder" in capsys.readouterr().err
+    assert (
+        "is not empty and does not hold a demo; -o names another folder" in capsys.readouterr().err
+    )
     assert [file.name for file in folder.iterdir()] == ["thesis.tex"]
     other = short_steps / "other"
     main(["demo", "-o", str(other), "-device", "cpu", "--quick"])

@@ -57,7 +57,7 @@ BROKEN = {
     ),
     "raw folder missing": (
         lambda folder, patch: patch.setenv("nnUNet_raw", str(folder / "gone")),
-        ("nnUNet_raw is .*gone, which is no folder", "mkdir -p '.*gone'"),
+        ("nnUNet_raw is .*gone, which is not a folder", "mkdir -p '.*gone'"),
     ),
     "results not writable": (
         lambda folder, patch: patch.setenv("nnUNet_results", "/proc"),
@@ -86,7 +86,7 @@ BROKEN = {
         lambda folder, patch: trainer_file(
             folder, patch, "nnUNetTrainerTheirs", "import not_installed_anywhere"
         ),
-        ("search for trainers fails: .*not_installed_anywhere", "mend or remove the file"),
+        ("search for trainers fails: .*not_installed_anywhere", "repair or remove the file"),
     ),
     "research code copied under our name": (
         lambda folder, patch: trainer_file(folder, patch, "nnUNetTrainerTAFL", ANOTHER),
@@ -121,7 +121,7 @@ def test_a_sound_installation_has_nothing_to_mend(sound, capsys):
     printed = capsys.readouterr().out
     assert "nnU-Net finds nnUNetTrainerTAFL" in printed
     assert "the engine works" in printed
-    assert "nothing is wrong" in printed
+    assert "no problem found" in printed
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -142,7 +142,7 @@ def test_no_augmentation_workers_are_right_for_a_training_and_wrong_for_planning
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
-    assert "note   nnUNet_n_proc_DA is 0, with which nnU-Net's planning ends in an error" in printed
+    assert "note   nnUNet_n_proc_DA is 0, and nnU-Net's planning fails with it" in printed
     assert "in front of a training alone: nnUNet_n_proc_DA=0 nnUNetv2_train ..." in printed
     with pytest.raises(RuntimeError, match="positive"):  # else there is nothing to warn of
         torch.set_num_threads(get_allowed_n_proc_DA())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nnunet_topo.cli import main
-from nnunet_topo.commands import run
+from nnunet_topo.commands import trainings as run
 
 from ..conftest import run as run_command
 

@@ -11,7 +11,7 @@ import torch
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 
 from nnunet_topo import cli
-from nnunet_topo.evaluation import evaluate as evaluation
+from nnunet_topo.evaluation import case as evaluation
 from nnunet_topo.topology import betti_numbers
 
 from ..conftest import Recorder

@@ -1,0 +1,279 @@
+"""Compares models on the same cases: evaluates, pairs, tests, draws and writes."""
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
+from pathlib import Path
+
+import nnunet_topo
+from nnunet_topo.commands.comparison_output import check_output, own_folder, write_comparison
+from nnunet_topo.commands.notes import notes_on_data, notes_on_trainings, origins
+from nnunet_topo.evaluation.case import Settings
+from nnunet_topo.evaluation.models import ModelEvaluation, evaluate_model, keep_largest_components
+from nnunet_topo.evaluation.study import Model, Study, label_names, unit_of_distances
+from nnunet_topo.evaluation.training_record import TrainingRecord, read_training
+from nnunet_topo.evaluation.volumes import Volumes, read_volumes
+from nnunet_topo.report import MEASURES, PRIMARY_METRIC, make_table
+from nnunet_topo.report.cases import Cases
+from nnunet_topo.report.grid import Grid
+from nnunet_topo.report.measures import PRESENCE_METRICS, Unit
+from nnunet_topo.report.outcomes import add_presence, check_metric
+from nnunet_topo.report.pictures import Change, choose_changes, draw_case
+from nnunet_topo.report.plots import diagram_plot
+from nnunet_topo.report.records import Comparison, Picture
+from nnunet_topo.report.words import count, length, number
+from nnunet_topo.topology import persistence_pairs
+
+_SHORTEST_BAR = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How models are compared.
+
+    Attributes:
+        metrics: those that are tested.
+        primary: metric of the primary outcome, the mean over labels; None for none.
+        missing: distance that counts where a model misses a structure; None to leave it undefined.
+        control: whether the first model is also compared with its largest components.
+        processes: maximum number.
+        settings: how metrics are computed.
+        command: as typed, for the report.
+    """
+
+    metrics: Sequence[str]
+    primary: str | None = PRIMARY_METRIC
+    missing: float | None = None
+    control: bool = False
+    processes: int = 1
+    settings: Settings = field(default_factory=Settings)
+    command: str = ""
+
+
+def compare(study: Study, output: Path, options: Options) -> Comparison:
+    """Compares the models of a study, and writes table and report into a folder.
+
+    Nothing is written elsewhere, and no file that an earlier comparison has not written there is
+    replaced.
+
+    Raises:
+        ValueError: nothing to compare, unknown metrics, files in the way.
+        OSError: what cannot be read or written.
+    """
+    _check_options(study, options)
+    before = check_output(output)
+    models = list(study.models)
+    if options.control:
+        models.insert(1, keep_largest_components(study, models[0], own_folder(output / "control")))
+    folder = own_folder(output / "evaluation")
+    evaluated = {
+        model.name: evaluate_model(
+            study,
+            model,
+            folder / f"{index}_{_plain(model.name)}",
+            processes=options.processes,
+            settings=options.settings,
+        )
+        for index, model in enumerate(models)
+    }
+    problems = [problem for of_model in evaluated.values() for problem in of_model.problems]
+    unit = unit_of_distances(study, [fold for of in evaluated.values() for fold in of.folds])
+    paired, notes = _pair(evaluated, problems)
+    values = {name: add_presence(cases) for name, cases in paired.items()}
+    names = label_names(study)  # in the order of the network's channels
+    labels = dict(sorted(names.items(), key=lambda item: _numbers(item[0])))
+    rows = make_table(
+        values,
+        list(labels),
+        [*options.metrics, *PRESENCE_METRICS],
+        primary=options.primary,
+        missing=options.missing,
+    )
+    changes = choose_changes(values, list(labels), options.metrics)
+    pictures, unread = _pictures(study, models, changes, labels, options.settings, unit)
+    trainings = {model.name: _read_trainings(model) for model in models}
+    notes += notes_on_data(values, labels, options.missing, unit)
+    named = {model.name: bool(model.trainings) for model in models}
+    notes += notes_on_trainings(trainings, values, names, named)
+    comparison = Comparison(
+        title=study.dataset,
+        values=values,
+        labels=labels,
+        metrics=options.metrics,
+        connectivity=options.settings.connectivity,
+        rows=rows,
+        notes=notes,
+        problems=problems + unread,
+        made=_made(study, models, options, unit) | origins(trainings),
+        curves={
+            name: {fold: training.curves for fold, training in folds.items()}
+            for name, folds in trainings.items()
+        },
+        pictures=pictures,
+        primary=options.primary,
+        unit=unit,
+        tolerance=options.settings.nsd_tolerance_mm,
+        missing=options.missing,
+    )
+    write_comparison(output, comparison, before)
+    return comparison
+
+
+def _check_options(study: Study, options: Options) -> None:
+    """Raises ValueError where options are wrong, or there are not two models."""
+    for metric in (*options.metrics, *([options.primary] if options.primary else [])):
+        check_metric(metric)
+    if options.missing is not None and not (isfinite(options.missing) and options.missing > 0):
+        raise ValueError(f"--missing-mm takes a distance above 0, got {options.missing:g}")
+    names = [model.name for model in study.models]
+    if len(set(names)) < len(names):
+        raise ValueError(f"each model needs a name of its own, got {', '.join(names)}")
+    if len(names) + options.control < 2:
+        raise ValueError("it takes two models to compare, or one and --control")
+
+
+def _plain(name: str) -> str:
+    """Returns a name for a folder."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)[:120]
+
+
+def _numbers(key: str) -> tuple[int, ...]:
+    """Returns the numbers in the key of a label or region, to sort by."""
+    return tuple(map(int, re.findall(r"\d+", key)))
+
+
+def _pair(
+    evaluated: Mapping[str, ModelEvaluation], problems: Sequence[str]
+) -> tuple[dict[str, Cases], list[str]]:
+    """Returns the cases that all models have, and notes on the others.
+
+    Raises:
+        ValueError: there is none; the message says what went wrong.
+    """
+    common = sorted(set.intersection(*(set(model.cases) for model in evaluated.values())))
+    if not common:
+        counts = ", ".join(f"{name}: {len(model.cases)}" for name, model in evaluated.items())
+        reasons = "".join(f"; {problem}" for problem in problems[:3])
+        raise ValueError(f"no case has been evaluated for all models ({counts}){reasons}")
+    notes = []
+    for name, model in evaluated.items():
+        left_out = sorted(model.cases.keys() - set(common))
+        if left_out:
+            shown = ", ".join(left_out[:10]) + (", ..." if len(left_out) > 10 else "")
+            notes.append(
+                f"{len(left_out)} of {count(len(model.cases), 'case')} of {name} "
+                f"{'is' if len(left_out) == 1 else 'are'} left out, because another model does "
+                f"not have {'it' if len(left_out) == 1 else 'them'}: {shown}"
+            )
+    if len(common) == 1:
+        notes.append("there is only one case: nothing can be tested")
+    paired = {
+        name: Cases({case: model.cases[case].labels for case in common})
+        for name, model in evaluated.items()
+    }
+    return paired, notes
+
+
+def _pictures(
+    study: Study,
+    models: Sequence[Model],
+    changes: Sequence[Change],
+    labels: Mapping[str, str],
+    settings: Settings,
+    unit: Unit,
+) -> tuple[list[Picture], list[str]]:
+    """Returns a picture of each case that changed, and a line for each that cannot be read."""
+    pictures, problems = [], []
+    for change in changes:
+        try:
+            volumes = read_volumes(study, models, change.case, change.label)
+            pictures.append(_picture(change, volumes, labels, settings, unit, len(pictures)))
+        except Exception as error:  # of any reader; the report is written without the picture
+            reason = " ".join(str(error).split())[:300]
+            problems.append(f"{change.case}: no picture, {type(error).__name__}: {reason}")
+    return pictures, problems
+
+
+def _read_trainings(model: Model) -> dict[str, TrainingRecord]:
+    """Returns the records of a model's trainings by fold, of those that have one."""
+    records = {fold: read_training(folder) for fold, folder in model.trainings.items()}
+    return {fold: record for fold, record in records.items() if record is not None}
+
+
+def _picture(
+    change: Change,
+    volumes: Volumes,
+    labels: Mapping[str, str],
+    settings: Settings,
+    unit: Unit,
+    identity: int,
+) -> Picture:
+    measure = MEASURES[change.metric]
+    became = "better" if change.gain > 0 else "worse"
+    title = (
+        f"{change.case}, {labels[change.label]}: {change.model} is {became} by "
+        f"{number(abs(change.gain), measure.digits)} in {measure.title_in(unit)}"
+    )
+    slices = draw_case(
+        volumes.image,
+        volumes.reference,
+        volumes.predictions,
+        _grid(volumes, unit),
+        settings.connectivity,
+        f"{change.case}, {labels[change.label]}",
+        identity,
+    )
+    diagrams = {}
+    for model, probability in volumes.probabilities.items():
+        image = probability[0] if len(probability) == 1 else probability
+        pairs = persistence_pairs(image, connectivity=settings.connectivity, clamp=0.01)
+        bars = [pairs.diagram(image, k) for k in range(image.ndim)]
+        bars = [of_k[of_k[:, 0] - of_k[:, 1] >= _SHORTEST_BAR] for of_k in bars]
+        counts = ", ".join(str(len(of_k)) for of_k in bars)
+        diagrams[model] = diagram_plot(
+            bars,
+            f"Persistence diagram of {model} in {change.case}: {counts} bars of at least "
+            f"{_SHORTEST_BAR} in dimensions 0 to {image.ndim - 1}",
+        )
+    return Picture(title, slices, diagrams)
+
+
+def _grid(volumes: Volumes, unit: Unit) -> Grid:
+    found = volumes.geometry
+    known = {field.name: getattr(found, field.name) for field in fields(found)}
+    return Grid(volumes.spacing_mm, unit, **known)
+
+
+def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -> dict[str, str]:
+    settings = options.settings
+    made = {
+        "Command": options.command or "compare() of nnunet_topo.commands.comparison",
+        "Models": "; ".join(model.name for model in models),
+        "Folds": ", ".join(fold for fold in models[0].folders if fold) or "none, bare folders",
+        "Connectivity": settings.connectivity,
+        "Tolerance of surface distances": length(settings.nsd_tolerance_mm, unit),
+        "References": str(study.references),
+        "Versions": ", ".join(
+            f"{package} {_version(package)}"
+            for package in ("nnunet-topo", "nnunetv2", "torch", "numpy", "scipy")
+        )
+        + f", Python {platform.python_version()}",
+    }
+    if options.control:
+        made["Control"] = (
+            f"{models[1].name}: of each label of {models[0].name} the largest component alone, by "
+            "nnU-Net's own function"
+        )
+    return made
+
+
+def _version(package: str) -> str:
+    if package == "nnunet-topo":
+        return nnunet_topo.__version__
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,74 @@
+"""`nnunet-topo evaluate`: metrics of segmentations, as nnU-Net's summary.json."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from nnunet_topo.commands.arguments import (
+    add_label_arguments,
+    add_metric_arguments,
+    label_choice,
+    number_of_processes,
+)
+from nnunet_topo.commands.exit_status import report_problems
+
+HELP = "Dice, topology and distances of any segmentations, as a summary.json of nnU-Net"
+DESCRIPTION = (
+    "Compares predictions with references, paired by their names. Without options the labels are "
+    "those in the files, and the file ending decides the reader. With -djfile and -pfile it is "
+    "nnUNetv2_evaluate_folder with topology metrics."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "references", type=Path, metavar="REFERENCES", help="folder of segmentations, or one file"
+    )
+    parser.add_argument(
+        "predictions", type=Path, metavar="PREDICTIONS", help="folder of predictions, or one file"
+    )
+    add_label_arguments(parser)
+    parser.add_argument(
+        "-o",
+        type=Path,
+        metavar="FILE",
+        help="summary; default summary.json in the folder PREDICTIONS, for one file none",
+    )
+    parser.add_argument(
+        "--chill", action="store_true", help="a reference without prediction is no problem"
+    )
+    add_metric_arguments(parser)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Returns 0, 1 where something could not be evaluated, 2 where nothing was."""
+    from nnunet_topo.evaluation.case import Settings
+    from nnunet_topo.evaluation.evaluate import evaluate_folder, recorded_connectivity
+    from nnunet_topo.evaluation.words import describe
+    from nnunet_topo.report.words import count, printable
+
+    with tempfile.TemporaryDirectory() as folder:
+        # For single files no summary is kept unless the user asks for it.
+        written = chosen.o is not None or chosen.predictions.is_dir()
+        output = chosen.o or (chosen.predictions if written else Path(folder)) / "summary.json"
+        done = evaluate_folder(
+            chosen.references,
+            chosen.predictions,
+            chosen.djfile,
+            chosen.pfile,
+            choice=label_choice(chosen),
+            output=output,
+            processes=number_of_processes(chosen),
+            chill=chosen.chill,
+            settings=Settings(
+                chosen.connectivity or recorded_connectivity(output), chosen.nsd_tolerance
+            ),
+        )
+    if done.evaluated:
+        print(*map(printable, describe(done, place=written)), sep="\n")
+    computed = f", {done.computed} of them now" if written else ""
+    print(f"{count(len(done.evaluated), 'case')} evaluated{computed}")
+    if done.refused and done.evaluated:
+        print(f"not evaluated, and in no mean: {printable(', '.join(done.refused))}")
+    return report_problems(done.problems, nothing_done=not done.evaluated)

@@ -1,0 +1,92 @@
+"""`nnunet-topo refine`: predictions whose topology is repaired case by case."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from nnunet_topo._register import register
+
+HELP = "nnUNetv2_predict, and each case whose topology is wrong is repaired"
+DESCRIPTION = (
+    "Predicts as nnUNetv2_predict_from_modelfolder does. If the topology of a case differs from "
+    "what is known of it, the weights are changed for this case alone until it agrees (Clough et "
+    "al., eq. 5). A case that does not improve stays as predicted."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("-i", type=Path, required=True, metavar="DIR", help="folder of images")
+    parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
+    parser.add_argument(
+        "-m", type=Path, required=True, metavar="DIR", help="TRAINER__PLANS__CONFIGURATION"
+    )
+    parser.add_argument("-f", nargs="+", metavar="FOLD", help="default: all that are there")
+    parser.add_argument("-chk", default="checkpoint_final.pth", help="default %(default)s")
+    parser.add_argument(
+        "--prior", type=Path, metavar="FILE", help="topology.json; default: that of the model"
+    )
+    parser.add_argument(
+        "--per-case-priors",
+        type=Path,
+        metavar="CSV",
+        help="columns case, label, betti0, betti1, in 3D betti2, in 2D slice if needed",
+    )
+    parser.add_argument("--weight", type=float, metavar="X", help="lambda of eq. 5")
+    parser.add_argument("--steps", type=int, metavar="N", help="of Adam, at most")
+    parser.add_argument("--lr", type=float, metavar="X", help="learning rate of Adam")
+    parser.add_argument(
+        "-device", choices=("cpu", "cuda", "mps"), default="cuda", help="default cuda"
+    )
+    parser.add_argument(
+        "--save_probabilities", action="store_true", help="as nnUNetv2_predict does"
+    )
+    parser.add_argument(
+        "--largest-component",
+        action="store_true",
+        help="instead: keep the largest component of each label",
+    )
+    parser.add_argument(
+        "--closing", type=int, metavar="R", help="instead: close each label, R in voxels"
+    )
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Returns 0, or 1 where a case failed."""
+    import torch
+
+    from nnunet_topo.refinement.descent import Options
+    from nnunet_topo.refinement.refine import refine
+    from nnunet_topo.refinement.request import Request
+    from nnunet_topo.refinement.result import summarize
+    from nnunet_topo.report.words import count, printable
+
+    register(ask=False)
+    torch.set_num_threads(1 if chosen.device == "cuda" else os.cpu_count() or 1)  # as nnU-Net does
+    given = {"weight": chosen.weight, "steps": chosen.steps, "lr": chosen.lr}
+    request = Request(
+        folds=chosen.f,
+        checkpoint=chosen.chk,
+        prior=chosen.prior,
+        case_priors=chosen.per_case_priors,
+        options=Options(**{name: value for name, value in given.items() if value is not None}),
+        largest_component=chosen.largest_component,
+        closing=chosen.closing,
+        probabilities=chosen.save_probabilities,
+        device=chosen.device,
+    )
+    done = refine(
+        chosen.i, chosen.o, chosen.m, request, lambda line: print(printable(line), flush=True)
+    )
+    for note in done.notes:
+        print(f"note: {printable(note)}")
+    computed = count(done.computed, "case was", "cases were")
+    print(f"{summarize(done.results)}; {computed} done now, all in {done.record}")
+    failed = [case for case, result in done.results.items() if result.status == "failed"]
+    if failed:
+        print(
+            f"failed: {printable(', '.join(failed))}; run the same command again to retry them",
+            file=sys.stderr,
+        )
+    return int(bool(failed))

@@ -1,0 +1,172 @@
+"""Several trainers on several folds, one training after the other, by nnU-Net's own command."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_topo.commands.nnunet_commands import call, continued, last_lines
+from nnunet_topo.dataset import Dataset
+from nnunet_topo.files import case_files, read_json
+from nnunet_topo.training.lookup import find_trainer
+from nnunet_topo.training.splits import check_folds
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One fold of one trainer.
+
+    Attributes:
+        trainer: its name.
+        fold: its number.
+        folder: nnU-Net's, of checkpoints and validation.
+        command: nnUNetv2_train and its arguments.
+    """
+
+    trainer: str
+    fold: str
+    folder: Path
+    command: tuple[str, ...]
+
+    @property
+    def summary(self) -> Path:
+        """Returns the file that a validation ends with."""
+        return self.folder / "validation" / "summary.json"
+
+    def dice(self) -> float | None:
+        """Returns the mean Dice of the validation, None if training or validation is unfinished.
+
+        Raises:
+            ValueError: the summary is not one of nnU-Net's.
+        """
+        if not (self.folder / "checkpoint_final.pth").is_file():
+            return None
+        try:
+            content = read_json(self.summary)
+        except (OSError, ValueError):  # missing or cut short
+            return None
+        try:
+            return float(content["foreground_mean"]["Dice"])
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{self.summary} is not an nnU-Net summary: it has no Dice in foreground_mean"
+            ) from None
+
+
+def choose_trainings(
+    dataset: str,
+    configuration: str,
+    plans: str,
+    trainers: Sequence[str],
+    folds: Sequence[str],
+    options: Sequence[str] = (),
+) -> list[Training]:
+    """Returns all trainings, fold by fold, so that trainers can be compared early.
+
+    Args:
+        dataset: name or number.
+        configuration: such as 3d_fullres.
+        plans: such as nnUNetPlans.
+        trainers: names, ours or others that nnU-Net finds.
+        folds: their numbers.
+        options: more arguments for nnUNetv2_train.
+
+    Raises:
+        ValueError: nnU-Net would stop, perhaps after days, for example at a misspelt trainer.
+    """
+    for path in (nnUNet_results, nnUNet_preprocessed):
+        if path.get() is None:
+            raise ValueError("nnUNet_results and nnUNet_preprocessed must be set, as for nnU-Net")
+    name = Dataset.find(dataset).name
+    preprocessed = Path(str(nnUNet_preprocessed)) / name
+    data = _check_plans(preprocessed, configuration, plans)
+    if len(set(trainers)) < 2:
+        raise ValueError(f"it takes two trainers to compare, got {', '.join(trainers)}")
+    # Of "all", no case is left for a validation.
+    check_folds(preprocessed, data, folds, number=Dataset(name).number)
+    for trainer in trainers:
+        find_trainer(trainer)
+    results = Path(str(nnUNet_results)) / name
+    of_plans = ("-p", plans, *options)
+    return [
+        Training(
+            trainer,
+            fold,
+            results / f"{trainer}__{plans}__{configuration}" / f"fold_{fold}",
+            ("nnUNetv2_train", name, configuration, fold, "-tr", trainer, *of_plans),
+        )
+        for fold in dict.fromkeys(folds)
+        for trainer in dict.fromkeys(trainers)
+    ]
+
+
+def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:
+    """Returns the folder of preprocessed cases.
+
+    Raises:
+        ValueError: something is not planned or preprocessed, or plans have another name.
+    """
+    number, file = Dataset(preprocessed.name).number, preprocessed / f"{plans}.json"
+    cure = f"nnUNetv2_plan_and_preprocess -d {number} -c {configuration} makes nnUNetPlans"
+    if not file.is_file():
+        found = sorted(other.stem for other in preprocessed.glob("*lans*.json"))
+        raise ValueError(f"{file} is missing; there are {', '.join(found) or 'no plans'}; {cure}")
+    content = read_json(file)
+    named = content.get("plans_name"), content.get("dataset_name")
+    if named != (plans, preprocessed.name):
+        raise ValueError(
+            f"{file} calls itself {named[0]} of {named[1]}, and nnU-Net would train into the "
+            "folder of those; correct plans_name and dataset_name in it"
+        )
+    known = content.get("configurations", {})
+    if configuration not in known:
+        raise ValueError(f"{file} has no {configuration}, but {', '.join(known) or 'none'}")
+    try:
+        data = preprocessed / PlansManager(content).get_configuration(configuration).data_identifier
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not an nnU-Net plans file: {error} is missing") from None
+    if not case_files(data, ""):
+        raise ValueError(
+            f"{data} is missing or empty: nnUNetv2_preprocess -d {number} -c {configuration} "
+            f"-plans_name {plans} preprocesses the images"
+        )
+    return data
+
+
+def train(
+    trainings: Sequence[Training], logs: Path, tell: Callable[[str], object]
+) -> list[Training]:
+    """Trains and validates what is not finished, and returns what failed.
+
+    An interrupted training resumes from its last checkpoint. A training that fails does not stop
+    the others.
+
+    Args:
+        trainings: in this order.
+        logs: folder for what nnU-Net prints.
+        tell: called with each line of progress.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for number, training in enumerate(trainings, start=1):
+        head = f"[{number}/{len(trainings)}] fold {training.fold}, {training.trainer}"
+        dice = training.dice()
+        if dice is not None:
+            tell(f"{head}: done before, mean validation Dice {dice:.4f}")
+            continue
+        log = logs / f"{training.trainer}_fold_{training.fold}.log"
+        tell(f"{head}: {log} ...")
+        began = time.monotonic()
+        status = call(continued(training.command, training.folder), log, os.environ)
+        dice = training.dice()
+        if status == 0 and dice is not None:
+            minutes = (time.monotonic() - began) / 60
+            tell(f"    {minutes:.1f} minutes, mean validation Dice {dice:.4f}")
+        else:
+            failed.append(training)
+            tell(f"{last_lines(log)}\n    failed with status {status}; full log: {log}")
+    return failed

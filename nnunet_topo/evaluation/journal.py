@@ -1,0 +1,49 @@
+"""What an evaluation has computed so far, so that it resumes after an interruption."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from nnunet_topo.evaluation.case import CaseResult
+
+
+class Journal:
+    """Results in a file, one line each; the file is removed when they are in the summary."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __enter__(self) -> "Journal":
+        try:
+            self.handle = self.file.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise OSError(
+                f"cannot write beside the summary, {error}; -o names a file elsewhere"
+            ) from None
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.handle.close()
+        if self.file.is_file() and self.file.stat().st_size == 0:
+            self.file.unlink()
+
+    def read(self) -> Iterator[CaseResult]:
+        """Yields the results of an interrupted run, without a line that was cut short."""
+        self.handle.seek(0)
+        for line in self.handle:
+            try:
+                yield CaseResult(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+
+    def append(self, result: CaseResult) -> None:
+        """Writes the result of a case that could be evaluated."""
+        if result.metrics:
+            self.handle.write(json.dumps(asdict(result)) + "\n")
+            self.handle.flush()
+
+    def remove(self) -> None:
+        """Closes and removes the file."""
+        self.handle.close()
+        self.file.unlink(missing_ok=True)

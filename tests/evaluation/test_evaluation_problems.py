@@ -1,0 +1,152 @@
+import re
+from math import isnan
+
+import numpy as np
+import pytest
+from nnunetv2.evaluation.evaluate_predictions import load_summary_json
+
+from .study import CASES, assert_contains, pair
+
+
+def spoil(study, kind):
+    reference, prediction = pair(1)
+    file = study.pred / "case_1.nii.gz"
+    if kind == "truncated":
+        file.write_bytes(file.read_bytes()[:200])
+    if kind == "no image":
+        file.write_text("not an image")
+    if kind == "unreadable reference":
+        (study.gt / file.name).write_bytes(b"")
+    if kind == "shape":
+        study.put("case_1", prediction=prediction[:, :-1])
+    if kind == "spacing":
+        study.put("case_1", prediction=prediction, spacing=(1.0, 1.0, 1.0))
+    if kind == "labels":
+        prediction[0, 0, :2] = 7, 9
+        study.put("case_1", prediction=prediction)
+    if kind == "fractions":
+        study.put("case_1", reference=reference + 0.5 * (reference == 2).astype(np.float32))
+    if kind == "missing":
+        file.unlink()
+    if kind == "extra":
+        study.put("case_9", prediction=prediction)
+
+
+SPOILED = {
+    "truncated": "case_1.nii.gz: not evaluated, the prediction .* cannot be read",
+    "no image": "case_1.nii.gz: not evaluated, the prediction .* cannot be read",
+    "unreadable reference": "case_1.nii.gz: not evaluated, the reference .* cannot be",
+    "shape": r"the reference has shape 30 x 26 x 22 \(x, y, z\), the prediction 30 x 25 x 22 ",
+    "spacing": r"the reference has spacing 1.3 x 0.7 x 2, the prediction 1 x 1 x 1 mm \(x, y, z\)",
+    "labels": r"the prediction holds 7, 9, not among the labels \(0-2\)",
+    "fractions": "not evaluated, the reference holds 2.5, which are not whole numbers: resampled",
+    "missing": "case_1.nii.gz: no prediction in ",
+    "extra": "case_9.nii.gz: no reference in ",
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_what_is_wrong_with_one_case_is_told_and_the_others_are_evaluated(study, kind, capsys):
+    spoil(study, kind)
+    assert study.command() == 1
+    assert re.search(SPOILED[kind], capsys.readouterr().err)
+    evaluated = kind in ("spacing", "labels", "extra")
+    content = study.read()
+    assert len(content["metric_per_case"]) == CASES - (not evaluated)
+    assert len(content["nnunet_topo"]["troubles"]) == 1
+    assert content["metric_per_case"][0]["metrics"]["1"]["topo_betti_error_1"] == 1
+    load_summary_json(str(study.summary))
+    # Nothing of a trouble is forgotten by the next run, which computes what failed again.
+    assert study.command() == 1
+    assert re.search(SPOILED[kind], capsys.readouterr().err)
+
+
+def test_a_case_that_fails_in_nnunets_summary_is_undefined_and_counted(study):
+    before = study.evaluate_as_nnunet()
+    spoil(study, "truncated")
+    study.evaluate()
+    content = study.read()
+    assert_contains(content, before)
+    failed = content["metric_per_case"][1]["metrics"]["1"]
+    assert isnan(failed["topo_betti_error"])
+    assert content["nnunet_topo"]["undefined"]["1"]["topo_betti_error"] == 1
+    study.put("case_1", prediction=pair(1)[1])
+    assert study.evaluate().problems == ()
+    assert study.read()["metric_per_case"][1]["metrics"]["1"]["topo_betti_error"] == 1
+
+
+def test_missing_predictions_are_no_trouble_with_chill(study):
+    spoil(study, "missing")
+    assert study.command("--chill") == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("djfile", "{", "is not a JSON file"),
+        ("djfile", "[]", "must hold a JSON object, got list"),
+        ("djfile", "{}", "is not an nnU-Net dataset.json: it has no labels and no file_ending"),
+        ("djfile", '{"labels": {"a": 1}, "file_ending": ".png"}', "that ends in .png"),
+        ("pfile", "{}", "is not an nnU-Net plans file: it has no image_reader_writer"),
+        (
+            "pfile",
+            '{"image_reader_writer": "SomeIO"}',
+            "Unable to find reader writer class",
+        ),
+        ("summary", '{"a": 1}', "is not an nnU-Net summary and is left as it is"),
+        ("summary", '{"metric_per_case": [1], "mean": {"1": {}}}', "is not an nnU-Net summary"),
+    ],
+)
+def test_wrong_files_are_refused_and_left_as_they_are(study, file, content, message, capsys):
+    path = getattr(study, file)
+    path.write_text(content)
+    assert study.command() == 2
+    assert message in capsys.readouterr().err
+    assert path.read_text() == content
+    assert not list(study.pred.glob("*topo*"))
+
+
+def test_empty_and_missing_folders_are_refused(study, tmp_path, capsys):
+    for file in study.pred.iterdir():
+        file.unlink()
+    assert study.command() == 2
+    assert f"{study.pred} holds no segmentation that ends in .nii.gz" in capsys.readouterr().err
+    study.pred.rmdir()
+    assert study.command() == 2
+    assert f"{study.pred}: there is no such file or folder" in capsys.readouterr().err
+
+
+def test_a_summary_that_cannot_be_written_is_told_before_anything_is_computed(study, capsys):
+    assert study.command("-o", "/nowhere/summary.json") == 2
+    assert "-o names a file elsewhere" in capsys.readouterr().err
+    assert study.command("-o", str(study.pred / "summary.txt")) == 2
+    assert "must be a .json file" in capsys.readouterr().err
+
+
+def test_a_folder_in_which_no_case_can_be_evaluated_is_a_failure_without_a_file(study, capsys):
+    for case in range(CASES):
+        (study.pred / f"case_{case}.nii.gz").write_text("not an image")
+    assert study.command() == 2
+    assert "4 problems" in capsys.readouterr().err
+    assert not study.summary.exists()
+
+
+@pytest.mark.parametrize("by_nnunet", [False, True])
+def test_metrics_of_files_that_can_no_longer_be_evaluated_do_not_stay(study, by_nnunet):
+    before = study.evaluate_as_nnunet() if by_nnunet else None
+    assert study.command() == 0
+    for case in range(CASES):
+        (study.pred / f"case_{case}.nii.gz").write_text("not an image")
+    assert study.command() == 2
+    if by_nnunet:
+        np.testing.assert_equal(study.read(), before)
+    else:
+        assert not study.summary.exists()
+
+
+def test_a_tolerance_below_0_is_refused_and_costs_no_metrics(study, capsys):
+    study.evaluate()
+    before = study.read()
+    assert study.command("--nsd-tolerance", "-1") == 2
+    assert "the NSD tolerance must be at least 0, got -1" in capsys.readouterr().err
+    assert study.read() == before
