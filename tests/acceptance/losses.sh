@@ -62,7 +62,7 @@ section_5() {
     say "5. every new loss is sabotaged, and the documents' own trainer runs"
     "$work/plugin/bin/pip" install -q -e "$root[test]"
     cd "$root"
-    in_env python tests/sabotage.py tile pooling plane position bars forms absent prior objects unions factors nospatial
+    in_env python tests/sabotage.py tile pooling position bars absent prior objects unions
     in_env pytest -q -p no:cacheprovider tests/test_documents.py -k trainer_of_ones_own
     cd "$work"
 }

@@ -1,0 +1,1 @@
+"""Ways to break the code on purpose, and the tests that notice."""
