@@ -14,7 +14,7 @@ from nnunet_topo.files import read_json
 from nnunet_topo.labels.name_files import labels_by_name
 
 Union = tuple[int, ...]
-"""Channels of which one more is made, counted from 0 as foreground classes or regions are."""
+"""Channels that form a union, counted from 0 in the order of the classes or regions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Channels:
         return " + ".join(self.names[channel] for channel in union)
 
     def default_unions(self) -> dict[str, list[str]]:
-        """Returns the union of all foreground by its name, none where a channel is just that."""
+        """Returns the union of all foreground by name, none if one channel is all foreground."""
         everything = set().union(*self.members)
         if any(set(labels) == everything for labels in self.members):
             return {}
@@ -100,7 +100,7 @@ class Dataset:
         """Returns the data set with a name or number.
 
         Raises:
-            ValueError: there is none, or more than one.
+            ValueError: there is no such data set, or more than one.
         """
         asked = int(dataset) if dataset.isdigit() else dataset
         try:
@@ -115,7 +115,7 @@ class Dataset:
 
     @property
     def raw(self) -> Path | None:
-        """Returns the folder of images and labels, None where nnUNet_raw is not set."""
+        """Returns the folder of images and labels, None if nnUNet_raw is not set."""
         return Path(str(nnUNet_raw)) / self.name if nnUNet_raw.get() else None
 
     @property
@@ -151,7 +151,7 @@ class Dataset:
 
         Raises:
             ValueError: there are no such plans, or nnU-Net does not take them.
-            OSError: what cannot be read.
+            OSError: a file cannot be read.
         """
         file = self.preprocessed / f"{plans}.json"
         if not file.is_file():
@@ -175,7 +175,7 @@ def read_dataset_json(file: Path) -> dict[str, Any]:
     """Returns the content of nnU-Net's description of a data set.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is another file.
         OSError: it cannot be read.
     """
     content = read_json(file)
@@ -192,7 +192,7 @@ def read_plans_file(file: Path) -> dict[str, Any]:
     """Returns the content of nnU-Net's plans.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is another file.
         OSError: it cannot be read.
     """
     content = read_json(file)

@@ -21,7 +21,7 @@ def read_json(
     """Returns the object in a JSON file.
 
     Raises:
-        ValueError: it holds none; the message is one line that names the file.
+        ValueError: it does not hold one; the message is one line that names the file.
         OSError: it cannot be read.
     """
     try:
@@ -35,9 +35,9 @@ def read_json(
 
 
 def read_json_if_whole(file: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file of ours, nothing where it is missing, cut short or other.
+    """Returns the object in a JSON file of ours, {} if the file is missing, cut short or not JSON.
 
-    For what can be made anew, such as the record of work that was interrupted.
+    For files that can be made anew, such as the record of interrupted work.
     """
     try:
         return read_json(file)
@@ -46,7 +46,7 @@ def read_json_if_whole(file: Path) -> dict[str, Any]:
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
-    """Writes a file in one step; whatever stops it, the file is the former one or the new one.
+    """Writes a file in one step: if that fails, the former file stays as it was.
 
     Args:
         file: replaced if it exists.
@@ -63,9 +63,10 @@ def write_whole(file: Path, content: str | bytes) -> None:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Gives the path to write a file's new content to, which takes its place if all goes well.
+    """Yields a path for the new content of a file, which replaces the file if nothing is raised.
 
-    It keeps the file's ending, which others write by, and is removed if anything is raised.
+    The path has the ending of the file, by which writers choose the format. It is removed if
+    anything is raised.
     """
     ending = "".join(file.suffixes[-2:])
     new = file.with_name(f".{file.name.removesuffix(ending)}.{os.getpid()}.topo-new{ending}")
@@ -78,7 +79,7 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def digest(content: bytes | str, *files: bytes) -> str:
-    """Returns 32 hexadecimal digits that differ where the content, or any of some files, does."""
+    """Returns 32 hexadecimal digits that depend on the content, and on the bytes of some files."""
     if isinstance(content, str):
         content = content.encode("utf-8", "surrogateescape")
     whole = hashlib.blake2b(content, digest_size=16)
@@ -91,13 +92,13 @@ def is_case_file(file: Path) -> bool:
     """Returns whether a file may be one of a case: not a folder, and not hidden.
 
     macOS puts a hidden file such as `._case.nii.gz` beside each file on drives of other systems.
-    A link to a file that is missing is one of a case, and cannot be read.
+    A link to a missing file counts: it is a file of a case that cannot be read.
     """
     return not file.name.startswith(".") and not file.is_dir()
 
 
 def case_files(folder: Path, ending: str) -> list[Path]:
-    """Returns the files of a folder that end so, sorted, without hidden ones; none if no folder."""
+    """Returns the files with an ending, sorted, without hidden ones; none without the folder."""
     if not folder.is_dir():
         return []
     found = (file for file in folder.iterdir() if file.name.endswith(ending))
@@ -105,7 +106,7 @@ def case_files(folder: Path, ending: str) -> list[Path]:
 
 
 def data_files(file: Path) -> list[Path]:
-    """Returns the files with the voxels of a detached header (.mhd, .nhdr), none of other files.
+    """Returns the files that hold the voxels of a detached header (.mhd, .nhdr), else none.
 
     Raises:
         OSError: the header cannot be read.
@@ -138,10 +139,10 @@ class Pair:
 def pair_files(
     references: Path, predictions: Path, endings: Sequence[str]
 ) -> tuple[list[Pair], list[str]]:
-    """Returns the segmentations of two folders or files by case, and what is ambiguous.
+    """Returns the segmentations of two folders or files by case, and the ambiguous cases.
 
-    Cases have the same name without ending. Where a folder holds a case in several formats, the
-    one that both folders have is taken.
+    The files of a case have the same name, apart from the ending. If a folder holds a case in
+    several formats, the format that both folders have is taken.
 
     Args:
         references: folder of references, or one reference.
@@ -168,7 +169,7 @@ def pair_files(
         other = of_predictions if references.is_file() else of_references
         for name in other.keys() - one.keys():
             del other[name]
-    pairs, troubles, used = [], [], set()
+    pairs, problems, used = [], [], set()
     for name in sorted(of_references.keys() | of_predictions.keys()):
         options = of_references.get(name, {}), of_predictions.get(name, {})
         chosen: list[Path | None] = [next(iter(of.values()), None) for of in options]
@@ -178,12 +179,12 @@ def pair_files(
                 chosen = [of[common[0]] for of in options]
             elif not common or len(common) > 1:
                 files = ", ".join(f.name for of in options if len(of) > 1 for f in of.values())
-                troubles.append(f"{name}: not evaluated, there are several files of it: {files}")
+                problems.append(f"{name}: not evaluated, there are several files of it: {files}")
                 continue
         pairs.append(Pair(name, *chosen))
         if None not in chosen:
             used |= {_ending(file, endings) for file in chosen if file is not None}
-    # Pictures of predictions, for viewing, are no predictions without reference.
+    # Pictures for viewing beside the predictions are not predictions without a reference.
     complete = any(pair.reference and pair.prediction for pair in pairs)
     pairs = [
         pair
@@ -192,7 +193,7 @@ def pair_files(
         or not complete
         or (pair.prediction and _ending(pair.prediction, endings) in used)
     ]
-    return pairs, troubles
+    return pairs, problems
 
 
 def case_name(file: Path, endings: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Cases in several processes, of which any may be killed."""
+"""Work on cases in several processes, any of which may be killed."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,10 +20,10 @@ def in_processes(
     """Yields the result of each case, as they finish.
 
     Args:
-        function: of a module, so that other processes find it; what it raises ends all.
-        cases: what is sent to it.
-        processes: at most so many; fewer than two are none but this one.
-        killed: makes the result of a case whose process was killed.
+        function: of a module, so that other processes find it; an exception in it ends all work.
+        cases: arguments of the function.
+        processes: at most so many; with fewer than two, this process does all the work.
+        killed: returns the result of a case whose process was killed.
     """
     processes = min(processes, len(cases))
     if processes < 2:
@@ -35,7 +35,7 @@ def in_processes(
             del left[index]
             yield result
     except BrokenProcessPool:
-        # For want of memory most likely: one case at a time tells which.
+        # Most likely memory ran out. One case at a time shows which case needs too much.
         for case in left.values():
             try:
                 for _, result in _in_pool(function, {0: case}, 1):

@@ -28,6 +28,17 @@ def test_regions_are_channels_of_several_labels():
     assert channels.default_unions() == {}  # one of them is all foreground
 
 
+def test_names_are_in_the_order_of_the_channels_whatever_the_order_of_the_file():
+    labels = {"c": 3, "background": 0, "a": 1, "ignore": 4, "b": [2]}
+    shuffled = Channels.of_manager(LabelManager(labels, None))
+    assert shuffled.names == ("a", "b", "c")
+    assert shuffled.members == ((1,), (2,), (3,))
+    labels = {"core": [2, 3], "background": 0, "whole": [1, 2, 3]}
+    regions = Channels.of_manager(LabelManager(labels, [1, 2]))
+    assert regions.names == ("core", "whole")
+    assert regions.members == ((2, 3), (1, 2, 3))
+
+
 def test_the_union_of_all_has_a_name_of_its_own():
     channels = Channels.of_manager(LabelManager({"background": 0, "foreground": 1, "b": 2}, None))
     assert channels.default_unions() == {"all foreground": ["foreground", "b"]}

@@ -1,4 +1,4 @@
-"""How the arrays of nnU-Net's readers lie in the patient, and in which unit their distances are."""
+"""How the arrays of nnU-Net's readers lie in the patient, and the unit of their distances."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,13 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from numpy.typing import NDArray
 
 from nnunet_topo.images.nifti import is_nifti, load_nifti
-from nnunet_topo.images.segmentation import Unit
+from nnunet_topo.images.segmentation import Unit, nrrd_has_space
 
 _OBLIQUE = 0.9999  # cosine to the nearest axis of the patient
 _LETTERS = ("LR", "PA", "IS")  # of the axes of NIfTI: below and above zero
@@ -25,11 +24,12 @@ class Geometry:
     """An array [z, y, x] in the patient.
 
     Attributes:
-        letters: to which side of the patient the index of each axis grows (R, L, A, P, S, I), ""
-            where that is unknown.
+        letters: side of the patient (R, L, A, P, S, I) to which the index of each axis grows, ""
+            if that is unknown.
         first_mm: position of the first slice in the direction of its letter, NaN if unknown.
-        oblique: whether the letters are the nearest ones alone.
-        file_axis: axis of the file along which the slices lie, 1 the first; 0 where it is no axis.
+        oblique: whether the axes point between the sides, so that the letters are the nearest ones.
+        file_axis: axis of the file along which the slices lie, counted from 1; 0 if it is not an
+            axis of the file.
         flipped: whether the file counts its slices from the other end.
     """
 
@@ -102,16 +102,13 @@ def _letters_on_disk(properties: Mapping[str, Any]) -> str:
 
 
 def _has_orientation(file: Path) -> bool:
-    """Returns whether a file says how it lies in the patient; its reader may have guessed."""
+    """Returns whether a file says how it lies in the patient; if not, its reader has guessed."""
     name = file.name.lower()
     if is_nifti(file):
         header = load_nifti(file).header
         return bool(header["qform_code"] or header["sform_code"])
     if name.endswith((".nrrd", ".nhdr")):
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(file))
-        reader.ReadImageInformation()
-        return reader.HasMetaDataKey("NRRD_space")
+        return nrrd_has_space(file)
     return not name.endswith((".gipl", ".gipl.gz"))  # which ITK reads without directions
 
 
@@ -126,7 +123,7 @@ def find_unit(
         folders: of the segmentations; those of TIFF volumes may hold files with their spacing.
 
     Raises:
-        ValueError: summaries that do not agree.
+        ValueError: the summaries do not agree.
     """
     found: list[Unit] = [unit for unit in recorded if unit is not None]
     if len(set(found)) > 1:

@@ -38,7 +38,7 @@ def read_layout(reader: BaseReaderWriter, file: Path) -> Layout | None:
         if is_nifti(file):
             image = load_nifti(file)
             colours = len(image.get_data_dtype().fields or (0,))
-            return _of_lengths(image.shape, colours)
+            return _layout_of_lengths(image.shape, colours)
         if isinstance(reader, Tiff3DIO) or (
             isinstance(reader, NaturalImage2DIO) and name.endswith((".tif", ".tiff"))
         ):
@@ -52,12 +52,12 @@ def read_layout(reader: BaseReaderWriter, file: Path) -> Layout | None:
         header = sitk.ImageFileReader()
         header.SetFileName(str(file))
         header.ReadImageInformation()
-        return _of_lengths(header.GetSize(), header.GetNumberOfComponents())
+        return _layout_of_lengths(header.GetSize(), header.GetNumberOfComponents())
     except Exception:  # the reader says what is wrong with the file
         return None
 
 
-def _of_lengths(lengths: tuple[int, ...], channels: int) -> Layout:
+def _layout_of_lengths(lengths: tuple[int, ...], channels: int) -> Layout:
     return Layout(tuple(lengths[:3]), channels * int(np.prod(lengths[3:])))
 
 

@@ -23,7 +23,7 @@ _MORE = {".mhd": SimpleITKIO, ".nhdr": SimpleITKIO, ".gipl.gz": SimpleITKIO}
 def known_endings() -> tuple[str, ...]:
     """Returns how the names of segmentations may end, in lower case."""
     listed = (ending for reader in LIST_OF_IO_CLASSES for ending in reader.supported_file_endings)
-    # Slicer's segmentations are named so; the name of the case is what stands before.
+    # Slicer names its segmentations so; the part before is the name of the case.
     return tuple(dict.fromkeys((*listed, ".seg.nrrd", *_MORE)))
 
 
@@ -87,7 +87,7 @@ def reader_of_plans(
     """Returns the reader that nnU-Net's plans name.
 
     Raises:
-        ValueError: there is no such reader, or it is one for other files.
+        ValueError: there is no such reader, or it reads other files.
     """
     try:
         reader = recursive_find_reader_writer_by_name(plan["image_reader_writer"])()

@@ -32,7 +32,7 @@ _MM = {"meter": 1000.0, "micron": 0.001}
 
 
 class NotALabelMapError(ValueError):
-    """A file can be read, and is something else than one label map."""
+    """A file can be read, but does not hold one label map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ class Segmentation:
 
     Attributes:
         label_map: `[z, y, x]` as nnU-Net's reader turns it, an image with one slice.
-        spacing: of the axes z, y, x; None where the file has none.
+        spacing: of the axes z, y, x; None if the file has none.
         direction: columns are the axes x, y, z in SimpleITK's system (left, posterior, superior);
-            None where the file has none.
-        origin: of the first voxel, likewise.
+            None if the file has none.
+        origin: position of the first voxel in the same system, None if the file has none.
         shape: on disk, in words.
-        wrong_spacing: what the header says instead of a spacing, "" if that is right.
+        wrong_spacing: the spacing in the header if it is not valid, else "".
     """
 
     label_map: NDArray
@@ -115,7 +115,7 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
             affine = properties.get("nibabel_stuff", {}).get("reoriented_affine", affine)
             spacing = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
             spacing, wrong = spacing * _MM.get(header.get_xyzt_units()[0], 1.0), ""
-    if file.name.lower().endswith((".nrrd", ".nhdr")) and not _has_space(file):
+    if file.name.lower().endswith((".nrrd", ".nhdr")) and not nrrd_has_space(file):
         direction = origin = None
     if not wrong and not (np.isfinite(spacing).all() and (spacing > 0).all()):
         wrong = in_words(spacing)
@@ -187,8 +187,8 @@ def _placement(
     return None, None
 
 
-def _has_space(file: Path) -> bool:
-    """Returns whether a NRRD file says how it lies in the patient; SimpleITK assumes it if not."""
+def nrrd_has_space(file: Path) -> bool:
+    """Returns whether a NRRD file says how it lies in the patient; if not, SimpleITK guesses."""
     header = sitk.ImageFileReader()
     header.SetFileName(str(file))
     header.ReadImageInformation()
@@ -196,7 +196,7 @@ def _has_space(file: Path) -> bool:
 
 
 def _wrong_spacing(header: Any) -> str:
-    """Returns the spacing of a NIfTI header if it is none, "" if it is valid."""
+    """Returns the spacing of a NIfTI header if it is wrong, "" if it is valid."""
     lengths = np.asarray(header["pixdim"][1 : 1 + min(3, int(header["dim"][0]))], dtype=float)
     several = header["dim"][1 : 1 + len(lengths)] > 1  # the thickness of one slice says nothing
     valid = np.isfinite(lengths[several]).all() and (lengths[several] != 0).all()

@@ -7,7 +7,7 @@ from itertools import groupby
 
 Label = int | tuple[int, ...]
 _RANGE = re.compile(r"(\d+)-(\d+)")
-_LONGEST_RANGE = 2**16  # a longer one is a slip, and would take hours
+_LONGEST_RANGE = 2**16  # a longer one is a typing error, and would take hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Labels:
 def sorted_label_keys(keys: Iterable[str]) -> list[str]:
     """Returns keys of a summary in numeric order: labels first, then regions by their labels.
 
-    nnU-Net writes its keys sorted as text: 1, 10, 2. What is no label stands last.
+    nnU-Net writes its keys sorted as text: 1, 10, 2. Keys that are not labels come last.
     """
     return sorted(keys, key=_order)
 
@@ -80,7 +80,7 @@ def parse_labels(written: Sequence[str], named: Mapping[str, Label], option: str
         option: where the words were written, for the message.
 
     Raises:
-        ValueError: a word is none of these.
+        ValueError: a word is not one of these.
     """
     found: list[Label] = []
     for word in written:

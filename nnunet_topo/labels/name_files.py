@@ -14,7 +14,7 @@ _VALUES = ("labelvalue", "value", "label", "index", "id", "labelid", "number", "
 _NAMES = ("name", "labelname", "structure", "region", "description", "organ", "text", "class")
 _NUMBER = r"\s+[\d.]+(?:[eE][-+]?\d+)?"
 _ITK_SNAP = re.compile(rf'\s*(\d+)(?:{_NUMBER}){{6}}\s+"(.*)"\s*')
-# Slicer takes whatever follows the colour for a remark.
+# Slicer takes everything after the colour as a remark.
 _COLOR_TABLE = re.compile(rf'\s*(\d+)\s+("[^"]*"|\S+)(?:{_NUMBER}){{3,4}}(?:\s[^"]*)?')
 _SEPARATOR_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)  # of Excel, above the heading
 
@@ -27,17 +27,17 @@ def read_label_names(file: Path) -> dict[str, Label]:
     and FreeSurfer, and the header of a Slicer segmentation (.seg.nrrd).
 
     Raises:
-        ValueError: it holds no names of labels, or one name twice.
+        ValueError: the file holds no names of labels, or the same name for two labels.
         OSError: it cannot be read.
     """
     if file.name.lower().endswith((".nrrd", ".nhdr")):
-        named = _of_nrrd_header(file)
+        named = _labels_in_nrrd_header(file)
     else:
         text = _text(file)
         if file.suffix.lower() == ".json":
-            named = _of_json(text, file)
+            named = _labels_in_json(text, file)
         else:
-            named = _of_lines(text) or _of_table(text)
+            named = _labels_in_lines(text) or _labels_in_table(text)
     found: dict[str, Label] = {}
     for name, label in named:
         if label in (0, (0,)) or not name:
@@ -106,7 +106,7 @@ def _number(value: Any, place: str) -> int:
     return int(float(value))
 
 
-def _of_json(text: str, file: Path) -> list[tuple[str, Label]]:
+def _labels_in_json(text: str, file: Path) -> list[tuple[str, Label]]:
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -116,7 +116,7 @@ def _of_json(text: str, file: Path) -> list[tuple[str, Label]]:
     return list(labels_by_name(content, f"{file}: labels").items())
 
 
-def _of_nrrd_header(file: Path) -> list[tuple[str, Label]]:
+def _labels_in_nrrd_header(file: Path) -> list[tuple[str, Label]]:
     """Returns what Slicer calls the segments of a segmentation."""
     fields: dict[str, str] = {}
     with file.open("rb") as opened:
@@ -136,7 +136,7 @@ def _of_nrrd_header(file: Path) -> list[tuple[str, Label]]:
     ]
 
 
-def _of_lines(text: str) -> list[tuple[str, Label]]:
+def _labels_in_lines(text: str) -> list[tuple[str, Label]]:
     """Returns the labels of ITK-SNAP's label descriptions or of a color table, else nothing."""
     lines = _lines_of(text)
     for form in (_ITK_SNAP, _COLOR_TABLE):
@@ -155,7 +155,7 @@ def _lines_of(text: str) -> list[str]:
     return [line for line, content in stripped if content and not content.startswith("#")]
 
 
-def _of_table(text: str) -> list[tuple[str, Label]]:
+def _labels_in_table(text: str) -> list[tuple[str, Label]]:
     """Returns the labels of a table with commas, semicolons or tabs, with or without a heading."""
     lines = _lines_of(text)
     if lines and _SEPARATOR_LINE.fullmatch(lines[0].strip()):
@@ -163,16 +163,16 @@ def _of_table(text: str) -> list[tuple[str, Label]]:
     for delimiter in "\t;,":
         try:
             rows = list(csv.reader((f"{line}\n" for line in lines), delimiter=delimiter))
-        except csv.Error:  # a cell beyond its limit: no such table
+        except csv.Error:  # a cell above the limit of csv: not such a table
             continue
         cells = [[" ".join(cell.split()) for cell in row] for row in rows]
-        named = _of_rows([row for row in cells if any(row)])
+        named = _labels_in_rows([row for row in cells if any(row)])
         if named:
             return named
     return []
 
 
-def _of_rows(rows: Sequence[Sequence[str]]) -> list[tuple[str, Label]]:
+def _labels_in_rows(rows: Sequence[Sequence[str]]) -> list[tuple[str, Label]]:
     """Returns the labels of the rows of a table, with or without a heading."""
     if not rows:
         return []

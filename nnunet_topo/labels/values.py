@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from nnunet_topo.labels.labels import Labels, as_ranges
 
-MOST_LABELS = 1000  # more different values are those of an image
-_MOST_UNKNOWN = 256  # likewise, of values that are no labels of a data set
+MOST_LABELS = 1000  # a file with more different values is an image
+_MOST_UNKNOWN = 256  # the same for values that are not labels of the data set
 _FEWEST_GREY = 8  # different values of a mask that has been compressed
 _DARK, _BRIGHT = (1, 8), (247, 254)  # what black and white of 8 bits become by that
 _EXACT = 2**24  # nnU-Net's readers give 32-bit floats, which hold no larger integer for certain
@@ -23,7 +23,7 @@ def distinct_values(label_map: NDArray) -> NDArray:
         return np.unique(label_map)
     first, number = int(np.floor(low)), int(high) - int(np.floor(low)) + 1
     there = np.zeros(number, bool)
-    for part in label_map:  # to count is far quicker than to sort, and a slice needs no memory
+    for part in label_map:  # counting is far quicker than sorting, and a slice takes little memory
         whole = part.astype(np.int32)
         if (whole != part).any():
             return np.unique(label_map)
@@ -59,7 +59,7 @@ def describe_fractions(values: NDArray) -> str:
 
 
 def describe_grey_levels(values: NDArray) -> str:
-    """Returns that the values of a photograph are those of a mask after compression, else ""."""
+    """Returns that a photograph seems to be a compressed mask, "" if it does not."""
     foreground = values[values != 0]
     ends = [int(((foreground >= a) & (foreground <= b)).sum()) for a, b in (_DARK, _BRIGHT)]
     if len(foreground) < _FEWEST_GREY or min(ends) < 2 or foreground.max() > 255:
@@ -74,12 +74,12 @@ def describe_grey_levels(values: NDArray) -> str:
 def refuse_values(
     values: NDArray, labels: Labels, others: NDArray, *, photograph: bool = False
 ) -> str:
-    """Returns why the values of a label map make its case meaningless, else "".
+    """Returns why a case with these values cannot be evaluated, "" if it can be.
 
     Args:
         values: of the reference or the prediction.
         labels: that are evaluated.
-        others: values of what it is compared with.
+        others: values of the label map that it is compared with.
         photograph: whether they are of a PNG file or the like.
     """
     wrong = describe_fractions(values)
@@ -99,7 +99,7 @@ def refuse_values(
             return grey
     wanted = {value for value in labels.known if value not in (0, labels.ignore)}
     if labels.is_choice:
-        # Other labels are there on purpose. A mask whose one value the other does not have is not.
+        # Other labels are there on purpose, but not in a mask whose one value the other lacks.
         if len(foreground) != 1:
             return ""
         whole = others[np.isfinite(others) & (others == np.round(others)) & (others != 0)]
@@ -108,11 +108,11 @@ def refuse_values(
 
 
 def describe_foreign_labels(values: NDArray, wanted: Collection[int]) -> str:
-    """Returns that a label map has foreground, but nothing of what is wanted, else "".
+    """Returns that a label map has foreground but no wanted label, "" if that is not so.
 
     Args:
         values: of the label map, whole numbers.
-        wanted: labels of which a label map with foreground holds at least one.
+        wanted: a label map with foreground must hold at least one of these labels.
     """
     foreground = values[values != 0]
     if len(foreground) == 0 or not wanted or np.isin(foreground, list(wanted)).any():
@@ -143,7 +143,7 @@ def describe_unknown_labels(values: NDArray, known: Collection[int]) -> str:
 
 
 def shown_values(values: NDArray) -> str:
-    """Returns the first few values, with as many digits as tell them from all others."""
+    """Returns the first few values, each with as many digits as it needs."""
     first = ", ".join(_shown(value) for value in values[:_SHOWN])
     return first + (", ..." if len(values) > _SHOWN else "")
 

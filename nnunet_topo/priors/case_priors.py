@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
-
-from nnunet_topo.dataset import Union
-from nnunet_topo.priors.topology_json import channel_names
+from nnunet_topo.dataset import Channels, Union
 from nnunet_topo.topology.betti_range import BettiPrior, BettiRange
 
 _NEEDED = ("case", "label", "betti0", "betti1")
@@ -17,12 +14,12 @@ _NEEDED = ("case", "label", "betti0", "betti1")
 
 @dataclass(frozen=True, slots=True)
 class CasePrior:
-    """Betti numbers of a label in one case.
+    """Betti numbers that a label has in one case.
 
     Attributes:
-        channels: of the class or region, counted from 0; of several, their union.
-        betti: that are wanted.
-        slice: slice that they are of, None for the whole of an image or volume.
+        channels: of the class or region, counted from 0; several channels mean their union.
+        betti: Betti numbers.
+        slice: number of the slice, None for the whole image or volume.
     """
 
     channels: Union
@@ -30,22 +27,20 @@ class CasePrior:
     slice: int | None
 
 
-def read_case_priors(
-    file: Path, label_manager: LabelManager, *, space: int
-) -> dict[str, list[CasePrior]]:
+def read_case_priors(file: Path, channels: Channels, *, space: int) -> dict[str, list[CasePrior]]:
     """Returns the priors of each case that a CSV file names.
 
-    Columns are `case`, `label`, `betti0`, `betti1`, in volumes `betti2`, and for 2D models
-    `slice`, if wanted. A label is given by its name in dataset.json or by its number; names joined
-    by + mean the union. Commas or semicolons separate.
+    The columns are `case`, `label`, `betti0`, `betti1`, for 3D models also `betti2`; 2D models may
+    have a column `slice`. A label is given by its name in dataset.json or by its number; names
+    joined by + mean the union. Columns are separated by commas or semicolons.
 
     Args:
         file: with a header.
-        label_manager: nnU-Net's.
+        channels: classes or regions of the model.
         space: 3 for a model of volumes, 2 for one of images or slices.
 
     Raises:
-        ValueError: what is no such file; the message names line and column.
+        ValueError: the file is wrong; the message names line and column.
         OSError: the file cannot be read.
     """
     try:
@@ -67,7 +62,6 @@ def read_case_priors(
             f"{''.join(f', and {name} if needed' for name in optional)}, got "
             f"{', '.join(columns) or 'none'}"
         )
-    labels = channel_names(label_manager)
     priors: dict[str, list[CasePrior]] = {}
     for row in reader:
         place = f"{file}, line {reader.line_num}"
@@ -78,7 +72,7 @@ def read_case_priors(
             continue
         if not cells["case"]:
             raise ValueError(f"{place}, column case: wanted the name of a case, got nothing")
-        channels = _channels(cells["label"], labels, label_manager, place)
+        union = _union(cells["label"], channels, place)
         betti = BettiPrior(
             BettiRange.from_csv(cells[name], f"{place}, column {name}") for name in numbers
         )
@@ -89,33 +83,33 @@ def read_case_priors(
             raise ValueError(
                 f"{place}, column slice: wanted a number, the first slice is 0, got {slice_!r}"
             )
-        prior = CasePrior(channels, betti, int(slice_) if slice_ else None)
+        prior = CasePrior(union, betti, int(slice_) if slice_ else None)
         of_case = priors.setdefault(cells["case"], [])
-        if any((p.channels, p.slice) == (channels, prior.slice) for p in of_case):
-            raise ValueError(
-                f"{place}: case {cells['case']}, label {cells['label']} stands there twice"
-            )
+        if any((p.channels, p.slice) == (union, prior.slice) for p in of_case):
+            raise ValueError(f"{place}: case {cells['case']}, label {cells['label']} appears twice")
         of_case.append(prior)
     if not priors:
-        raise ValueError(f"{file}: wanted a line for each case and label, got the header alone")
+        raise ValueError(f"{file}: wanted a line for each case and label, got only the header")
     return priors
 
 
-def _channels(
-    label: str, labels: tuple[str, ...], label_manager: LabelManager, place: str
-) -> Union:
-    """Returns the channels of a label, or of a union."""
-    known = {name: channel for channel, name in enumerate(labels)}
-    if not label_manager.has_regions:
-        by_number = {str(int(n)): c for c, n in enumerate(label_manager.foreground_labels)}
-        known = by_number | known
-    names = [label] if label in known else [name.strip() for name in label.split("+")]
-    for name in names:
+def _union(label: str, channels: Channels, place: str) -> Union:
+    """Returns the channels of a label, or of a union.
+
+    Raises:
+        ValueError: the model has no such label.
+    """
+    known = {name: name for name in channels.names}
+    if not channels.has_regions:
+        numbers = (str(number) for (number,) in channels.members)
+        known = dict(zip(numbers, channels.names, strict=True)) | known
+    given = [label] if label in known else [part.strip() for part in label.split("+")]
+    for name in given:
         if name not in known:
             raise ValueError(
-                f"{place}, column label: wanted one of {', '.join(labels)}, got {name!r}"
+                f"{place}, column label: wanted one of {', '.join(channels.names)}, got {name!r}"
             )
-    return tuple(sorted({known[name] for name in names}))
+    return channels.union(known[name] for name in given)
 
 
 def wanted(
@@ -123,18 +117,18 @@ def wanted(
     of_case: Sequence[CasePrior],
     slice_: int | None,
 ) -> dict[Union, tuple[BettiPrior, bool]]:
-    """Returns what is wanted of each label in an image or slice, and whether the label is there.
+    """Returns the prior of each label in an image or slice, and whether the label is surely there.
 
-    Priors of all cases, and those of a case in whichever slice, hold where the label is
-    predicted; what is said of one image or slice is known: False is for the former.
+    A prior of all cases, or of all slices of a case, holds where the label is predicted: False.
+    A prior of this very image or slice says that the label is there: True.
 
     Args:
         of_labels: priors of all cases.
-        of_case: those of the case, which replace them.
-        slice_: of a volume that a 2D model takes slice by slice, else None.
+        of_case: priors of the case, which replace the priors of all cases.
+        slice_: number of the slice if a 2D model takes a volume slice by slice, else None.
     """
     chosen = {channels: (betti, False) for channels, betti in of_labels.items()}
-    for which in (None, slice_):  # what is said of the slice replaces the rest
+    for which in (None, slice_):  # the prior of the slice replaces the rest
         chosen |= {
             prior.channels: (prior.betti, prior.slice == slice_)
             for prior in of_case

@@ -1,21 +1,16 @@
 """Whether trainers with a topology term rotate and scale, as topology.json records it.
 
-Both tear thin labels. The decision is made once, on the labels of all cases, for each configuration
-and connectivity, and kept in topology.json: all folds and `nnunet-topo plan` share it.
+Both tear thin labels. The labels of all cases decide once for each configuration and connectivity.
+topology.json keeps the decision, so all folds and `nnunet-topo plan` share it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nnunet_topo.priors.training_labels import (
-    TOLERATED_DAMAGE,
-)
+from nnunet_topo.priors.training_labels import TOLERATED_DAMAGE
 from nnunet_topo.topology import Connectivity
-
-if TYPE_CHECKING:
-    pass
 
 KEY = "rotation_and_scaling"  # in topology.json
 
@@ -25,9 +20,9 @@ class Decision:
     """Whether trainers with a topology term rotate and scale.
 
     Attributes:
-        used: they do.
-        changed: share of what is rotated or scaled whose Betti numbers change, by label; None for
-            a label that was never drawn.
+        used: whether they do.
+        changed: by label, the share of what is rotated or scaled whose Betti numbers change; None
+            for a label that was never drawn.
     """
 
     used: bool
@@ -35,11 +30,11 @@ class Decision:
 
 
 def decide(names: Sequence[str], shares: Sequence[float]) -> Decision:
-    """Returns what follows from how often rotation and scaling change each label's Betti numbers.
+    """Returns the decision that the shares of changed Betti numbers lead to.
 
     Args:
-        names: of classes or regions, unions left out.
-        shares: of each, NaN if it is not known.
+        names: of classes or regions, without unions.
+        shares: of each, how often both change its Betti numbers; NaN if that is not known.
     """
     known = [None if isnan(share) else share for share in shares]
     used = not any(share is not None and share > TOLERATED_DAMAGE for share in known)
@@ -47,7 +42,7 @@ def decide(names: Sequence[str], shares: Sequence[float]) -> Decision:
 
 
 def as_plain(decision: Decision) -> dict[str, Any]:
-    """Returns a decision as topology.json has it."""
+    """Returns a decision as topology.json writes it."""
     return {"used": decision.used, "changed": dict(decision.changed)}
 
 
@@ -63,7 +58,7 @@ def recorded_decision(
         connectivity: of the foreground.
 
     Raises:
-        ValueError: what is there is no decision; the message names the place.
+        ValueError: what is there is not a decision; the message names the place.
     """
     section: Any = content
     place = file
@@ -95,7 +90,7 @@ def check_decisions(content: Mapping[str, Any], file: str) -> None:
 
 
 def joined(content: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the decisions of two topology.json; where both have one, that of the former."""
+    """Returns the decisions of two topology.json files; where both have one, the former one."""
     new, old = content.get(KEY, {}), former.get(KEY, {})
     return {
         connectivity: new.get(connectivity, {}) | old.get(connectivity, {})

@@ -1,4 +1,4 @@
-"""What `nnunet-topo plan` does: topology.json, a table of it, and what to be careful of."""
+"""The command `nnunet-topo plan`: it measures the labels of a data set and writes topology.json."""
 
 import os
 import shutil
@@ -7,46 +7,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
-
-from nnunet_topo.dataset import Dataset
+from nnunet_topo.dataset import Channels, Dataset
 from nnunet_topo.priors import decisions
-from nnunet_topo.priors.fingerprint import (
-    CONNECTIVITIES,
-    default_unions,
-    find_labels,
-    take_fingerprint,
-)
+from nnunet_topo.priors.fingerprint import CONNECTIVITIES, Fingerprint
+from nnunet_topo.priors.labelled_data import find_labels
+from nnunet_topo.priors.measure import take_fingerprint
 from nnunet_topo.priors.topology_json import (
     FILE,
     OBJECTS,
     is_edited,
     priors_of,
     read_topology,
+    read_unions,
     signed,
-    unions_of,
     write_topology,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What became of a plan.
+    """The result of a plan.
 
     Attributes:
         file: that was written.
-        content: of the file.
-        kept: where the file that was there before is now, None if it was not kept.
-        notes: what the file does not say.
-        troubles: what went wrong, one line each.
+        fingerprint: what was measured.
+        content: of the file; its priors and decisions may be those of a file that was edited.
+        kept: copy of the file that was there before, None if there is none.
+        notes: what could not be measured, and how to change that.
     """
 
     file: Path
+    fingerprint: Fingerprint
     content: dict[str, Any]
     kept: Path | None
     notes: list[str]
-    troubles: list[str]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Returns what went wrong, one line each."""
+        return self.fingerprint.problems
 
 
 def plan(
@@ -60,26 +59,28 @@ def plan(
 ) -> Planned:
     """Measures the topology of the labels of a data set, and writes it beside nnU-Net's plans.
 
-    Nothing is written before the end.
+    Nothing is written before everything is measured.
 
     Args:
         dataset: number or name.
         plans: name of nnU-Net's plans.
-        configurations: whose preprocessed labels are measured, default all.
+        configurations: whose preprocessed labels are measured; all if none is given.
         processes: at most so many.
-        update: keep priors, unions and decisions about augmentation of a file that was edited, and
-            measure the rest anew.
-        overwrite: replace a file that was edited, and keep it under another name.
+        update: keep the priors, unions and decisions about augmentation of a file that was edited,
+            and measure the rest anew.
+        overwrite: replace a file that was edited, and keep a copy of it.
 
     Raises:
-        ValueError: no such data set, an edited file in the way, nothing to measure.
+        ValueError: there is no such data set, an edited file is in the way, or there is nothing to
+            measure.
         OSError: what cannot be read or written.
     """
     if update and overwrite:
         raise ValueError("--update keeps what was edited and --overwrite does not: give one")
     manager, dataset_json = Dataset.find(dataset).read_plans(plans)
-    labels = manager.get_label_manager(dataset_json)
-    file = Path(str(nnUNet_preprocessed)) / manager.dataset_name / FILE
+    channels = Channels.of_manager(manager.get_label_manager(dataset_json))
+    planned = Dataset(manager.dataset_name)
+    file = planned.preprocessed / FILE
     if not os.access(file.parent, os.W_OK):
         raise OSError(f"{file.parent} cannot be written to")
     before = file.read_bytes() if file.exists() else None
@@ -90,26 +91,26 @@ def plan(
             f"{decisions.KEY} and measures the rest anew; --overwrite writes all anew, and "
             "keeps it under another name"
         )
-    unions: Mapping[str, Sequence[str]] = default_unions(labels)
+    unions: Mapping[str, Sequence[str]] = channels.default_unions()
     former = read_topology(file) if edited and update else {}
     if former:
-        _check(former, file, labels)
+        _check(former, file, channels)
         unions = former.get("unions", unions)
     data = find_labels(manager, dataset_json, configurations or manager.available_configurations)
     taken = take_fingerprint(data, unions=unions, processes=processes)
-    content = signed(_with_former_priors(taken.content, former), edited=bool(former))
+    content = signed(_with_former_priors(taken.to_json(), former), edited=bool(former))
     now = file.read_bytes() if file.exists() else None
     if now != before:
         raise ValueError(f"{file} was changed while the labels were measured, and stays as it is")
     kept = _keep(file) if edited and overwrite else None
     write_topology(content, file)
-    number = Dataset(manager.dataset_name).number
     notes = [
         f"{name}: no preprocessed labels in {folder}, so nothing is known of resampling and "
-        f"augmentation; nnUNetv2_preprocess -d {number} -plans_name {plans} -c {name} makes them"
+        f"augmentation; nnUNetv2_preprocess -d {planned.number} -plans_name {plans} -c {name} "
+        "makes them"
         for name, folder in data.missing.items()
     ]
-    return Planned(file, content, kept, notes, taken.troubles)
+    return Planned(file, taken, content, kept, notes)
 
 
 def _is_edited(file: Path) -> bool:
@@ -119,22 +120,22 @@ def _is_edited(file: Path) -> bool:
         return True
 
 
-def _check(content: Mapping[str, Any], file: Path, labels: LabelManager) -> None:
-    """Checks all priors of a file that is there, before anything is measured.
+def _check(content: Mapping[str, Any], file: Path, channels: Channels) -> None:
+    """Checks all priors, unions and decisions of a file.
 
     Raises:
         ValueError: one of them is wrong; the message names the place.
     """
-    unions_of(content, str(file), labels)
+    read_unions(content, str(file), channels)
     decisions.check_decisions(content, str(file))
     for connectivity in CONNECTIVITIES:
         for space, objects in OBJECTS.items():
             if not _lacks(content, "priors", connectivity, objects):
-                priors_of(content, str(file), labels, space=space, connectivity=connectivity)
+                priors_of(content, str(file), channels, space=space, connectivity=connectivity)
 
 
 def _lacks(content: Any, *keys: str) -> bool:
-    """Returns whether a section is just not there, and not something wrong."""
+    """Returns whether a section is missing; a section of the wrong type is not missing."""
     for key in keys:
         if not isinstance(content, dict):
             return False
@@ -145,7 +146,7 @@ def _lacks(content: Any, *keys: str) -> bool:
 
 
 def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns new content with what was edited in a file; what it has not is new."""
+    """Returns new content with the priors and decisions of a former file, where it has some."""
     priors = {
         connectivity: {
             objects: measured | former.get("priors", {}).get(connectivity, {}).get(objects, {})
@@ -158,7 +159,7 @@ def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -
 
 
 def _keep(file: Path) -> Path:
-    """Copies a file to a name that is free."""
+    """Copies a file under a name that is free, and returns the copy."""
     number, copy = 0, file.with_suffix(".json.bak")
     while copy.exists():
         number += 1

@@ -1,22 +1,17 @@
-"""Betti numbers that are known beforehand: topology.json, and what a training takes from it."""
+"""topology.json: the Betti numbers that are known of the labels of a data set."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from typing import Any
 
 import nnunet_topo
-from nnunet_topo.dataset import Union
-from nnunet_topo.labels.name_files import labels_by_name
+from nnunet_topo import files
+from nnunet_topo.dataset import Channels, Union
+from nnunet_topo.files import OWN_KEY, read_json, write_whole
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior, as_json
-
-if TYPE_CHECKING:
-    pass
 
 FILE = "topology.json"
 NO_PRIOR = "none"
@@ -39,7 +34,7 @@ class Priors:
 
 
 def read_priors(
-    file: Path, label_manager: LabelManager, *, space: int, connectivity: Connectivity
+    file: Path, channels: Channels, *, space: int, connectivity: Connectivity
 ) -> Priors:
     """Returns the priors of a topology.json for the labels of a data set.
 
@@ -47,30 +42,40 @@ def read_priors(
 
     Args:
         file: as `nnunet-topo plan` writes it; priors stand under the labels' names.
-        label_manager: nnU-Net's, of the data set that the priors are for.
-        space: 3 for the priors of volumes, 2 for those of slices.
+        channels: classes or regions of the data set that the priors are for.
+        space: 3 for the priors of volumes, 2 for the priors of slices.
         connectivity: of the foreground.
 
     Raises:
-        ValueError: what is no such file; the message names the place, what was wanted, what came.
+        ValueError: the file is wrong; the message names the place, what was wanted and what came.
         OSError: the file cannot be read.
     """
-    return priors_of(
-        read_topology(file), str(file), label_manager, space=space, connectivity=connectivity
-    )
+    content = read_topology(file)
+    return priors_of(content, str(file), channels, space=space, connectivity=connectivity)
 
 
 def priors_of(
     content: Mapping[str, Any],
     file: str,
-    label_manager: LabelManager,
+    channels: Channels,
     *,
     space: int,
     connectivity: Connectivity,
 ) -> Priors:
-    """Does what `read_priors` does, for a file that has been read; its name is for the messages."""
-    labels = channel_names(label_manager)
-    members = unions_of(content, file, label_manager)
+    """Returns the priors of a topology.json that has been read, as `read_priors` does.
+
+    Args:
+        content: of the file.
+        file: its name, for the messages.
+        channels: classes or regions of the data set that the priors are for.
+        space: 3 for the priors of volumes, 2 for the priors of slices.
+        connectivity: of the foreground.
+
+    Raises:
+        ValueError: the content is wrong; the message names the place.
+    """
+    labels = channels.names
+    members = read_unions(content, file, channels)
     keys = ("priors", connectivity, OBJECTS[space])
     section: Any = content
     place = str(file)
@@ -80,7 +85,7 @@ def priors_of(
         if key not in section:
             raise ValueError(f"{place}: missing; `nnunet-topo plan` writes it")
         section = section[key]
-    channels: dict[int, BettiPrior] = {}
+    found: dict[int, BettiPrior] = {}
     used: list[Union] = []
     given = _object(section, place)
     for name in given:
@@ -91,22 +96,28 @@ def priors_of(
             continue
         prior = BettiPrior.from_json(given[name], f"{place} > {name}", space)
         if name in members:
-            channels[len(labels) + len(used)] = prior
+            found[len(labels) + len(used)] = prior
             used.append(members[name])
         else:
-            channels[labels.index(name)] = prior
-    return Priors(channels, tuple(used))
+            found[labels.index(name)] = prior
+    return Priors(found, tuple(used))
 
 
-def unions_of(
-    content: Mapping[str, Any], file: str, label_manager: LabelManager
-) -> dict[str, Union]:
+def recorded_prior(
+    content: Mapping[str, Any], connectivity: str, space: int, label: str
+) -> BettiPrior | None:
+    """Returns the prior of a label in a topology.json without mistakes, None if it has none."""
+    plain = content["priors"][connectivity][OBJECTS[space]].get(label, NO_PRIOR)
+    return None if plain == NO_PRIOR else BettiPrior.from_json(plain, FILE, space)
+
+
+def read_unions(content: Mapping[str, Any], file: str, channels: Channels) -> dict[str, Union]:
     """Returns the channels of each union of a topology.json, by its name.
 
     Raises:
-        ValueError: what is no union of labels.
+        ValueError: what is there is not a union of labels; the message names the place.
     """
-    labels = channel_names(label_manager)
+    labels = channels.names
     members: dict[str, Union] = {}
     for name, union in _object(content.get("unions", {}), f"{file}: unions").items():
         place = f"{file}: unions > {name}"
@@ -117,48 +128,18 @@ def unions_of(
         for label in union:
             if label not in labels:
                 raise ValueError(f"{place}: {_unknown(label, labels, content)}")
-        members[name] = tuple(sorted({labels.index(label) for label in union}))
+        members[name] = channels.union(union)
     return members
 
 
-def channel_names(label_manager: LabelManager) -> tuple[str, ...]:
-    """Returns the names of foreground classes or regions in the order of their channels."""
-    named = {
-        name: set(label) if isinstance(label, tuple) else {label}
-        for name, label in labels_by_name(label_manager.label_dict, "dataset.json: labels").items()
-        if name != "ignore"
-    }
-    if label_manager.has_regions:
-        return tuple(name for name, labels in named.items() if labels != {0})
-    return tuple(
-        next((name for name, labels in named.items() if labels == {label}), str(label))
-        for label in label_manager.foreground_labels
-    )
-
-
-def channel_labels(label_manager: LabelManager) -> tuple[tuple[int, ...], ...]:
-    """Returns the labels of each foreground class or region."""
-    manager = label_manager
-    classes = manager.foreground_regions if manager.has_regions else manager.foreground_labels
-    return tuple(
-        tuple(map(int, c)) if isinstance(c, Iterable) else (int(c),)
-        for c in classes  # pyright: ignore[reportOptionalIterable] # has_regions says so
-    )
-
-
 def read_topology(file: Path) -> dict[str, Any]:
-    """Returns the content of a topology.json, of which no more is known than that it is JSON.
+    """Returns the content of a topology.json, which is a JSON object and perhaps wrong otherwise.
 
     Raises:
-        ValueError: it is not, or a key stands twice in one place.
+        ValueError: it is not a JSON object, or has a key twice in the same place.
         OSError: it cannot be read.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")  # editors on Windows mark it
-        content = json.loads(text, object_pairs_hook=_each_key_once)
-    except ValueError as error:
-        raise ValueError(f"{file}: wanted a JSON file, got: {error}") from None
-    return _object(content, str(file))
+    return read_json(file, object_pairs_hook=_each_key_once)
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -166,7 +147,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"{twice!r} stands twice in the same place")
+        raise ValueError(f"{twice!r} appears twice in the same place")
     return content
 
 
@@ -177,7 +158,7 @@ def _object(value: Any, place: str) -> dict[str, Any]:
 
 
 def _unknown(name: Any, known: Sequence[str], content: Mapping[str, Any]) -> str:
-    """Returns what to say of a name that the data set has not."""
+    """Returns the message about a name that the data set does not have."""
     made_for = f" (the file was made for {content['dataset']})" if "dataset" in content else ""
     return f"wanted one of {', '.join(known)}, got {as_json(name)}{made_for}"
 
@@ -186,19 +167,19 @@ def _unknown(name: Any, known: Sequence[str], content: Mapping[str, Any]) -> str
 
 
 def signed(content: Mapping[str, Any], *, edited: bool = False) -> dict[str, Any]:
-    """Returns the content of a topology.json with what tells later whether it was edited.
+    """Returns the content of a topology.json with a digest, by which edits are found later.
 
     Args:
-        content: all but that.
-        edited: whether it holds what was edited by hand already, and is to be kept as such.
+        content: of the file; a former signature is replaced.
+        edited: whether the content holds edits by hand, and is to be treated as edited.
     """
     rest = {key: value for key, value in content.items() if key != "written_by"}
-    written_by = {"nnunet_topo": nnunet_topo.__version__, "digest": _digest(rest)}
+    written_by = {OWN_KEY: nnunet_topo.__version__, "digest": _digest(rest)}
     return rest | {"written_by": written_by | ({"edited": True} if edited else {})}
 
 
 def is_edited(content: Mapping[str, Any]) -> bool:
-    """Returns whether a topology.json holds anything that `signed` has not seen, or was told of."""
+    """Returns whether a topology.json was changed after it was signed, or signed as edited."""
     written_by = content.get("written_by")
     if not isinstance(written_by, dict) or written_by.get("edited"):
         return True
@@ -208,18 +189,11 @@ def is_edited(content: Mapping[str, Any]) -> bool:
 
 def write_topology(content: Mapping[str, Any], file: Path) -> None:
     """Writes a topology.json in one step; the file is replaced if it exists."""
-    written = file.with_name(f"{file.name}.topo-new")
-    try:
-        written.write_text(f"{_as_text(content)}\n", encoding="utf-8")
-        written.replace(file)
-    except OSError:
-        written.unlink(missing_ok=True)
-        raise
+    write_whole(file, f"{_as_text(content)}\n")
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return files.digest(json.dumps(content, sort_keys=True))
 
 
 def _as_text(value: Any, depth: int = 0) -> str:
@@ -232,8 +206,3 @@ def _as_text(value: Any, depth: int = 0) -> str:
         for key, of_key in value.items()
     ]
     return "{\n" + ",\n".join(lines) + "\n" + "  " * depth + "}"
-
-
-def in_words(prior: list[Any] | str) -> str:
-    """Returns a prior, as the file has it, for people."""
-    return prior if isinstance(prior, str) else str(BettiPrior.from_json(prior, FILE))

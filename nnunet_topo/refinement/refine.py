@@ -75,7 +75,7 @@ def refine(
     case_priors: dict[str, list[CasePrior]] = {}
     notes: list[str] = []
     if (file := request.case_priors) is not None:
-        case_priors = read_case_priors(file, model.label_manager, space=model.space)
+        case_priors = read_case_priors(file, model.channels, space=model.space)
         note = note_unknown_cases(case_priors, file, cases, images)
         notes = [note] if note else []
     if output.resolve() == images.resolve():

@@ -98,7 +98,7 @@ def find_priors(model: TrainedModel, folder: Path, request: Request) -> dict[Uni
         return priors
     space, connectivity = model.space, model.connectivity
     file = request.prior or own
-    found = read_priors(file, model.label_manager, space=space, connectivity=connectivity)
+    found = read_priors(file, model.channels, space=space, connectivity=connectivity)
     wanted = [number for betti in found.channels.values() for number in betti]
     if is_needed and all(number.is_free for number in wanted):
         example = json.dumps({model.channels.names[0]: [1] + [0] * (space - 1)})[1:-1]

@@ -22,7 +22,7 @@ class BettiRange:
 
     Attributes:
         low: the smallest, at least 0.
-        high: the largest, infinite where there is none.
+        high: the largest, infinite if there is no largest one.
     """
 
     low: int = 0
@@ -33,7 +33,7 @@ class BettiRange:
         """Returns the range that is given as a number, as (low, high), or as None if it is free.
 
         Raises:
-            ValueError: what is none of these.
+            ValueError: the value is not one of these.
         """
         if isinstance(value, BettiRange):
             return value
@@ -49,7 +49,7 @@ class BettiRange:
         """Returns the range that topology.json writes as 1, [1, 2], [1, null] or null.
 
         Raises:
-            ValueError: what is none of these; the message names the place.
+            ValueError: the value is not one of these; the message names the place.
         """
         if value is None:
             return FREE
@@ -65,7 +65,7 @@ class BettiRange:
         """Returns the range that a table writes as 1, 1-2, 1- or nothing.
 
         Raises:
-            ValueError: what is none of these; the message names the place.
+            ValueError: the value is not one of these; the message names the place.
         """
         if not cell:
             return FREE
@@ -135,7 +135,7 @@ class BettiPrior(tuple[BettiRange, ...]):
             space: 2 or 3, as many numbers are wanted; None takes what comes.
 
         Raises:
-            ValueError: what is none, or cannot be; the message names the place.
+            ValueError: it is not a prior, or an impossible one; the message names the place.
         """
         if not isinstance(value, list):
             raise ValueError(
@@ -184,7 +184,7 @@ class BettiPrior(tuple[BettiRange, ...]):
 
 
 def as_json(value: Any) -> str:
-    """Returns a value as it stands in a JSON file, cut where it is long."""
+    """Returns a value as a JSON file has it, cut if it is long."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -69,7 +69,7 @@ def priors_of_training(
     priors = priors_of(
         content,
         str(file),
-        context.label_manager,
+        context.channels,
         space=context.space,
         connectivity=context.connectivity,
     )
@@ -108,7 +108,8 @@ def _read_or_make_topology(context: TrainingContext) -> dict[str, Any]:
 def _make_topology(context: TrainingContext) -> dict[str, Any]:
     """Returns the topology of all labels, and writes it if the file can be written."""
     # Not at the top: nnU-Net imports all trainers when it looks for one.
-    from nnunet_topo.priors.fingerprint import find_labels, take_fingerprint
+    from nnunet_topo.priors.labelled_data import find_labels
+    from nnunet_topo.priors.measure import take_fingerprint
 
     file = context.dataset_folder / FILE
     context.log(
@@ -118,14 +119,15 @@ def _make_topology(context: TrainingContext) -> dict[str, Any]:
     data = find_labels(context.plans, context.dataset_json, [])
     unions = context.channels.default_unions()
     taken = take_fingerprint(data, unions=unions, processes=default_num_processes)
-    for problem in taken.troubles:
+    for problem in taken.problems:
         context.log(f"topology: {problem}")
     former = read_topology(file) if file.exists() else {}
     if "priors" in former:  # written by the training of another fold, and perhaps edited since
         return former
-    decisions = joined(taken.content, former)
+    measured = taken.to_json()
+    decisions = joined(measured, former)
     content = signed(
-        taken.content | ({KEY: decisions} if decisions else {}),
+        measured | ({KEY: decisions} if decisions else {}),
         edited=bool(former) and is_edited(former),
     )
     try:

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from nnunet_topo.dataset import Union
 from nnunet_topo.training.augmentation import rotates_and_scales
 from nnunet_topo.training.checkpoints import Origin, check_prior
 from nnunet_topo.training.epoch_log import epoch_figures, epoch_line, with_term
 from nnunet_topo.training.gradient_norms import gradient_norms
-from nnunet_topo.training.loss import TopologyAwareLoss, TopologyTerm, Union
+from nnunet_topo.training.loss import TopologyAwareLoss, TopologyTerm
 from nnunet_topo.training.priors_of_training import TrainingPriors, priors_of_training
 from nnunet_topo.training.progress import LOGGED, plot_topology
 from nnunet_topo.training.scales import replace_single_scale, single_scale

@@ -15,7 +15,7 @@ from surface_distance import (
 from nnunet_topo.metrics import compute
 from nnunet_topo.metrics.surface import surfel_sizes
 from nnunet_topo.topology import betti_numbers
-from nnunet_topo.topology.betti import label_components
+from nnunet_topo.topology.masks import label_components
 
 from .masks import BOTH, box, pairs
 from .test_metrics import METRICS_MD

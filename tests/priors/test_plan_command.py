@@ -1,62 +1,30 @@
-"""`nnunet-topo plan`, and what it counts."""
+"""`nnunet-topo plan` on data sets: what it measures, prints and writes."""
 
 import json
 import pickle
 import re
 import shutil
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from gudhi import CubicalComplex
-from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_topo.cli import main
-from nnunet_topo.priors import fingerprint
-from nnunet_topo.priors.fingerprint import (
-    LabelledData,
-    default_unions,
-    take_fingerprint,
-)
-from nnunet_topo.priors.plan_words import describe, warn
-from nnunet_topo.priors.topology_json import (
-    channel_labels,
-    channel_names,
-    is_edited,
-    read_priors,
-    read_topology,
-)
-from nnunet_topo.topology import betti_numbers
+from nnunet_topo.dataset import Channels
+from nnunet_topo.priors import measure
+from nnunet_topo.priors.topology_json import is_edited, read_priors, read_topology
 from nnunet_topo.topology.betti_range import BettiPrior
 
 from ..model_folder import plans
-from ..shapes import ball, corner_neighbours, ring, shell
+from ..shapes import ball
+from .conftest import plan
 
-NAME = "Dataset901_TinyRings"
 LABELLED = ("ring", "blob", "never")
-
-
-@pytest.fixture
-def dataset(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
-    """Returns raw and preprocessed folder of a copy of the data set, without topology.json."""
-    folders = []
-    for kind in ("raw", "preprocessed"):
-        folders.append(tmp_path / kind / NAME)
-        source = Path(nnunet_folders[f"nnUNet_{kind}"]) / NAME
-        shutil.copytree(source, folders[-1], ignore=shutil.ignore_patterns("topology.json*"))
-        monkeypatch.setenv(f"nnUNet_{kind}", str(tmp_path / kind))
-    monkeypatch.setattr("nnunet_topo.priors.training_labels._DRAWS", 12)
-    return tuple(folders)
-
-
-def plan(*more, configurations=("3d_fullres", "2d")):
-    arguments = ["plan", "-d", "901", "-np", "1", *more]
-    return main([*arguments, "-c", *configurations] if configurations else arguments)
 
 
 def betti_by_gudhi(mask, connectivity):
@@ -178,8 +146,9 @@ def test_the_table_and_the_priors_are_printed(dataset, capsys):
 def test_what_is_written_a_trainer_reads(dataset):
     assert plan() == 0
     file = dataset[1] / "topology.json"
-    labels = LabelManager({"background": 0, "ring": 1, "blob": 2, "never": 3}, None)
-    priors = read_priors(file, labels, space=3, connectivity="full")
+    names = {"background": 0, "ring": 1, "blob": 2, "never": 3}
+    channels = Channels.of_manager(LabelManager(names, None))
+    priors = read_priors(file, channels, space=3, connectivity="full")
     assert priors.channels[0] == BettiPrior.of((1, 1, 0))
     assert priors.channels[1] == BettiPrior.of((1, 0, 0))
     assert 2 not in priors.channels
@@ -197,16 +166,6 @@ def test_without_preprocessed_labels_it_says_so_and_measures_the_raw_ones(datase
     assert volumes["ring"].keys() == {"raw"}
 
 
-def edit(file):
-    """Gives a topology.json a range, a union and its prior, by hand."""
-    text = file.read_text()
-    edited = text.replace('"ring": [1, 1, 0]', '"ring": [[1, 2], 1, 0], "rn": [1, 1, null]', 1)
-    edited = edited.replace('"unions": {', '"unions": {\n    "rn": ["ring", "never"],', 1)
-    assert edited.count("rn") == 2
-    file.write_text(edited)
-    return file.read_bytes()
-
-
 def test_the_decision_about_rotation_and_scaling_follows_from_the_labels_of_all_cases(dataset):
     assert plan() == 0
     content = read_topology(dataset[1] / "topology.json")
@@ -219,135 +178,6 @@ def test_the_decision_about_rotation_and_scaling_follows_from_the_labels_of_all_
             shares = {n: records[n][configuration]["changed_by_augmentation"] for n in LABELLED}
             assert decision["changed"] == shares
             assert decision["used"] == all((share or 0) <= 0.05 for share in shares.values())
-
-
-def test_a_file_that_was_not_edited_is_replaced(dataset):
-    file = dataset[1] / "topology.json"
-    assert plan(configurations=("2d",)) == 0
-    before = file.read_text()
-    assert plan() == 0
-    assert file.read_text() != before
-    assert "3d_fullres" not in before
-    assert not list(file.parent.glob("topology.json.*"))
-
-
-def test_an_update_keeps_a_decision_that_was_edited(dataset, capsys):
-    assert plan() == 0
-    file = dataset[1] / "topology.json"
-    content = read_topology(file)
-    decision = content["rotation_and_scaling"]["full"]["3d_fullres"]
-    opposite = not decision["used"]
-    decision["used"] = opposite
-    file.write_text(json.dumps(content))
-    assert plan() == 2
-    assert plan("--update") == 0
-    again = read_topology(file)["rotation_and_scaling"]
-    assert again["full"]["3d_fullres"]["used"] == opposite
-    assert is_edited(read_topology(file))
-    decision["used"] = "no"
-    file.write_text(json.dumps(content))
-    assert plan("--update") == 2
-    place = "topology.json: rotation_and_scaling > full > 3d_fullres: wanted"
-    assert f'{place} {{"used": true}} or {{"used": false}}, got' in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("edited", ["priors", "no JSON", "of someone else"])
-def test_an_edited_file_stays_and_the_ways_out_are_named(dataset, capsys, edited):
-    file = dataset[1] / "topology.json"
-    assert plan(configurations=("2d",)) == 0
-    if edited == "priors":
-        before = edit(file)
-    else:
-        before = b"[1," if edited == "no JSON" else b'{"priors": {}}'
-        file.write_bytes(before)
-    capsys.readouterr()
-    assert plan(configurations=("2d",)) == 2
-    assert file.read_bytes() == before
-    told = capsys.readouterr().err
-    assert f"{file} was edited, and stays as it is. --update keeps" in told
-    assert "--overwrite writes all anew" in told
-    assert plan("--overwrite", configurations=("2d",)) == 0
-    assert not is_edited(read_topology(file))
-    kept = file.with_name("topology.json.bak")
-    assert kept.read_bytes() == before
-    assert f"the former file is kept as {kept}" in capsys.readouterr().out
-
-
-def test_each_overwritten_file_is_kept(dataset):
-    file = dataset[1] / "topology.json"
-    for content in (b"1", b"2", b"3"):
-        file.write_bytes(content)
-        assert plan("--overwrite", configurations=("2d",)) == 0
-    kept = [file.with_name(f"topology.json.bak{number}") for number in ("", 1, 2)]
-    assert [f.read_bytes() for f in kept] == [b"1", b"2", b"3"]
-
-
-def test_an_update_keeps_priors_and_unions_measures_them_and_is_still_an_edit(dataset, capsys):
-    file = dataset[1] / "topology.json"
-    assert plan(configurations=("2d",)) == 0
-    edit(file)
-    assert plan("--update") == 0
-    content = read_topology(file)
-    volumes = content["priors"]["full"]["volumes"]
-    assert volumes["ring"] == [[1, 2], 1, 0]
-    assert volumes["rn"] == [1, 1, None]
-    assert volumes["blob"] == [1, 0, 0]
-    assert content["priors"]["face"]["volumes"]["rn"] == [1, 1, 0]  # measured: it has none
-    assert content["unions"]["rn"] == ["ring", "never"]
-    assert content["statistics"]["full"]["volumes"]["rn"]["3d_fullres"]["betti"] == {"1 1 0": 6}
-    assert "rn: union of ring, never" in capsys.readouterr().out
-    before = file.read_bytes()
-    assert plan() == 2
-    assert file.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("written", "message"),
-    [
-        (
-            '{"priors": {"face": {"slices": {"ring": [1, 1, 0]}}}}',
-            "priors > face > slices > ring: wanted 2 numbers",
-        ),
-        ('{"unions": {"u": ["ring", "vessel"]}}', "unions > u: wanted one of ring, blob, never"),
-        ('{"priors": {"face": 1}}', "priors > face: wanted an object"),
-        ('{"priors": 1}', "priors: wanted an object"),
-        ("{", "wanted a JSON file"),
-    ],
-)
-def test_an_update_of_a_wrong_file_names_the_place_before_it_measures(
-    dataset, capsys, monkeypatch, written, message
-):
-    file = dataset[1] / "topology.json"
-    file.write_text(written)
-    monkeypatch.setattr(fingerprint, "_measure", None)
-    assert plan("--update") == 2
-    assert message in capsys.readouterr().err
-    assert file.read_text() == written
-
-
-def test_an_update_adds_what_a_file_lacks(dataset):
-    file = dataset[1] / "topology.json"
-    file.write_text('{"priors": {"face": {"volumes": {"blob": [2, 0, 0]}}}}')
-    assert plan("--update", configurations=("2d",)) == 0
-    priors = read_topology(file)["priors"]
-    assert priors["face"]["volumes"]["blob"] == [2, 0, 0]
-    assert priors["face"]["volumes"]["ring"] == [1, 1, 0]
-    assert "foreground" in priors["face"]["volumes"]
-    assert priors["full"]["slices"]["blob"] == [1, 0]
-
-
-def test_a_file_that_is_edited_meanwhile_stays(dataset, capsys, monkeypatch):
-    file = dataset[1] / "topology.json"
-    measure = fingerprint._measure
-
-    def while_someone_writes(case):
-        file.write_text("mine")
-        return measure(case)
-
-    monkeypatch.setattr(fingerprint, "_measure", while_someone_writes)
-    assert plan(configurations=("2d",)) == 2
-    assert file.read_text() == "mine"
-    assert "was changed while the labels were measured" in capsys.readouterr().err
 
 
 def test_unreadable_labels_are_named_and_counted_and_do_not_stop_the_rest(dataset, capsys):
@@ -406,7 +236,7 @@ def test_an_interrupted_plan_writes_nothing(dataset, capsys, monkeypatch):
     def interrupted(case):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fingerprint, "_measure", interrupted)
+    monkeypatch.setattr(measure, "count_case", interrupted)
     assert plan() == 130
     assert "interrupted; nothing was written" in capsys.readouterr().err
     assert not list(dataset[1].glob("topology.json*"))
@@ -435,130 +265,6 @@ def test_several_processes_give_the_same(dataset):
         assert plan("-np", processes) == 0
         texts.append((dataset[1] / "topology.json").read_text())
     assert texts[0] == texts[1]
-
-
-# -- what is counted ---------------------------------------------------------------------------
-
-
-class Labels:
-    """Label files, and the data set that they make."""
-
-    def __init__(self, folder, **labels):
-        self.folder, self.files = folder, {}
-        order = list(range(1, len(labels) + 1)) if any(map(np.ndim, labels.values())) else None
-        self.manager = LabelManager({"background": 0, **labels}, order)
-
-    def put(self, label_map, dtype=np.uint8):
-        name = f"case_{len(self.files)}"
-        self.files[name] = self.folder / f"{name}.nii.gz"
-        sitk.WriteImage(sitk.GetImageFromArray(label_map.astype(dtype)), self.files[name])
-
-    def measure(self, unions=None, *, transpose=(0, 1, 2)):
-        data = LabelledData(
-            "Dataset905_Made", self.files, SimpleITKIO(), transpose, self.manager, True, {}, {}
-        )
-        chosen = default_unions(self.manager) if unions is None else unions
-        return take_fingerprint(data, unions=chosen)
-
-
-@pytest.fixture
-def organ(tmp_path):
-    return Labels(tmp_path, organ=1)
-
-
-def raw(taken, name, connectivity="full", objects="volumes"):
-    return taken.content["statistics"][connectivity][objects][name]["raw"]
-
-
-def priors(taken, connectivity="full", objects="volumes"):
-    return taken.content["priors"][connectivity][objects]
-
-
-@pytest.mark.parametrize(("wrong", "prior"), [(1, [1, 0, 0]), (2, "none")])
-def test_95_percent_of_the_labels_must_agree(organ, wrong, prior):
-    for case in range(20):
-        label_map = ball((9, 11, 13), (4, 5, 5), 3)
-        label_map[1, 1, 11] = case < wrong
-        organ.put(label_map)
-    taken = organ.measure()
-    assert priors(taken)["organ"] == prior
-    assert raw(taken, "organ")["agreement"] == 1 - wrong / 20
-    assert raw(taken, "organ")["betti"] == {"1 0 0": 20 - wrong, "2 0 0": wrong}
-
-
-def test_absent_labels_do_not_count_and_are_counted(organ):
-    organ.put(ball((9, 11, 13), (4, 5, 5), 3))
-    organ.put(np.zeros((9, 11, 13)))
-    taken = organ.measure()
-    assert priors(taken)["organ"] == [1, 0, 0]
-    assert (raw(taken, "organ")["objects"], raw(taken, "organ")["absent"]) == (1, 1)
-    slices = raw(taken, "organ", objects="slices")
-    assert (slices["objects"], slices["absent"]) == (7, 11)
-
-
-def test_cases_and_slices_with_other_betti_numbers_than_most_are_listed(organ):
-    shape, centre = (11, 13, 15), (5, 6, 7)
-    for _ in range(8):
-        organ.put(ball(shape, centre, 4))
-    organ.put(shell())
-    organ.put(shell())
-    differing = organ.measure().content["statistics"]["differing"]["full"]
-    assert differing["volumes"] == {"organ": {"1 0 1": ["case_8", "case_9"]}}
-    hollow = [z for z, slice_ in enumerate(shell()) if betti_numbers(slice_)[1]]
-    assert hollow == list(range(hollow[0], hollow[-1] + 1))
-    told = f"{hollow[0]}-{hollow[-1]}"
-    assert differing["slices"] == {"organ": {"1 1": {"case_8": told, "case_9": told}}}
-
-
-def test_where_hardly_any_labels_agree_none_is_listed(organ):
-    shape, centre = (11, 13, 15), (5, 6, 7)
-    for mask in (ball(shape, centre, 4), shell(), ring(shape, 4.0, 1.2)):
-        organ.put(mask)
-    assert organ.measure().content["statistics"]["differing"]["full"]["volumes"] == {}
-
-
-def test_both_connectivities_are_measured(organ):
-    organ.put(corner_neighbours(3))
-    taken = organ.measure()
-    assert priors(taken, "full")["organ"] == [1, 0, 0]
-    assert priors(taken, "face")["organ"] == [2, 0, 0]
-    lines = warn(taken.content)
-    assert (
-        "organ, volumes: the prior depends on the connectivity, full (1, 0, 0) and face (2, 0, 0)"
-        in lines
-    )
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("side", [0, -1])
-def test_objects_at_the_border_are_counted(organ, axis, side):
-    label_map = ball((9, 11, 13), (4, 5, 6), 2)
-    organ.put(label_map)
-    label_map.swapaxes(0, axis)[side, 4, 4] = True
-    organ.put(label_map)
-    assert raw(organ.measure(), "organ")["at_border"] == 1
-    # The first and the last slice are no border in a slice.
-    expected = 0 if axis == 0 else 1
-    assert raw(organ.measure(), "organ", objects="slices")["at_border"] == expected
-
-
-def test_slices_are_those_in_which_nnunet_trains(organ):
-    organ.put(ring((13, 17, 19), 5.0, 1.0))
-    in_plane = raw(organ.measure(), "organ", objects="slices")["betti"]
-    across = raw(organ.measure(transpose=(2, 0, 1)), "organ", objects="slices")["betti"]
-    assert "1 1" in in_plane
-    assert "1 1" not in across
-    assert "2 0" in across
-
-
-def test_regions_overlap_and_one_that_is_everything_needs_no_union(tmp_path):
-    regions = Labels(tmp_path, whole=[1, 2], core=[2])
-    label_map = shell((11, 13, 15), 4).astype(int)
-    label_map[ball((11, 13, 15), (5, 6, 7), 2)] = 2
-    regions.put(label_map)
-    taken = regions.measure()
-    assert priors(taken) == {"whole": [1, 0, 0], "core": [1, 0, 0]}
-    assert taken.content["unions"] == {}
 
 
 def test_listed_volumes_of_tiff_with_spacing_files_and_nested_regions(
@@ -609,190 +315,3 @@ def test_listed_volumes_of_tiff_with_spacing_files_and_nested_regions(
     (place,) = [n for n, line in enumerate(told) if f"whole, volumes, full: {contradicts}" in line]
     assert told[place + 1] == "    (2, 0, 0): knee.2 (left)"
     assert "    (2, 0): knee.2 (left) in slice 0" in told
-
-
-def test_unions_of_classes_are_measured_as_one(tmp_path):
-    classes = Labels(tmp_path, rim=1, core=2, foreground=3)
-    label_map = shell((11, 13, 15), 4).astype(int)
-    label_map[ball((11, 13, 15), (5, 6, 7), 2)] = 2
-    classes.put(label_map)
-    assert default_unions(classes.manager) == {"all foreground": ["rim", "core", "foreground"]}
-    found = priors(classes.measure())
-    assert found["rim"] == [1, 0, 1]
-    assert found["all foreground"] == [1, 0, 0]
-    own = priors(classes.measure({"two": ["core", "foreground"]}))
-    assert own.keys() == {"rim", "core", "foreground", "two"}
-    assert own["two"] == [1, 0, 0]
-
-
-def test_labels_beside_ignored_voxels_do_not_count(tmp_path):
-    scribbles = Labels(tmp_path, organ=1, ignore=2)
-    for case in range(2):
-        label_map = ball((9, 11, 13), (4, 5, 5), 2).astype(int)
-        label_map[:, :, 11:] = 2
-        if case:
-            label_map[4, 5, 10] = 1
-        scribbles.put(label_map)
-    taken = scribbles.measure()
-    record = raw(taken, "organ")
-    assert (record["objects"], record["beside_ignored"], record["absent"]) == (1, 1, 0)
-    assert record["betti"] == {"1 0 0": 1}
-    assert any(
-        "1 that touch ignored voxels are not known to be whole" in w for w in warn(taken.content)
-    )
-
-
-def test_labels_stored_as_float_are_read_and_unknown_values_told(organ):
-    organ.put(ball((9, 11, 13), (4, 5, 5), 3), np.float64)
-    organ.put(ball((9, 11, 13), (4, 5, 5), 3) + 6 * ball((9, 11, 13), (4, 5, 5), 1))
-    organ.put(255 * ball((9, 11, 13), (4, 5, 5), 3))
-    organ.put(0.5 * ball((9, 11, 13), (4, 5, 5), 3), np.float32)
-    organ.put(np.where(ball((9, 11, 13), (4, 5, 5), 3), 1, np.nan), np.float32)
-    taken = organ.measure()
-    assert raw(taken, "organ")["objects"] == 2
-    told = [trouble.partition(":")[2] for trouble in taken.troubles]
-    assert (
-        told[0]
-        == " the label file holds 7, not among the labels (0, 1); such voxels count as background"
-    )
-    assert "case_2.nii.gz holds 255 but no label that is wanted (1): a binary mask" in told[1]
-    assert "case_3.nii.gz holds 0.5, between 0 and 1: probabilities" in told[2]
-    assert "case_4.nii.gz is not a label map: it holds NaN" in told[3]
-
-
-def test_labels_written_as_text_have_names_and_a_background_alone_is_refused(tmp_path):
-    written = LabelManager({"background": "0", "organ": "12", "vessel": "1"}, None)
-    assert channel_names(written) == ("vessel", "organ")
-    nothing = Labels(tmp_path)
-    nothing.put(ball((9, 11, 13), (4, 5, 5), 3))
-    with pytest.raises(ValueError, match="names nothing beside the background"):
-        nothing.measure()
-
-
-def test_names_are_in_the_order_of_the_channels_whatever_the_order_of_the_file():
-    shuffled = LabelManager({"c": 3, "background": 0, "a": 1, "ignore": 4, "b": [2]}, None)
-    assert channel_names(shuffled) == ("a", "b", "c")
-    assert channel_labels(shuffled) == ((1,), (2,), (3,))
-    regions = LabelManager({"core": [2, 3], "background": 0, "whole": [1, 2, 3]}, [1, 2])
-    assert channel_names(regions) == ("core", "whole")
-    assert channel_labels(regions) == ((2, 3), (1, 2, 3))
-
-
-# -- in words ----------------------------------------------------------------------------------
-
-
-def described(prior, betti, **more):
-    """Returns a topology.json with one label, the same in volumes at both connectivities."""
-    number = sum(betti.values())
-    record = {"objects": number, "absent": 0, "at_border": 0, "betti": betti} | more
-    fill = {"changed_by_resampling": 0.07, "changed_by_augmentation": 0.02}
-    sections = {"volumes": {"organ": {"raw": record, "3d_lowres": record | fill}}}
-    of_prior = {"volumes": {"organ": prior}}
-    return {
-        "dataset": "x",
-        "unions": {},
-        "priors": {"full": of_prior, "face": of_prior},
-        "statistics": {"cases": number, "unreadable": [], "full": sections, "face": sections},
-    }
-
-
-def test_contradictions_are_counted():
-    warned = warn(described([1, 0, 0], {"1 0 0": 192, "2 0 0": 5, "1 1 0": 3}))
-    told = "8 of 200 volumes contradict the prior (1, 0, 0) of nnUNetTrainerBettiPrior"
-    assert f"organ, volumes, full: {told}" in warned
-    warned = warn(described("none", {"1 0 0": 170, "2 0 0": 30}))
-    told = "no prior, because a fixed (1, 0, 0) would contradict 30 of 200 volumes"
-    assert f"organ, volumes, full: {told}; nnUNetTrainerBettiPrior has none for it" in warned
-    assert f"organ, volumes, face: {told}; nnUNetTrainerBettiPrior_face has none for it" in warned
-
-
-def test_a_prior_edited_to_a_range_contradicts_less():
-    betti = {"1 0 0": 150, "2 0 0": 45, "1 1 0": 5}
-    warned = warn(described([[1, None], 0, None], betti))
-    assert (
-        "organ, volumes, full: 5 of 200 volumes contradict the prior (1 or more, 0, free) of "
-        "nnUNetTrainerBettiPrior" in warned
-    )
-    assert not any("only" in line for line in warned)
-    warned = warn(described([1, 0, 0], betti))
-    assert (
-        "organ, volumes, full: only 150 of 200 preprocessed volumes of 3d_lowres have the prior "
-        "(1, 0, 0)" in warned
-    )
-
-
-def test_damage_above_five_percent_is_warned_of():
-    warned = warn(described([1, 0, 0], {"1 0 0": 100}))
-    assert (
-        "organ, volumes, full: resampling to 3d_lowres changes the Betti numbers of 7.0%" in warned
-    )
-    assert not any("rotation" in line for line in warned)
-
-
-def test_augmentation_that_damages_labels_is_told_once_for_each_configuration():
-    content = described([1, 0, 0], {"1 0 0": 100})
-    changed = {"rim": 0.051, "core": 0.05, "vessel": 0.4, "never": None}
-    decision = {"used": False, "changed": changed}
-    content["rotation_and_scaling"] = {c: {"3d_lowres": decision} for c in ("full", "face")}
-    told = [line for line in warn(content) if "rotation" in line]
-    assert told == [
-        f"3d_lowres, {connectivity}: rotation and scaling change the Betti numbers of rim in 5.1%, "
-        f"vessel in 40.0%, so nnUNetTrainerWasserstein{suffix} and all other trainers with a "
-        "topology term leave rotation and scaling out, and their control is "
-        "nnUNetTrainerStock_nospatial"
-        for connectivity, suffix in (("full", ""), ("face", "_face"))
-    ]
-    decision["used"] = True  # by hand
-    assert not any("rotation" in line for line in warn(content))
-
-
-def test_what_changes_a_training_most_is_told_first():
-    content = described("none", {"1 0 0": 90, "2 0 0": 10}, at_border=3)
-    for connectivity in ("full", "face"):
-        of = content["statistics"][connectivity]
-        raw = of["volumes"]["organ"]["raw"]
-        slices = {"organ": {"raw": raw | {"betti": {"1 0": 90, "2 0": 10}}}}
-        content["statistics"][connectivity] = {"slices": slices, "volumes": of["volumes"]}
-        content["priors"][connectivity] = {
-            "volumes": {"organ": "none"},
-            "slices": {"organ": [1, 0]},
-        }
-    decision = {"used": False, "changed": {"organ": 0.2}}
-    content["rotation_and_scaling"] = {c: {"3d_lowres": decision} for c in ("full", "face")}
-    heads = [line.partition(": ")[0] for line in warn(content)]
-    assert heads[:2] == ["3d_lowres, full", "organ, volumes, full"]
-    assert [head.split(", ")[1:] for head in dict.fromkeys(heads)] == [
-        ["full"],
-        ["volumes", "full"],
-        ["slices", "full"],
-        ["face"],
-        ["volumes", "face"],
-        ["slices", "face"],
-    ]
-
-
-def test_cases_that_contradict_are_named_a_few_on_the_screen_and_all_in_the_file():
-    content = described("none", {"1 0 0": 100, "2 0 0": 2, "1 1 0": 98})
-    many = [f"case_{n:03d}" for n in range(98)]
-    of_organ = {"2 0 0": ["case_a", "case_b"], "1 1 0": many}
-    content["statistics"]["differing"] = {"full": {"volumes": {"organ": of_organ}}}
-    (told,) = [line for line in warn(content) if line.startswith("organ, volumes, full: no prior")]
-    assert told.splitlines()[1:] == [
-        "    (2, 0, 0): case_a, case_b",
-        "    (1, 1, 0): case_000, case_001, case_002, case_003, case_004 and 93 more, see "
-        "topology.json",
-    ]
-    content["priors"]["full"]["volumes"] = {"organ": [1, [0, 1], 0]}
-    (told,) = [line for line in warn(content) if "contradict the prior" in line and "full" in line]
-    assert told.splitlines()[1:] == ["    (2, 0, 0): case_a, case_b"]
-
-
-def test_objects_at_the_border_are_warned_of():
-    warned = warn(described([1, 0, 0], {"1 0 0": 100}, at_border=3))
-    assert "organ, volumes, full: cut by the border of the image in 3 of 100 volumes" in warned
-
-
-def test_long_distributions_are_cut_and_the_rest_counted():
-    betti = {f"{n} 0 0": 30 - n for n in range(1, 7)}
-    (line,) = [line for line in describe(described("none", betti))[:5] if " raw " in line]
-    assert "(1, 0, 0) 18.2%, (2, 0, 0) 17.6%, (3, 0, 0) 17.0%, 3 more" in line

@@ -13,6 +13,7 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_topo.cli import main
+from nnunet_topo.dataset import Channels
 from nnunet_topo.losses import BettiPriorLoss
 from nnunet_topo.priors.topology_json import (
     Priors,
@@ -28,8 +29,10 @@ from nnunet_topo.training.channels import topology_channels
 
 from ..shapes import ball
 
-LABELS = LabelManager({"background": 0, "a": 1, "b": 2, "c": 3}, None)
-REGIONS = LabelManager({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "ignore": 4}, [1, 2])
+LABELS = Channels.of_manager(LabelManager({"background": 0, "a": 1, "b": 2, "c": 3}, None))
+REGIONS = Channels.of_manager(
+    LabelManager({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "ignore": 4}, [1, 2])
+)
 
 
 def content(**changes):
@@ -46,10 +49,10 @@ def content(**changes):
     } | changes
 
 
-def priors_of(tmp_path, written, manager=LABELS, *, space=3, connectivity="full"):
+def priors_of(tmp_path, written, channels=LABELS, *, space=3, connectivity="full"):
     file = tmp_path / "topology.json"
     file.write_text(written if isinstance(written, str) else json.dumps(written))
-    return read_priors(file, manager, space=space, connectivity=connectivity)
+    return read_priors(file, channels, space=space, connectivity=connectivity)
 
 
 def known(channels, unions=()) -> Priors:
@@ -91,7 +94,7 @@ def test_regions_are_counted_as_nnunet_counts_them(tmp_path):
         0: BettiPrior.of((1, 0, 0)),
         1: BettiPrior.of((1, 0, 1)),
     }
-    assert REGIONS.foreground_regions == [(1, 2, 3), (2, 3)]
+    assert REGIONS.members == ((1, 2, 3), (2, 3))
 
 
 def prior(value, name="a"):
@@ -99,9 +102,9 @@ def prior(value, name="a"):
 
 
 WRONG = {
-    "no JSON": ('{"priors": [1,}', "wanted a JSON file, got: .*line 1 column 15"),
-    "no object": ("[1]", r"topology.json: wanted an object \{...\}, got \[1\]"),
-    "a name twice": ('{"priors": {"full": {}, "full": {}}}', "'full' stands twice"),
+    "no JSON": ('{"priors": [1,}', "is not a JSON file: .*line 1 column 15"),
+    "no object": ("[1]", "topology.json must hold a JSON object, got list"),
+    "a name twice": ('{"priors": {"full": {}, "full": {}}}', "'full' appears twice"),
     "no section": (content(priors={"face": {}}), "priors > full: missing; `nnunet-topo plan`"),
     "no priors": ({"dataset": "x"}, "topology.json: priors: missing"),
     "a section that is none": (
@@ -177,11 +180,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
     write_topology(signed(content()), file)
     before = file.read_bytes()
 
-    def full(self, text, encoding):
-        self.write_bytes(text.encode()[:20])
+    write_bytes = Path.write_bytes
+
+    def full(self, written):
+        write_bytes(self, written[:20])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         write_topology(content(), file)
     assert [f.name for f in tmp_path.iterdir()] == ["topology.json"]
@@ -345,7 +350,7 @@ def test_the_unions_of_a_trainer_of_ones_own_come_first(start, dataset):
 
 
 def test_where_the_file_cannot_be_written_the_training_goes_on(start, dataset):
-    (dataset / "topology.json.topo-new").mkdir()
+    (dataset / f".topology.{os.getpid()}.topo-new.json").mkdir()  # where it is written at first
     trainer = start()
     assert not (dataset / "topology.json").exists()
     assert "cannot be written, going on without" in log_of(trainer)

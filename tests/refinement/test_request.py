@@ -63,11 +63,11 @@ def test_the_priors_in_a_checkpoint_are_found(folders, capsys):
         (f"{HEADER}\ngap,ring,one,1", "line 2, column betti0: wanted a number from 0"),
         (f"{HEADER}\ngap,ring,1,2-1", "line 2, column betti1: wanted a number from 0"),
         (f"{HEADER}\ngap,ring,0,1", "line 2, column betti0: without a component"),
-        (f"{HEADER}\ngap,ring,1,1\ngap,1,1,0", "line 3: case gap, label 1 stands there twice"),
+        (f"{HEADER}\ngap,ring,1,1\ngap,1,1,0", "line 3: case gap, label 1 appears twice"),
         (f"{HEADER}\ngap,ring,1", "line 2: wanted 4 columns"),
         (f"{HEADER},slice\ngap,ring,1,1,first", "line 2, column slice: wanted a number"),
         (f"{HEADER}\nother,ring,1,1", "names cases that are not in"),
-        (HEADER, "got the header alone"),
+        (HEADER, "got only the header"),
         ("", "wanted the columns"),
     ],
 )

@@ -271,14 +271,14 @@ PRIORS = [
     ),
     Sabotage(
         "one connectivity measured for both",
-        "fingerprint._object",
+        "count._count_mask",
         "betti_numbers(mask[box], connectivity=c)",
         'betti_numbers(mask[box], connectivity="full")',
         "test_both_connectivities_are_measured",
     ),
     Sabotage(
         "labels beside ignored voxels counted as whole",
-        "fingerprint._count",
+        "measure._record",
         "not o.beside_ignored",
         "True",
         "test_labels_beside_ignored_voxels_do_not_count",

@@ -1,0 +1,158 @@
+"""Where the labels of a data set lie: the label files, and the preprocessed cases."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_topo.dataset import Channels, Dataset
+from nnunet_topo.files import case_files
+from nnunet_topo.labels.declared import labels_of_manager
+from nnunet_topo.labels.labels import Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessed:
+    """The preprocessed labels of a configuration.
+
+    Attributes:
+        dataset_class: nnU-Net's reader.
+        folder: of the preprocessed cases.
+        space: axes of a patch; with 2, volumes are taken slice by slice.
+        rotation: range of the angles in augmentation, as nnU-Net chose it.
+        in_slices: whether a volume is augmented slice by slice.
+    """
+
+    dataset_class: type
+    folder: str
+    space: int
+    rotation: tuple[float, float]
+    in_slices: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledData:
+    """All labels of a data set, of every fold.
+
+    Attributes:
+        name: of the data set.
+        files: label file of each case.
+        reader: nnU-Net's.
+        transpose: order of the axes in which nnU-Net trains.
+        channels: foreground classes or regions.
+        labels: what a label file may hold.
+        has_volumes: whether there are 3D configurations; without them, images are slices.
+        preprocessed: by configuration.
+        missing: folders of configurations that have not been preprocessed.
+    """
+
+    name: str
+    files: Mapping[str, Path]
+    reader: BaseReaderWriter
+    transpose: tuple[int, ...]
+    channels: Channels
+    labels: Labels
+    has_volumes: bool
+    preprocessed: Mapping[str, Preprocessed]
+    missing: Mapping[str, Path]
+
+
+def find_labels(
+    plans: PlansManager, dataset_json: dict[str, Any], configurations: Iterable[str]
+) -> LabelledData:
+    """Returns where the labels of a data set lie: nnU-Net's raw data, else its copies of them.
+
+    Args:
+        plans: nnU-Net's, of the data set.
+        dataset_json: nnU-Net's description of it.
+        configurations: whose preprocessed labels are wanted; each folder is taken once.
+
+    Raises:
+        ValueError: there are no labels, or no such configuration.
+    """
+    dataset = Dataset(plans.dataset_name)
+    files = _label_files(dataset, dataset_json)
+    preprocessed: dict[str, Preprocessed] = {}
+    missing: dict[str, Path] = {}
+    for configuration in configurations:
+        if configuration not in plans.available_configurations:
+            known = ", ".join(plans.available_configurations)
+            raise ValueError(f"{plans.plans_name} has no {configuration}; there are: {known}")
+        folder = dataset.preprocessed / plans.get_configuration(configuration).data_identifier
+        if not case_files(folder, ""):
+            missing[configuration] = folder
+        elif str(folder) not in (other.folder for other in preprocessed.values()):
+            preprocessed[configuration] = _find_preprocessed(plans, configuration, folder)
+    manager = plans.get_label_manager(dataset_json)
+    return LabelledData(
+        name=dataset.name,
+        files=files,
+        reader=plans.image_reader_writer_class(),
+        transpose=tuple(plans.transpose_forward),
+        channels=Channels.of_manager(manager),
+        labels=labels_of_manager(manager),
+        has_volumes=any(
+            len(plans.get_configuration(c).patch_size) == 3 for c in plans.available_configurations
+        ),
+        preprocessed=preprocessed,
+        missing=missing,
+    )
+
+
+def _find_preprocessed(plans: PlansManager, configuration: str, folder: Path) -> Preprocessed:
+    """Returns the preprocessed labels in a folder.
+
+    Raises:
+        ValueError: nnU-Net cannot read the folder.
+    """
+    manager = plans.get_configuration(configuration)
+    # nnU-Net's trainer knows the angles, and needs no more than this to tell them.
+    stand_in: Any = SimpleNamespace(
+        configuration_manager=manager, print_to_log_file=lambda *_: None
+    )
+    rotation, in_slices, _, _ = (
+        nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(stand_in)
+    )
+    try:
+        dataset_class = infer_dataset_class(str(folder))
+    except (AssertionError, KeyError) as error:
+        raise ValueError(f"nnU-Net cannot read the cases in {folder}: {error}") from None
+    return Preprocessed(
+        dataset_class=dataset_class,
+        folder=str(folder),
+        space=len(manager.patch_size),
+        rotation=tuple(rotation),
+        in_slices=in_slices,
+    )
+
+
+def _label_files(dataset: Dataset, dataset_json: Mapping[str, Any]) -> dict[str, Path]:
+    """Returns the label file of each case.
+
+    Raises:
+        ValueError: there is none.
+    """
+    ending, raw = dataset_json["file_ending"], dataset.raw
+    if raw is not None and "dataset" in dataset_json:
+        listed = dataset_json["dataset"].items()
+        return {case: raw / os.path.expandvars(entry["label"]) for case, entry in listed}
+    if raw is not None and (raw / "labelsTr").is_dir():
+        named = [image.name for image in case_files(raw / "imagesTr", ending)]
+        cases = {image.removesuffix(ending)[: -len("_0000")] for image in named}
+        found = {case: raw / "labelsTr" / f"{case}{ending}" for case in sorted(cases)}
+    else:
+        copies = case_files(dataset.references, ending)
+        found = {file.name.removesuffix(ending): file for file in copies}
+    if not found:
+        places = " and ".join(str(place) for place in (raw, dataset.references) if place)
+        raise ValueError(
+            f"no labels of {dataset.name}: looked for files that end in {ending} in {places}"
+        )
+    return found
