@@ -249,3 +249,8 @@ def test_without_priors_the_loss_is_a_differentiable_zero():
     assert loss.item() == 0
     assert p.grad is not None
     assert not p.grad.any()
+
+
+def test_a_printed_loss_names_its_priors():
+    printed = repr(BettiPriorLoss({0: (1, (0, 2)), 2: "target"}))
+    assert "priors={0: '(1, 0 to 2)', 2: 'target'}" in printed

@@ -25,6 +25,16 @@ def test_one_voxel_by_hand():
     logits = torch.tensor([0.0, np.log(4.0)]).reshape(1, 2, 1, 1)
     loss = FocalLoss()(logits, torch.ones(1, 1, 1, 1))
     assert loss.item() == pytest.approx(0.04 * -np.log(0.8))
+    for alpha in (0.0, 0.25):
+        assert FocalLoss(alpha)(logits, torch.ones(1, 1, 1, 1)).item() == alpha * loss.item()
+
+
+def test_a_single_voxel_that_counts_is_the_whole_loss():
+    logits, labels = logits_and_labels()
+    mask = torch.zeros_like(labels, dtype=torch.bool)
+    mask[1, 0, 2, 3, 4] = True
+    alone = FocalLoss()(logits[1:, :, 2:3, 3:4, 4:5], labels[1:, :, 2:3, 3:4, 4:5])
+    assert FocalLoss()(logits, labels, mask).item() == pytest.approx(alone.item())
 
 
 def test_gamma_0_is_the_cross_entropy():

@@ -43,6 +43,9 @@ def test_an_image_is_pooled_itself():
     target = batch(np.array([[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]))
     loss = ProjectedPoolingLoss(kernel_sizes=[2])(probability, target)
     assert loss.item() == pytest.approx((0.1 + 0.3 + 0.0 + 0.6) / 4)
+    # Kernel 1: every pixel by itself.
+    loss = ProjectedPoolingLoss(kernel_sizes=[1])(probability, target)
+    assert loss.item() == pytest.approx((0.1 + 0.1 + 0.2 + 0.3 + 0.6) / 12)
 
 
 def test_only_the_form_of_the_published_code_is_blind_to_position():
@@ -98,10 +101,11 @@ def test_a_perfect_prediction_costs_nothing_and_has_no_gradient(mask, reduced):
     assert not p.grad.any()
 
 
-def test_samples_and_channels_are_averaged_and_their_order_is_irrelevant():
+@pytest.mark.parametrize("reduced", [False, True])
+def test_samples_and_channels_are_averaged_and_their_order_is_irrelevant(reduced):
     masks = [ring((11, 13), 4.0), two_blobs((11, 13)), np.zeros((11, 13), bool)]
     probabilities = [noisy(m, s) for s, m in enumerate(masks)]
-    loss = ProjectedPoolingLoss()
+    loss = ProjectedPoolingLoss(reduce_before_difference=reduced)
     alone = [loss(batch(p), batch(m)).item() for p, m in zip(probabilities, masks, strict=True)]
     for order in ([0, 1, 2], [2, 0, 1]):
         p, t = (batch(*[images[i] for i in order]) for images in (probabilities, masks))
@@ -119,6 +123,7 @@ def test_ignored_voxels_are_background_without_gradient():
     assert not p.grad[~keep].any()
     assert p.grad[keep].any()
     assert value.item() == pytest.approx(loss(p.detach() * keep, batch(mask) & keep).item())
+    assert loss.begin(p, batch(mask), keep)().loss.item() == value.item()
 
 
 def test_an_all_ignored_patch_is_a_differentiable_zero():

@@ -1,3 +1,4 @@
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -82,7 +83,22 @@ def test_what_is_no_whole_number_is_no_label():
     prediction = reference.copy()
     prediction[0, 0, :3] = 1.5, np.nan, np.inf
     prediction[0, 1, 0] = 65537  # 1, if it were cut to 16 bits
-    assert compare_label_maps(prediction, reference, [1])[1]["n_pred"] == 120 - 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compare_label_maps(prediction, reference, [1])[1]["n_pred"] == 120 - 4
+        assert narrow_label_map(prediction) is prediction
+
+
+def test_more_labels_than_a_byte_holds_are_told_apart():
+    label_map = np.arange(300).reshape(15, 20) // 2 * 2
+    found = compare_label_maps(label_map, label_map, range(1, 301))
+    assert [found[label]["n_pred"] for label in (1, 2, 254, 255, 256, 298)] == [0, 2, 2, 0, 2, 2]
+
+
+def test_the_label_of_the_background_may_be_asked_for():
+    label_map = np.array([[0, 0, 1], [2, 0, 1]], np.uint8)
+    found = compare_label_maps(label_map, label_map, [0, 1])
+    assert [found[label]["n_ref"] for label in (0, 1)] == [3, 2]
 
 
 def test_a_label_that_is_nowhere_has_the_values_of_empty_masks():

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.morphology import skeletonize
 
 from nnunet_topo.metrics import compute
 from nnunet_topo.metrics.edge_cases import EDGE_CASES, edge_cases_of
@@ -131,6 +132,12 @@ def test_distances_follow_the_spacing_of_each_axis():
         assert compute(moved, reference)["topo_hd95_mm"] == 3
 
 
+def test_equal_surfaces_are_within_a_tolerance_of_zero():
+    pair = box((6, 8), (1, 3), (2, 5)), box((6, 8), (1, 3), (3, 6))
+    assert compute(pair[0], pair[0], nsd_tolerance_mm=0)["topo_nsd"] == 1
+    assert 0 < compute(*pair, nsd_tolerance_mm=0)["topo_nsd"] < 1
+
+
 def test_hd95_leaves_out_the_farthest_twentieth_and_takes_the_worse_direction():
     line = box((3, 4, 103), (1, 2), (1, 2), (0, 80))
     longer = box((3, 4, 103), (1, 2), (1, 2), (0, 103))
@@ -154,6 +161,17 @@ def test_a_thick_tube_with_a_thin_one_inside_has_cldice_one():
     metrics = compute(thick, thin)
     assert metrics["topo_cldice"] > 0.95
     assert metrics["Dice"] < 0.1
+
+
+def test_a_volume_of_one_slice_is_thinned_as_scikit_image_thins_it():
+    bar = box((1, 9, 15), (0, 1), (2, 7), (3, 12))
+    assert skeletonize(bar).sum() == 7
+    inner = box((1, 9, 15), (0, 1), (4, 5), (5, 10))
+    assert compute(bar, inner)["topo_cldice"] == pytest.approx(2 * 5 / 7 / (1 + 5 / 7))
+    assert compute(inner, bar)["topo_cldice"] == pytest.approx(2 * 5 / 7 / (1 + 5 / 7))
+    # The ends of the same bar in a volume of three slices are thinned away, too.
+    wide = [np.pad(mask, ((1, 1), (0, 0), (0, 0))) for mask in (bar, inner)]
+    assert compute(*wide)["topo_cldice"] == 1
 
 
 def test_component_error_of_slices_by_hand():

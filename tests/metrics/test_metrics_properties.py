@@ -1,11 +1,11 @@
-from math import nan
+from math import inf, nan
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_topo.metrics import boxes, compute
+from nnunet_topo.metrics import boxes, compute, partition
 
 from .masks import BOTH, pairs
 from .test_metrics import KNOWN
@@ -61,6 +61,39 @@ def test_parts_that_are_far_apart_are_measured_as_one_image(connectivity, pair, 
     assert split == pytest.approx(whole, nan_ok=True, abs=1e-12)
 
 
+@BOTH
+@given(pairs)
+def test_many_components_are_counted_as_few_are(connectivity, pair):
+    expected = compute(*pair, connectivity=connectivity)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partition, "_MOST_CELLS", 0)
+        found = compute(*pair, connectivity=connectivity)
+    assert found == pytest.approx(expected, nan_ok=True, abs=1e-12)
+
+
+@pytest.mark.parametrize("most_cells", [0, 100])
+def test_overlaps_by_hand(most_cells, monkeypatch):
+    monkeypatch.setattr(partition, "_MOST_CELLS", most_cells)
+    found = partition.count_overlaps(
+        np.array([[1, 1, 0, 0, 2, 2, 2]]), np.array([[0, 1, 1, 0, 0, 0, 0]]), (2, 1)
+    )
+    assert sorted(found.shared.tolist()) == [1, 1, 1, 3]
+    assert (found.prediction.tolist(), found.reference.tolist()) == ([2, 3], [2])
+
+
+def test_small_parts_that_are_far_apart_have_boxes_of_their_own():
+    mask = np.zeros((3, 300, 400), bool)
+    mask[0, 1:3, 2:5] = mask[2, 280:290, 390:395] = True
+    expected = [np.s_[0:1, 1:3, 2:5], np.s_[2:3, 280:290, 390:395]]
+    assert boxes.split_into_boxes(mask) == expected
+    assert boxes.split_into_boxes(mask[..., ::-1]) == [
+        (*box[:2], slice(400 - box[2].stop, 400 - box[2].start)) for box in expected
+    ]
+    near = np.zeros((3, 30, 40), bool)  # measured at once in no time
+    near[0, 1:3, 2:5] = near[2, 20:25, 30:35] = True
+    assert boxes.split_into_boxes(near) == [np.s_[0:3, 1:25, 2:35]]
+
+
 @given(pairs)
 def test_a_mask_and_itself_are_alike(pair):
     mask = pair[0]
@@ -83,8 +116,9 @@ def test_bad_input_is_refused_by_name():
         compute(mask * nan, mask)
     with pytest.raises(ValueError, match="spacing_mm must be 3 positive numbers"):
         compute(mask, mask, spacing_mm=(1, 1))
-    with pytest.raises(ValueError, match="spacing_mm must be 3 positive numbers"):
-        compute(mask, mask, spacing_mm=(1, nan, 1))
+    for wrong in (nan, inf, 0, -1):
+        with pytest.raises(ValueError, match="spacing_mm must be 3 positive numbers"):
+            compute(mask, mask, spacing_mm=(1, wrong, 1))
     with pytest.raises(ValueError, match="nsd_tolerance_mm must be at least 0, got -1"):
         compute(mask, mask, nsd_tolerance_mm=-1)
     with pytest.raises(ValueError, match=r"mask must have the shape \(3, 4, 5\)"):

@@ -42,6 +42,7 @@ def test_the_signed_rank_test_is_scipys_without_the_zeros():
         assert signed_rank_p(differences) == pytest.approx(expected, rel=1e-9)
         with_zeros = np.append(differences, np.zeros(7))
         assert signed_rank_p(with_zeros) == signed_rank_p(differences)
+    assert signed_rank_p(np.zeros(4)) == 1
 
 
 def test_with_ties_the_signed_rank_test_is_that_of_all_signs():
@@ -51,6 +52,8 @@ def test_with_ties_the_signed_rank_test_is_that_of_all_signs():
             differences = rng.integers(1, 4, number) * rng.choice([-1.0, 1.0], number)
             expected = stats.wilcoxon(differences, method=stats.PermutationMethod()).pvalue
             assert signed_rank_p(differences) == pytest.approx(expected, rel=1e-9)
+    # Ranks 1.5, 1.5, 3, 4, and 3 above zero: 5 of 16 sums are 3 or less.
+    assert signed_rank_p(np.array([1.0, 1.0, -2.0, -3.0])) == pytest.approx(2 * 5 / 16)
     # Many labels are compared by the hundred, and each differs by small whole numbers.
     assert signed_rank_p(np.ones(24)) == pytest.approx(2 / 2**24)
     assert signed_rank_p(np.ones(50)) == pytest.approx(2 / 2**50)
@@ -77,6 +80,7 @@ def test_the_interval_is_scipys_percentile_bootstrap_within_its_resampling_error
     expected = result.confidence_interval
     assert bootstrap_interval(values) == pytest.approx((expected.low, expected.high), abs=0.03)
     assert bootstrap_interval(values) == bootstrap_interval(values)  # fixed seed
+    assert bootstrap_interval(np.array([1.0, 3.0])) == (1, 3)
 
 
 def test_a_spread_by_hand_counts_what_is_undefined():
@@ -85,7 +89,7 @@ def test_a_spread_by_hand_counts_what_is_undefined():
     assert 1 <= spread.low < 3 < spread.high <= 6
     nothing = describe(np.array([nan, nan]))
     assert (nothing.cases, nothing.undefined) == (0, 2)
-    assert isnan(nothing.mean)
+    assert all(map(isnan, (nothing.mean, nothing.median, nothing.low, nothing.high)))
 
 
 def test_a_difference_by_hand_pairs_the_cases_in_which_both_are_defined():
@@ -98,6 +102,23 @@ def test_a_difference_by_hand_pairs_the_cases_in_which_both_are_defined():
     lower = compare(values, first, higher_is_better=False)
     assert (lower.wins, lower.ties, lower.losses) == (1, 1, 2)
     assert lower.p == found.p
+    # Ranks 1, 2, 3, 4 of 0, 0.1, 0.3, -0.4; without the zero 1, 2, 3, as many on either side.
+    assert (found.effect, lower.effect) == pytest.approx((0.1, -0.1))
+    assert (found.tendency, lower.tendency) == (0, 0)
+    assert (found.missed, found.invented) == (0, 0)
+
+
+def test_a_difference_without_pairs_is_undefined_and_keeps_what_was_missed():
+    values = np.array([1.0, nan])
+    found = compare(values, values[::-1], higher_is_better=True, missed=2, invented=-3)
+    assert (found.pairs, found.wins, found.ties, found.losses) == (0, 0, 0, 0)
+    assert (found.tendency, found.improves, found.missed, found.invented) == (0, 0, 2, -3)
+    undefined = (found.mean, found.median, found.low, found.high, found.p, found.p_holm)
+    assert all(map(isnan, (*undefined, found.effect)))
+
+
+def test_a_small_mean_difference_is_an_improvement():
+    assert compare(np.array([0.6, 0.5]), np.array([0.4, 0.6]), higher_is_better=True).improves == 1
 
 
 def test_ranks_and_mean_that_disagree_are_mixed_not_better():
