@@ -7,6 +7,7 @@ show what it does.
 """
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -38,6 +39,14 @@ def _folders() -> Iterator[Path]:
             os.environ[f"nnUNet_{name}"] = str(folder / name)
         os.environ["nnUNet_extTrainer"] = trainers_folder()  # noqa: SIM112 # nnU-Net spells it so
         yield folder
+
+
+def _first(*modules: str):
+    """Returns the first module of the package that is there: older packages have other names."""
+    for module in modules[:-1]:
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(f"nnunet_topo.{module}")
+    return importlib.import_module(f"nnunet_topo.{modules[-1]}")
 
 
 def _ring(size: int = 16, thickness: float = 1.6) -> np.ndarray:
@@ -223,7 +232,7 @@ def item_16() -> None:
 
 def item_17() -> None:
     """Fewer cases than nnU-Net makes folds, and folds that cannot be trained."""
-    from nnunet_topo.commands.trainings import choose_trainings
+    choose_trainings = _first("commands.trainings", "run").choose_trainings
 
     def chosen(folds: list[str]) -> str:
         trainings = choose_trainings(NAME, "3d_fullres", "nnUNetPlans", [STOCK, OURS], folds)
@@ -326,9 +335,7 @@ def item_21() -> None:
 
 def item_24() -> None:
     """Which cases contradict a prior."""
-    import nnunet_topo.priors.training_labels
-
-    nnunet_topo.priors.training_labels._DRAWS = 10
+    _first("priors.training_labels", "nnunet.training_labels")._DRAWS = 10
     labels = _rings(10)
     labels["case_3"][0, 0, 0] = labels["case_8"][15, 15, 15] = True
     with _folders() as folder:
@@ -370,10 +377,10 @@ def item_27_prior() -> None:
     """Refinement with no prior: how many cases are predicted before it says so."""
     import time
 
-    from nnunet_topo.refinement.trained_model import TrainedModel
     from tests.model_folder import ring, write_image, write_model
 
     predicted = []
+    TrainedModel = _first("refinement.trained_model", "nnunet.trained_model").TrainedModel  # noqa: N806 # a class
     predict = TrainedModel.predict
     TrainedModel.predict = lambda self, files: (predicted.append(files), predict(self, files))[1]
     with _folders() as folder:

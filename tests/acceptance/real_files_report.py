@@ -377,8 +377,13 @@ def item_26_short() -> None:
     """What is said of trainings of 2 epochs of 10 iterations."""
     import torch
 
-    from nnunet_topo.commands import comparison
-    from nnunet_topo.evaluation.study import Model, Study
+    try:
+        from nnunet_topo.commands import comparison
+        from nnunet_topo.evaluation.study import Model, Study
+    except ImportError:  # an older package
+        from nnunet_topo.nnunet.results import Model, Study
+
+        from nnunet_topo import compare as comparison
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
