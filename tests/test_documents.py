@@ -365,7 +365,7 @@ def test_the_commands_run_as_printed(heading, home, tmp_path):
     furnish(tmp_path, home)
     printed = in_shell(to_run(heading), tmp_path, home)
     shown = {
-        "doctor": "nothing is wrong",
+        "doctor": "no problem found",
         "evaluate": "6 cases evaluated",
         "compare": "6 cases, full connectivity",
     }
