@@ -85,7 +85,7 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
 
 
 def _prediction_file(model: Model, case: str, ending: str) -> Path:
-    """Returns the prediction of a case, which has the name of its reference but may have another ending."""
+    """Returns the prediction of a case: named as its reference, perhaps with another ending."""
     stem = case.removesuffix(ending)
     names = [case, *(stem + other for other in known_endings())]
     files = (folder / name for name in names for folder in model.folders.values())
