@@ -78,7 +78,7 @@ def _faint(rng: np.random.Generator, points: int, part: float) -> NDArray[np.flo
 
 
 def _add(labels, contrast, grid, label, curve, radius, along) -> None:
-    """Draws a tube around a curve, where nothing else is."""
+    """Draws a tube around a curve, but not over other labels."""
     squares = ((grid[..., None, :] - curve) ** 2).sum(-1)
     nearest = squares.argmin(-1)
     inside = (squares.min(-1) <= radius**2) & (labels == 0)

@@ -57,7 +57,7 @@ def run(_: argparse.Namespace) -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """Yields what is found, from versions to a run of the engine."""
+    """Yields the results of all checks, from versions to a run of the engine."""
     yield from _versions()
     yield from _folders()
     yield from _numbers()
@@ -68,7 +68,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    """Compares what is installed with what we, and numba, ask for."""
+    """Compares the installed versions with the requirements of this package and of numba."""
     for asking in ("nnunet-topo", "numba"):
         try:
             requirements = metadata.requires(asking) or []
@@ -136,7 +136,7 @@ def _numbers() -> Iterator[Finding]:
             yield Finding("WRONG", what, f"export {variable}=8, or unset {variable}")
         elif variable == "nnUNet_n_proc_DA" and int(value) == 0:
             what = f"{variable} is 0, and nnU-Net's planning fails with it"
-            cure = f"unset {variable}, and set it in front of a training alone: {variable}=0 nnUN"
+            cure = f"unset {variable}, and set it only in front of a training: {variable}=0 nnUN"
             yield Finding("note", what, f"{cure}etv2_train ...")
         elif variable == "nnUNet_def_n_proc" and int(value) == 0:
             what = f"{variable} is 0, and nnU-Net needs at least one process"
@@ -169,7 +169,7 @@ def _search_path() -> Iterator[Finding]:
 
 
 def _lookup() -> Iterator[Finding]:
-    """Lets nnU-Net itself look for a trainer of ours."""
+    """Lets nnU-Net search for one of our trainers."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):

@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and what is printed of its problems."""
+"""The exit status of a command, and how its problems are printed."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Commands of nnU-Net's in processes of their own, which end with this one."""
+"""nnU-Net's commands in processes of their own, which end with this one."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ def continued(command: tuple[str, ...], fold: Path) -> tuple[str, ...]:
 def call(command: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> int:
     """Runs a command of this Python's environment, and returns its exit status.
 
-    An interruption of this process ends the command and its workers, too.
+    An interruption of this process also ends the command and its workers.
 
     Args:
         command: with its arguments.
@@ -65,9 +65,9 @@ def last_lines(log: Path, number: int = 15) -> str:
 
 @contextlib.contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Lets a closed terminal and a cancelled job interrupt like Ctrl-C, unless that is ignored.
+    """Lets a closed terminal and a cancelled job interrupt like Ctrl-C, unless they are ignored.
 
-    Else a training would go on alone, and the next run would train into the same folder.
+    Otherwise a training would keep running, and the next run would train into its folder.
     """
 
     def interrupt(*_: object) -> None:

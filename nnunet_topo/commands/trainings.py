@@ -140,7 +140,7 @@ def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:
 def train(
     trainings: Sequence[Training], logs: Path, tell: Callable[[str], object]
 ) -> list[Training]:
-    """Trains and validates what is not finished, and returns what failed.
+    """Trains and validates unfinished trainings, and returns those that failed.
 
     An interrupted training resumes from its last checkpoint. A training that fails does not stop
     the others.

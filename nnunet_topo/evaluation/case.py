@@ -71,7 +71,7 @@ class CaseResult:
         name: file name of the prediction.
         digest: of both files and the settings, "" if the case could not be evaluated.
         metrics: our metrics by label, empty if the case could not be evaluated.
-        nnunet_metrics: nnU-Net's metrics by label, likewise.
+        nnunet_metrics: nnU-Net's metrics by label, empty in the same case.
         voxel_mm3: volume of a voxel.
         problems: what went wrong, one line each.
     """
@@ -101,7 +101,7 @@ def killed_case(case: Case) -> CaseResult:
 
 
 def case_digest(case: Case) -> str:
-    """Returns a digest of both files and of what else the metrics depend on; "" if unreadable."""
+    """Returns a digest of both files and the settings of the metrics, "" if unreadable."""
     digest = hashlib.blake2b(digest_size=16)
     labels = sorted(map(label_or_region_to_key, case.labels))
     readers = [type(reader).__name__ for reader in case.readers]

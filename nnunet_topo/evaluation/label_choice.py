@@ -1,4 +1,4 @@
-"""Which labels are evaluated, and what they are called: by nnU-Net, by the user, by the files."""
+"""Which labels are evaluated, and their names: from nnU-Net, the user or the files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ File = tuple[BaseReaderWriter, Path]
 
 @dataclass(frozen=True, slots=True)
 class LabelChoice:
-    """What a user says of the labels.
+    """A user's choice of labels.
 
     Attributes:
-        labels: values, ranges or names of what is evaluated, None for all.
+        labels: values, ranges or names to evaluate, None for all.
         names: file with names.
-        groups: NAME=LABELS each, evaluated like regions.
+        groups: each NAME=LABELS, evaluated like a region.
         ignore: value of voxels that do not count.
     """
 
@@ -48,14 +48,14 @@ def choose_labels(
     *,
     processes: int = 1,
 ) -> Labels:
-    """Returns what a user wants to have evaluated; without a declaration what the files hold.
+    """Returns the labels to evaluate; without a declaration those in the files.
 
     Args:
-        choice: of the user.
+        choice: the user's.
         declared: labels of a dataset.json, None without one.
-        references: that are searched for labels, with their readers.
-        predictions: likewise; of those that share no label with any reference, none is taken.
-        processes: at most so many.
+        references: searched for labels, with their readers.
+        predictions: searched too; one without a label of any reference is left out.
+        processes: maximum number.
 
     Raises:
         ValueError: there is nothing to evaluate, or a label is not known.
@@ -140,7 +140,7 @@ def _found(
             "segmentations? -l names the labels to evaluate"
         )
     told = [f"{file} {reason}" for file, reason in reasons.items()]
-    return tuple(sorted(found)), next(iter(told), "the files hold background alone")
+    return tuple(sorted(found)), next(iter(told), "the files hold only background")
 
 
 def _values(job: File) -> tuple[Path, tuple[int, ...], str]:
@@ -150,7 +150,7 @@ def _values(job: File) -> tuple[Path, tuple[int, ...], str]:
         values = distinct_values(read_segmentation(reader, file).label_map)
     except NotALabelMapError as error:
         return file, (), f"is not a label map: {error}"
-    except Exception as error:  # whatever the readers raise
+    except Exception as error:  # of any reader
         return file, (), f"cannot be read: {' '.join(str(error).split())[:300]}"
     wrong = describe_fractions(values)
     if isinstance(reader, NaturalImage2DIO):

@@ -24,7 +24,7 @@ class CaseMetrics:
 
     Attributes:
         reference: file, as the summary names it.
-        prediction: likewise; it may have been evaluated on another system.
+        prediction: file, as the summary names it; perhaps from another system.
         labels: metrics of each label or region, by nnU-Net's key.
     """
 

@@ -28,7 +28,7 @@ class Segmentations:
         pairs: by case; where a reference or a prediction is missing, it is None.
         reader: gives nnU-Net's reader of a file.
         declared: labels of a dataset.json, None without one.
-        problems: cases of which it is not clear which files are meant.
+        problems: cases with several possible files.
     """
 
     pairs: list[Pair]
@@ -37,7 +37,7 @@ class Segmentations:
     problems: list[str]
 
     def unit(self) -> tuple[Unit, list[str]]:
-        """Returns the unit of distances, and the cases that have another."""
+        """Returns the unit of distances, and a line for each case with another unit."""
         units: dict[str, Unit] = {}
         for pair in self.pairs:
             files = [file for file in (pair.reference, pair.prediction) if file is not None]
@@ -64,8 +64,8 @@ def find_segmentations(
         plans: nnU-Net's, which name the reader; None chooses it by the ending.
 
     Raises:
-        ValueError: a file that is not nnU-Net's, a folder without segmentations.
-        OSError: what cannot be read.
+        ValueError: a file is not nnU-Net's, or a folder holds no segmentation.
+        OSError: a file cannot be read.
     """
     if dataset_json is None:
         if plans is not None:
@@ -91,7 +91,7 @@ def find_segmentations(
 
 
 def _pairs(references: Path, predictions: Path, ending: str) -> tuple[list[Pair], list[str]]:
-    """Returns pairs of files with the ending that is declared, of predictions also with another."""
+    """Returns pairs of files with the declared ending; predictions may have another one."""
     for place in (references, predictions):
         if not place.exists():
             raise ValueError(f"{place}: there is no such file or folder")
@@ -110,12 +110,12 @@ def _files(pairs: Sequence[Pair]) -> list[Path]:
 def wanted_labels(
     found: Sequence[Segmentations], choice: LabelChoice, *, processes: int = 1
 ) -> Labels:
-    """Returns which labels of some predictions are evaluated, the same of all.
+    """Returns the labels to evaluate, the same for all predictions.
 
     Args:
         found: cases of each folder of predictions, with the same references.
-        choice: what the user says of the labels.
-        processes: at most so many.
+        choice: the user's choice of labels.
+        processes: maximum number.
 
     Raises:
         ValueError: there is nothing to evaluate, or a label is not known.
@@ -140,7 +140,7 @@ def wanted_labels(
 
 
 def _check_pairs(found: Segmentations) -> None:
-    """Raises ValueError where no prediction has a reference, and so there are no labels to find."""
+    """Raises ValueError if no prediction has a reference, because then no label can be found."""
     if any(pair.reference and pair.prediction for pair in found.pairs):
         return
     reference = next((p.reference.name for p in found.pairs if p.reference), "none")

@@ -94,7 +94,7 @@ def describe_study(study: Study) -> Description:
 
 
 def study_labels(study: Study) -> Labels:
-    """Returns what is evaluated."""
+    """Returns the labels or regions that are evaluated."""
     return study.labels or wanted_labels([_find_segmentations(study)], LabelChoice())
 
 

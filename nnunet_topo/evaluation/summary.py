@@ -27,7 +27,7 @@ from nnunet_topo.labels.labels import Labels, sorted_label_keys
 
 
 def read_summary(file: Path) -> Evaluation:
-    """Returns what a summary.json holds, of nnU-Net alone or with topology metrics.
+    """Returns the content of a summary.json of nnU-Net, with or without topology metrics.
 
     Raises:
         ValueError: it is not an nnU-Net summary.

@@ -42,7 +42,7 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
     A volume of one slice comes with that slice first, on whichever axis it lies.
 
     Raises:
-        Exception: whatever the readers raise.
+        Exception: a reader fails.
     """
     described = describe_study(study)
     reader, ending, in_network = described.reader, described.ending, described.channels
@@ -85,7 +85,7 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
 
 
 def _prediction_file(model: Model, case: str, ending: str) -> Path:
-    """Returns the prediction of a case, which is named as its reference but may end otherwise."""
+    """Returns the prediction of a case: named as its reference, perhaps with another ending."""
     stem = case.removesuffix(ending)
     names = [case, *(stem + other for other in known_endings())]
     files = (folder / name for name in names for folder in model.folders.values())

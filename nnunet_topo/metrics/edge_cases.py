@@ -69,7 +69,7 @@ def declared_values(*, prediction_empty: bool, reference_empty: bool) -> dict[st
 
 
 def edge_cases_of(key: str) -> EdgeCases:
-    """Returns what the table says of a metric, whatever the dimension in its key.
+    """Returns the table's row of a metric, for any dimension in its key.
 
     Raises:
         KeyError: there is no such metric.

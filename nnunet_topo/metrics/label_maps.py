@@ -37,7 +37,7 @@ def compare_label_maps(
 
     Args:
         prediction: label of each voxel, 2D or 3D, of any real type.
-        reference: likewise, of the same shape.
+        reference: label of each voxel, of the same shape.
         labels: what to compare; several labels in a tuple are a region, taken together.
         ignore_label: voxels that have it in the reference are background in both, and not counted.
         spacing_mm: size of a voxel along each axis; without it distances are in voxels.

@@ -40,7 +40,7 @@ def compute(
     mask: ArrayLike | None = None,
     nsd_tolerance_mm: float | int = NSD_TOLERANCE_MM,
 ) -> dict[str, float]:
-    """Returns all metrics of two masks by name; what is not defined is NaN.
+    """Returns all metrics of two masks by name; undefined ones are NaN.
 
     What each is where a mask is empty stands in `edge_cases.EDGE_CASES`.
 
@@ -66,11 +66,11 @@ def compute(
     - `topo_voi`, `topo_ari`: see `compare_partitions`.
 
     Args:
-        prediction: 2D or 3D; what is non-zero is foreground.
-        reference: likewise, of the same shape.
+        prediction: 2D or 3D, foreground is non-zero.
+        reference: of the same shape.
         spacing_mm: size of a voxel along each axis; without it distances are in voxels.
         connectivity: of the foreground, "full" (8 / 26) or "face" (4 / 6).
-        mask: what is zero is ignored: background in both, and not counted in the accuracy.
+        mask: zero voxels are ignored: background in both, and not counted in the accuracy.
         nsd_tolerance_mm: distance up to which surfaces count as equal.
 
     Raises:

@@ -56,11 +56,11 @@ class Part:
 def measure_part(
     p: Bool[np.ndarray, " *space"], r: Bool[np.ndarray, " *space"], box: Box, options: Options
 ) -> Part:
-    """Returns what is measured of two masks.
+    """Returns the measurements of two masks.
 
     Args:
         p: prediction, in a box, with a margin of one voxel of background.
-        r: reference, likewise.
+        r: reference, in the same form.
         box: where in the image, without the margin.
         options: how they are compared.
     """

@@ -71,7 +71,7 @@ def compare_surfaces(
 
     Args:
         p: surface of the prediction, in parts.
-        r: surface of the reference, likewise.
+        r: surface of the reference.
         spacing_mm: size of a voxel along each axis.
         tolerance_mm: what exceeds it by no more than rounding counts as within.
     """

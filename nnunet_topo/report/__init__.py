@@ -1,6 +1,6 @@
 """From the metrics of several models to a table, figures and one page of HTML.
 
-Knows neither torch nor nnU-Net, and reads no images: what it draws it is given.
+It knows neither torch nor nnU-Net and reads no images: it draws the arrays that it is given.
 """
 
 from nnunet_topo.report.measures import DEFAULT_METRICS, MEASURES, PRIMARY_METRIC, Measure

@@ -23,7 +23,7 @@ def effects_plot(rows: Sequence[Row], names: Sequence[str], axis: str, what: str
     Args:
         rows: of one metric and one model; those without pairs are left out.
         names: of their labels.
-        axis: what is drawn, with its unit.
+        axis: title of the axis, with its unit.
         what: description for those who do not see it.
     """
     known = [(row, name) for row, name in zip(rows, names, strict=True) if size_of_effect(row) >= 0]

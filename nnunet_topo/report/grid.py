@@ -18,7 +18,7 @@ class Grid:
         letters: to which side of the patient the index of each axis grows (R, L, A, P, S, I), ""
             where that is unknown.
         first_mm: position of the first slice in the direction of its letter, NaN if unknown.
-        oblique: whether the letters are the nearest ones alone.
+        oblique: whether the axes lie oblique, and the letters are only the nearest ones.
         file_axis: axis of the file along which the slices lie, 1 the first.
         flipped: whether the file counts its slices from the other end.
     """

@@ -48,7 +48,7 @@ def name(text: str) -> Markup:
 
 
 def raw(text: str) -> Markup:
-    """Returns text of ours that is markup, such as the style sheet."""
+    """Returns our own text that is markup already, such as the style sheet."""
     return Markup(text)
 
 

@@ -104,7 +104,7 @@ MEASURES = {
     ),
 }
 
-# Reported of all labels together in every comparison, whatever else is asked for.
+# Reported for all labels together in every comparison.
 PRESENCE_METRICS = ("topo_missed", "topo_invented")
 
 # Declared here, before anything is seen; --primary declares another.

@@ -1,4 +1,4 @@
-"""The primary outcome, tested alone, and the secondary ones, corrected as a family of their own."""
+"""The primary outcome, tested alone, and the secondary outcomes, corrected as a family."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ class Row:
         spread: of the values.
         difference: to the first model; None for the first itself.
         family: of tests that are corrected together.
-        presence: of the structures of these labels, whatever the metric.
+        presence: counts of the structures of these labels, the same for all metrics.
     """
 
     label: str
@@ -69,9 +69,8 @@ def make_table(
 ) -> list[Row]:
     """Returns the table of all models: the primary outcome, means over labels, single labels.
 
-    The primary outcome is the mean over labels of one metric. Its p-values are corrected for the
-    number of models alone, all others for one another. With a single label there is no mean over
-    labels besides.
+    The primary outcome is the mean of one metric over labels. Its p-values are corrected for the
+    number of models only, all others for one another. A single label has no separate mean.
 
     Args:
         models: the metrics of each model on the same cases; the first is compared with.
@@ -115,7 +114,7 @@ def check_metric(metric: str) -> None:
 
 
 def add_presence(cases: Cases) -> Cases:
-    """Returns the metrics with `topo_missed` and `topo_invented` beside them.
+    """Returns the metrics with `topo_missed` and `topo_invented` added.
 
     Either is 1 or 0 where it could happen, else NaN.
     """

@@ -8,7 +8,7 @@ from nnunet_topo.report.outcomes import Row
 from nnunet_topo.report.records import Comparison
 from nnunet_topo.report.words import count, number, printable
 
-MOST_LINES = 50  # so that what the command says besides fits into 60
+MOST_LINES = 50  # with the command's other lines at most 60
 MOST_NOTES = 12
 _MOST_LABELS = 10
 

@@ -36,7 +36,7 @@ class Spread:
         cases: that have a value.
         undefined: that have none.
         mean: of the values.
-        median: likewise.
+        median: of the same.
         low: lower end of the bootstrap interval of the mean, NaN with fewer than two values.
         high: upper end.
     """
@@ -56,7 +56,7 @@ class Difference:
     Attributes:
         pairs: how many cases that are.
         mean: of the differences.
-        median: likewise.
+        median: of the same.
         low: lower end of the bootstrap interval of the mean, NaN with fewer than two pairs.
         high: upper end.
         wins: cases in which the model is better than the first.
@@ -71,7 +71,7 @@ class Difference:
             better; equal pairs count as none (Pratt's ranks). NaN without pairs.
         missed: by how many structures the model misses more than the first without paying for it
             in this metric; below 0, the first misses more.
-        invented: likewise, structures that the reference does not have.
+        invented: the same for structures that the reference does not have.
     """
 
     pairs: int
@@ -163,8 +163,8 @@ def compare(
 def rank_biserial(differences: NDArray[np.float64]) -> float:
     """Returns the matched-pairs rank-biserial correlation of differences that are all defined.
 
-    The ranks of what is above zero less the ranks of what is below, by the sum of all ranks. Zeros
-    have ranks too, and count for neither side: one better case of fifty is a small effect.
+    The sum of the ranks above zero minus the sum below, divided by the sum of all ranks. Zeros have
+    ranks too, and count for neither side: one better case of fifty is a small effect.
     """
     ranks = stats.rankdata(np.abs(differences))
     return float(np.sum(np.sign(differences) * ranks) / np.sum(ranks))
@@ -212,7 +212,7 @@ def _resamples(number: int) -> NDArray[np.float64]:
 
 
 def fewest_cases(tests: int) -> int:
-    """Returns how many cases it takes before one of so many tests can show any difference.
+    """Returns the smallest number of cases with which one of `tests` tests can show a difference.
 
     The smallest p-value of n cases is 2 / 2^n, all of them different in the same direction, and
     Holm's correction multiplies the smallest one by the number of tests.

@@ -46,7 +46,7 @@ def _cell(value: object) -> object:
 
 
 def as_record(comparison: Comparison, row: Row) -> dict[str, object]:
-    """Returns a line of the table by column; what is undefined or does not apply is None."""
+    """Returns a line of the table by column, None where a value is undefined or not used."""
     spread, difference, measure = row.spread, row.difference, MEASURES[row.metric]
     presence = row.presence
     values: list[object] = [

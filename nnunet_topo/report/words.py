@@ -9,7 +9,7 @@ def printable(name: str) -> str:
 
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:
-    """Returns a number as the tables have it, a dash for what is undefined."""
+    """Returns a number as in the tables, a dash for NaN."""
     if isnan(value):
         return "-"
     rounded = round(value, digits) + 0.0  # no -0.00
@@ -42,7 +42,7 @@ def length(value: float, unit: str) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """Returns a name of at most so many characters, with both of its ends."""
+    """Returns a name of at most `most` characters, with both of its ends."""
     half = (most - 1) // 2
     return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
 

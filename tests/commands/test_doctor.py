@@ -143,7 +143,7 @@ def test_no_augmentation_workers_are_right_for_a_training_and_wrong_for_planning
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert "note   nnUNet_n_proc_DA is 0, and nnU-Net's planning fails with it" in printed
-    assert "in front of a training alone: nnUNet_n_proc_DA=0 nnUNetv2_train ..." in printed
+    assert "only in front of a training: nnUNet_n_proc_DA=0 nnUNetv2_train ..." in printed
     with pytest.raises(RuntimeError, match="positive"):  # else there is nothing to warn of
         torch.set_num_threads(get_allowed_n_proc_DA())
 

@@ -60,6 +60,28 @@ def test_plans_that_nnunet_would_train_elsewhere_are_refused(
         run.choose_trainings(name, "3d_fullres", "nnUNetPlansTiny", [STOCK, OURS], ["0"])
 
 
+@pytest.mark.parametrize("summary", ["{}", '{"foreground_mean": {}}', '{"foreground_mean": []}'])
+def test_a_summary_without_dice_is_named_in_one_line(tmp_path, summary):
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "checkpoint_final.pth").touch()
+    training = run.Training("a", "0", tmp_path, ())
+    training.summary.write_text(summary[:-1])  # cut short: it is validated again
+    assert training.dice() is None
+    training.summary.write_text(summary)
+    with pytest.raises(ValueError, match=r"summary.json is not an nnU-Net summary: it has no Dice"):
+        training.dice()
+
+
+@pytest.mark.parametrize("missing", ["configurations", "data_identifier"])
+def test_plans_without_a_key_are_named_in_one_line(four_cases, missing):
+    file = four_cases / "nnUNetPlansTiny.json"
+    plans = json.loads(file.read_text())
+    del (plans if missing in plans else plans["configurations"]["3d_fullres"])[missing]
+    file.write_text(json.dumps(plans))
+    with pytest.raises(ValueError, match=r"nnUNetPlansTiny.json (has no 3d|is not an nnU-Net pl)"):
+        choose(["0"])
+
+
 FOLD = {"train": ["tiny_0", "tiny_1"], "val": ["tiny_2"]}
 SPLITS = {
     "too few cases": (None, [], "holds 4 cases, and nnU-Net's 5 folds need 5 or more"),

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import astuple, replace
 from math import isnan, nan
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 from nnunet_topo.evaluation import evaluate
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.record import file_name, nanmean
+from nnunet_topo.evaluation.summary import read_summary
 from nnunet_topo.metrics import compute
 
 from .study import CASES, LABELS, SPACING, assert_contains, pair
@@ -29,6 +31,21 @@ def test_nnunets_summary_keeps_all_its_values_and_gains_ours(study):
         assert found[key] == pytest.approx(value, nan_ok=True, rel=1e-5), key  # spacing is float32
     assert found["topo_betti_error_1"] == 1
     assert after["metric_per_case"][1]["metrics"]["1"]["topo_betti_error_0"] == 1
+
+
+def test_an_evaluation_is_what_its_summary_holds(study):
+    study.evaluate_as_nnunet()
+    theirs = read_summary(study.summary)
+    assert (theirs.evaluated, theirs.unit, theirs.whole) == ((), None, False)
+    done = study.evaluate()
+    np.testing.assert_equal(
+        astuple(replace(done, computed=0)), astuple(read_summary(study.summary))
+    )
+    content = study.read()
+    assert [case.name for case in done.cases] == [f"case_{case}.nii.gz" for case in range(CASES)]
+    assert done.cases[0].labels == content["metric_per_case"][0]["metrics"]
+    assert (done.unit, done.label_names) == ("mm", {"1": "ring", "2": "blob"})
+    assert done.undefined == content["nnunet_topo"]["undefined"]
 
 
 def test_every_label_of_every_case_and_mean_carries_every_key(study):
