@@ -122,7 +122,7 @@ def survivor(file: Path, mutant: str, mutants: Path) -> Survivor:
 
 def main(packages: list[str]) -> int:
     """Prints the score of each package and its unexplained survivors."""
-    rules = json.loads(EXPLAINED.read_text())
+    rules = json.loads(EXPLAINED.read_text())["explained"]
     unexplained = 0
     for package in packages:
         mutants = mutate(package)
