@@ -4,8 +4,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nnunet_topo.evaluation.case import CaseResult
+
+_KEYS = {"nnunet_metrics": "of_nnunet", "problems": "troubles"}  # as files of users have them
+_FIELDS = {key: field for field, key in _KEYS.items()}
 
 
 class Journal:
@@ -33,14 +37,16 @@ class Journal:
         self.handle.seek(0)
         for line in self.handle:
             try:
-                yield CaseResult(**json.loads(line))
+                recorded: dict[str, Any] = json.loads(line)
+                yield CaseResult(**{_FIELDS.get(key, key): recorded[key] for key in recorded})
             except (ValueError, TypeError):
                 continue
 
     def append(self, result: CaseResult) -> None:
         """Writes the result of a case that could be evaluated."""
         if result.metrics:
-            self.handle.write(json.dumps(asdict(result)) + "\n")
+            recorded = {_KEYS.get(field, field): value for field, value in asdict(result).items()}
+            self.handle.write(json.dumps(recorded) + "\n")
             self.handle.flush()
 
     def remove(self) -> None:

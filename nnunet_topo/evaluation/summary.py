@@ -35,11 +35,12 @@ def read_summary(file: Path) -> Evaluation:
     """
     content = read_json(file)
     try:
-        if _is_summary(content):
-            return _evaluation_in(content, file)
+        evaluation = _evaluation_in(content, file) if _is_summary(content) else None
     except (KeyError, TypeError, ValueError, AttributeError):
-        pass
-    raise ValueError(f"{file} is not an nnU-Net summary")
+        evaluation = None
+    if evaluation is None:
+        raise ValueError(f"{file} is not an nnU-Net summary")
+    return evaluation
 
 
 class Summary:

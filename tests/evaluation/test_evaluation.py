@@ -150,6 +150,9 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(study, monkeypatch):
     assert study.command() == 130
     assert study.read() == before
     journal = study.pred / "summary.json.topo-part"
+    recorded = [json.loads(line) for line in journal.read_text().splitlines()]
+    keys = {"name", "digest", "metrics", "of_nnunet", "voxel_mm3", "troubles"}
+    assert [set(line) for line in recorded] == [keys, keys]  # what users' interrupted runs hold
     with journal.open("a") as file:
         file.write('{"name": "case_2.nii.gz", "dig')  # cut short
     monkeypatch.setattr(evaluate, "evaluate_case", sound)
