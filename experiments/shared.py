@@ -1,8 +1,7 @@
-"""What experiments share: where data is, files that are there as a whole, tests."""
+"""What experiments share: where the data is, and the test of a difference."""
 
 import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,6 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("NNUNET_TOPO_DATA", DATA),
         help="folder that holds the data sets (default: NNUNET_TOPO_DATA, else ../shared/data)",
     )
-
-
-def replace_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file under another name first, so that a kill leaves the old one or the new one."""
-    partial = file.with_name(file.name + ".partial")
-    write(partial)
-    partial.replace(file)
 
 
 def wilcoxon_p(differences: NDArray[np.float64]) -> float:

@@ -30,7 +30,7 @@ from experiments.clough_mnist.networks import (
     train_network,
 )
 from experiments.clough_mnist.refinement import FORMS, WEIGHT, Form, are_right, refine
-from experiments.shared import replace_whole
+from nnunet_topo.files import replacing, write_whole
 
 AT_ONCE = 10  # digits refined side by side
 MSE_UNIT = 1e-6  # results.json holds whole numbers of it
@@ -242,7 +242,7 @@ class Experiment:
     def save(self) -> None:
         """Writes what is known, in one step."""
         text = json.dumps(self.results, separators=(",", ":"))
-        replace_whole(self.file, lambda partial: partial.write_text(text + "\n"))
+        write_whole(self.file, text + "\n")
 
     def _kept(self, name: str, untrained: nn.Module, train: Callable[[], nn.Module]) -> Any:
         """Returns a trained network, from its file if there is one."""
@@ -252,7 +252,8 @@ class Experiment:
             return untrained
         print(f"training {name}", file=sys.stderr)
         network = train()
-        replace_whole(file, lambda partial: torch.save(network.state_dict(), partial))
+        with replacing(file) as new:
+            torch.save(network.state_dict(), new)
         return network
 
 

@@ -9,7 +9,7 @@ import torch
 from experiments.clough_mnist.digits import corrupt
 from experiments.clough_mnist.experiment import Experiment
 from experiments.clough_mnist.refinement import FORMS, are_right, refine
-from experiments.shared import replace_whole
+from nnunet_topo.files import replacing
 from nnunet_topo.topology import persistence_pairs
 
 matplotlib.use("Agg")
@@ -69,5 +69,6 @@ def draw_three_priors(experiment: Experiment, file: Path) -> None:
                     lower.plot([birth, death], [row, row], color=colour, linewidth=2)
                     row += 1
         lower.set(xlim=(1, 0), ylim=(-1, max(5, row)), yticks=[], xticks=[1, 0.5, 0])
-    replace_whole(file, lambda partial: figure.savefig(partial, format="png", dpi=80))
+    with replacing(file) as new:
+        figure.savefig(new, format="png", dpi=80)
     plt.close(figure)

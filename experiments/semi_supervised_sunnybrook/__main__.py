@@ -13,7 +13,8 @@ from experiments.semi_supervised_sunnybrook.measures import closed, largest_comp
 from experiments.semi_supervised_sunnybrook.slices import read_crops, split
 from experiments.semi_supervised_sunnybrook.tables import table, tests
 from experiments.semi_supervised_sunnybrook.training import UNet, predict, train_arm
-from experiments.shared import add_data_option, replace_whole
+from experiments.shared import add_data_option
+from nnunet_topo.files import write_whole
 
 RECORD = Path(__file__).parent / "results.json"
 SUPERVISED, AFTER = 250, 150  # iterations of both phases
@@ -64,7 +65,7 @@ def main() -> None:
             crops = read_crops(chosen.data / "Dataset102_SunnybrookLV")
         record[key] = run_setting(crops, seed, labelled, removed)
         text = json.dumps(record, separators=(",", ":"))
-        replace_whole(chosen.record, lambda partial, text=text: partial.write_text(text))
+        write_whole(chosen.record, text)
         print(f"{key}: {record[key]['seconds']['all']} s", flush=True)
     print(table(record))
     print(tests(record))

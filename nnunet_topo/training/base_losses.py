@@ -1,6 +1,6 @@
 """Base losses of one scale that replace nnU-Net's Dice + cross-entropy."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
@@ -24,27 +24,28 @@ class FocalBaseLoss(nn.Module):
         return self.focal(logits, target, mask)
 
 
-class DiceBaseLoss(nn.Module):
-    """Returns the soft Dice of nnU-Net's loss, without its cross-entropy."""
+class _PartOfStockLoss(nn.Module):
+    """Returns nnU-Net's loss of one scale, without one of its two parts."""
+
+    left_out: ClassVar[str]  # nnU-Net's name for the weight of that part
 
     def __init__(self, stock: Any) -> None:
         super().__init__()
-        stock.weight_ce = 0
-        self.stock = stock
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss."""
-        return as_tensor(self.stock(logits, target), logits)
-
-
-class CrossEntropyBaseLoss(nn.Module):
-    """Returns the cross-entropy (regions: binary) of nnU-Net's loss, without its Dice."""
-
-    def __init__(self, stock: Any) -> None:
-        super().__init__()
-        stock.weight_dice = 0
+        setattr(stock, self.left_out, 0)
         self.stock = stock
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Returns the loss, 0 if all voxels are ignored."""
         return as_tensor(self.stock(logits, target), logits)
+
+
+class DiceBaseLoss(_PartOfStockLoss):
+    """Returns the soft Dice of nnU-Net's loss, without its cross-entropy."""
+
+    left_out = "weight_ce"
+
+
+class CrossEntropyBaseLoss(_PartOfStockLoss):
+    """Returns the cross-entropy (regions: binary) of nnU-Net's loss, without its Dice."""
+
+    left_out = "weight_dice"
