@@ -29,7 +29,7 @@ STOCK, OURS = (f"nnUNetTrainer{name}_1epochs_2iters_nomirror" for name in ("Stoc
         (("-tr", OURS, OURS), "it takes two trainers to compare, got"),
         (("-tr", STOCK, "nnUNetTrainerWassersteen"), "nnU-Net finds no trainer nnUNetTrainerWass"),
         (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is not a setting"),
-        (("-f", "0", "01", "all", "-tr", STOCK, OURS), "splits_final.json, got 01, all"),
+        (("-f", "0", "01", "all", "-tr", STOCK, OURS), "folds are 0, 1, 2, 3, 4"),
     ],
 )
 def test_what_cannot_be_trained_is_told_before_anything_is(
@@ -88,6 +88,7 @@ SPLITS = {
     "a way out": (None, [], r'\[\{"train": \["CASE", "..."\], "val": \["CASE"\]\}\]'),
     "all cases": (None, [], "nnUNetv2_train 901 CONFIGURATION all"),
     "too few folds": ([FOLD], ["0", "1"], r"folds are 0 in .*splits_final.json, got 1"),
+    "misspelt": ([FOLD, FOLD], ["01", "all"], r"are 0, 1 in .*splits_final.json, got 01, all"),
     "empty": ([FOLD, FOLD | {"val": []}], ["1"], "fold 1 has no validation case, so nothing could"),
     "nothing to train on": ([FOLD | {"train": []}], ["0"], "fold 0 has no training case"),
     "renamed": (
