@@ -19,7 +19,11 @@ from skimage.morphology import skeletonize
 
 from nnunet_topo.metrics import compute
 from nnunet_topo.topology import betti_numbers
-from nnunet_topo.topology.masks import label_components
+
+try:
+    from nnunet_topo.topology.masks import label_components
+except ModuleNotFoundError:  # an older package
+    from nnunet_topo.topology.betti import label_components
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("NNUNET_TOPO_DATA", ROOT.parent / "shared/data"))
