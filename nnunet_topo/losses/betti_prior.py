@@ -179,7 +179,7 @@ class BettiPriorLoss(nn.Module):
         length_value = bars.birth_value - bars.death_value
         ends = np.searchsorted(bars.channel, np.arange(whole.size + 1))
         for i, (sample, entry) in enumerate(np.ndindex(whole.shape)):
-            own, wanted = bars.target_betti[i], self._wanted[entry]
+            own, wanted = bars.targets[i].betti, self._wanted[entry]
             if ignored[sample]:
                 continue
             if wanted is not None and self.in_patches:
@@ -189,7 +189,7 @@ class BettiPriorLoss(nn.Module):
                 if labelled and not (holds and wanted.allows(own)):
                     wanted = None
             used += wanted is not None
-            wanted = wanted or BettiPrior.of(own.tolist())
+            wanted = wanted or BettiPrior.of(own)
             for k in range(len(own)):
                 weight = 1.0 if self.dimension_weights is None else self.dimension_weights[k]
                 found = ends[i] + np.flatnonzero(bars.dimension[ends[i] : ends[i + 1]] == k)

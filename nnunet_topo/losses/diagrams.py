@@ -5,7 +5,7 @@ on a birth or a death reaches its voxel and no other.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,7 @@ from torch import distributed as dist
 
 from nnunet_topo.topology import Connectivity, PersistencePairs, persistence_pairs
 from nnunet_topo.topology.persistence import NO_VOXEL
+from nnunet_topo.topology.places import Places, find_places
 
 _MOST_THREADS = 4  # nnU-Net's augmentation workers need cores, too
 
@@ -37,7 +38,8 @@ class Bars:
         in_place: whether the bar is born in the foreground of the target and dies in its
             background. A death without a voxel of its own counts as background: that of the
             essential class, and of bars that end on the plateau at the clamp.
-        target_betti: Betti numbers of each channel of the target.
+        place: structure of the target at which the bar lies, see `Places`; 0 for none.
+        targets: structures of each channel of the target.
     """
 
     channel: Int64[np.ndarray, " bars"]
@@ -47,7 +49,8 @@ class Bars:
     birth_value: Float[np.ndarray, " bars"]
     death_value: Float[np.ndarray, " bars"]
     in_place: Bool[np.ndarray, " bars"]
-    target_betti: Int64[np.ndarray, "channels dimensions"]
+    place: Int64[np.ndarray, " bars"]
+    targets: Sequence[Places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ class _ChannelBars:
     birth_value: NDArray[np.float64]
     death_value: NDArray[np.float64]
     in_place: NDArray[np.bool_]
-    target_betti: NDArray[np.int64]
+    place: NDArray[np.int64]
+    target: Places
 
 
 def begin_bars(
@@ -111,15 +115,16 @@ def _channel_bars(
     death_value = np.where(dies, np.maximum(flat[pairs.death], values.dtype.type(clamp)), 0.0)
     pairs = box.in_patch(pairs)
     if mask is None or not mask.any():
-        betti = np.zeros(values.ndim, np.int64)
+        target = Places.of_nothing(values.ndim)
         in_place = np.zeros(len(dies), bool)
+        place = np.zeros(len(dies), np.int64)
     else:
-        of_target = persistence_pairs(mask, connectivity=connectivity)  # only bars (1, 0)
-        betti = np.bincount(of_target.dimension, minlength=mask.ndim)
+        target = find_places(mask, connectivity)
         foreground = mask.ravel()
         named = dies & (death_value > clamp)
         in_place = foreground[pairs.birth] & ~(named & foreground[pairs.death])
-    return _ChannelBars(pairs, birth_value, death_value.astype(np.float64), in_place, betti)
+        place = target.places_of(pairs)
+    return _ChannelBars(pairs, birth_value, death_value.astype(np.float64), in_place, place, target)
 
 
 def _gather(probability: Tensor, channels: list[_ChannelBars], clamp: float) -> Bars:
@@ -142,7 +147,8 @@ def _gather(probability: Tensor, channels: list[_ChannelBars], clamp: float) -> 
         birth_value=np.concatenate([found.birth_value for found in channels]),
         death_value=np.concatenate([found.death_value for found in channels]),
         in_place=np.concatenate([found.in_place for found in channels]),
-        target_betti=np.stack([found.target_betti for found in channels]),
+        place=np.concatenate([found.place for found in channels]),
+        targets=[found.target for found in channels],
     )
 
 

@@ -151,11 +151,11 @@ class WassersteinLoss(nn.Module):
         to_diagonal = np.zeros(len(bars.dimension))
         missing, distance = 0.0, 0.0
         ends = np.searchsorted(bars.channel, np.arange(len(share) + 1))
-        for weight, betti, start, end in zip(
-            share, bars.target_betti, ends[:-1], ends[1:], strict=True
+        for weight, target, start, end in zip(
+            share, bars.targets, ends[:-1], ends[1:], strict=True
         ):
             for k in dimensions:
-                target_bars = int(betti[k])
+                target_bars = target.betti[k]
                 chosen = start + np.flatnonzero(bars.dimension[start:end] == k)
                 birth, death = bars.birth_value[chosen], bars.death_value[chosen]
                 distance += weight * distance_to_binary(birth, death, target_bars)
@@ -163,7 +163,14 @@ class WassersteinLoss(nn.Module):
                     to_target[chosen] = weight * _sinkhorn_mass(birth, death, target_bars)
                     continue
                 if self.matching == "spatial":
-                    matched = match_spatially(birth, death, target_bars, bars.in_place[chosen])
+                    matched = match_spatially(
+                        birth,
+                        death,
+                        target_bars,
+                        bars.in_place[chosen],
+                        bars.place[chosen],
+                        target.capacity[k],
+                    )
                 else:
                     matched = match_optimally(birth, death, target_bars)
                 to_target[chosen], to_diagonal[chosen] = weight * matched, weight * ~matched

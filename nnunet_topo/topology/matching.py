@@ -7,7 +7,7 @@ Demir, Massaad, Kiziltan: Topology-Aware Focal Loss for 3D Image Segmentation. C
 """
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
@@ -121,9 +121,34 @@ def match_spatially(
     death: Float[np.ndarray, " bars"],
     target_bars: int,
     allowed: Bool[np.ndarray, " bars"],
+    place: Int64[np.ndarray, " bars"],
+    capacity: Int64[np.ndarray, " places"],
 ) -> Bool[np.ndarray, " bars"]:
-    """Returns the longest of the allowed bars, at most as many as there are target bars."""
-    return _largest(birth - death, allowed, target_bars)
+    """Returns which bars are matched in space to `target_bars` bars (1, 0).
+
+    First each structure of the target takes the longest bars that lie at its place, as many as it
+    has bars itself: a component that is cut in two takes one of its halves, and leaves the bar of
+    another component to that one. The target bars that are left take the longest of the other
+    allowed bars.
+
+    Args:
+        birth: of each bar.
+        death: of each bar.
+        target_bars: number of bars of the target.
+        allowed: which bars may be matched.
+        place: structure of the target that a bar lies at, 0 for none.
+        capacity: how many bars each structure has, by its place; that of place 0 does not count.
+    """
+    matched = np.zeros(len(birth), dtype=bool)
+    by_length = np.argsort(death - birth, kind="stable")
+    candidates = by_length[allowed[by_length] & (place[by_length] > 0)]
+    # Bars of the same place stand together, the longest first, and are numbered from 0.
+    candidates = candidates[np.argsort(place[candidates], kind="stable")]
+    of_place = place[candidates]
+    rank = np.arange(len(candidates)) - np.searchsorted(of_place, of_place)
+    matched[candidates[rank < capacity[of_place]]] = True
+    left = target_bars - int(matched.sum())
+    return matched | _largest(birth - death, allowed & ~matched, left)
 
 
 def distance_to_binary(
