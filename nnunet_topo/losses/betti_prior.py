@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nnunet_topo.losses.diagrams import Bars, begin_bars
-from nnunet_topo.losses.measure import Measure, prepare
+from nnunet_topo.losses.measure import BarCounts, Measure, prepare
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior, BettiRange
 from nnunet_topo.topology.persistence import check_connectivity, check_dimensions
@@ -176,6 +176,7 @@ class BettiPriorLoss(nn.Module):
         to_one = np.zeros(len(bars.dimension))  # weight of each bar in the first sum of eq. 3
         to_zero = np.zeros(len(bars.dimension))  # and in the second
         missing, used = 0.0, 0
+        counts = BarCounts(0, 0, 0)
         length_value = bars.birth_value - bars.death_value
         ends = np.searchsorted(bars.channel, np.arange(whole.size + 1))
         for i, (sample, entry) in enumerate(np.ndindex(whole.shape)):
@@ -194,14 +195,16 @@ class BettiPriorLoss(nn.Module):
                 weight = 1.0 if self.dimension_weights is None else self.dimension_weights[k]
                 found = ends[i] + np.flatnonzero(bars.dimension[ends[i] : ends[i + 1]] == k)
                 found = found[np.argsort(-length_value[found], kind="stable")]
-                to_one[found[: wanted[k].low]] = weight
-                to_zero[found[int(min(wanted[k].high, len(found))) :]] = weight
-                missing += weight * max(0, wanted[k].low - len(found))
+                drawn, free = wanted[k].low, int(min(wanted[k].high, len(found)))
+                to_one[found[:drawn]], to_zero[found[free:]] = weight, weight
+                lacking = max(0, drawn - len(found))
+                missing += weight * lacking
+                counts += BarCounts(drawn - lacking, len(found) - free, lacking)
         length = bars.birth - bars.death
-        drawn = (1 - length) ** 2 if self.form == "quadratic" else 1 - length**2
+        to_full = (1 - length) ** 2 if self.form == "quadratic" else 1 - length**2
         first, second = (torch.from_numpy(weight).to(length) for weight in (to_one, to_zero))
-        cost = first * drawn + second * length**2  # Eq. 3
-        return Measure((cost.sum() + missing) / whole.size, used=used / whole.size)
+        cost = first * to_full + second * length**2  # Eq. 3
+        return Measure((cost.sum() + missing) / whole.size, used=used / whole.size, bars=counts)
 
 
 def _as_prior(prior: Prior, channel: int) -> BettiPrior | None:

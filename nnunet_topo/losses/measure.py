@@ -9,6 +9,28 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
+class BarCounts:
+    """What a loss makes of the bars of all samples and channels.
+
+    Attributes:
+        matched: bars drawn to a bar of the target, or towards the prior.
+        removed: bars shortened.
+        missing: bars of the target, or of the prior, for which there is no bar.
+    """
+
+    matched: int
+    removed: int
+    missing: int
+
+    def __add__(self, other: "BarCounts") -> "BarCounts":
+        return BarCounts(
+            self.matched + other.matched,
+            self.removed + other.removed,
+            self.missing + other.missing,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Measure:
     """A loss and the figures beside it.
 
@@ -19,11 +41,13 @@ class Measure:
             a distance.
         used: share of the objects, of every sample and prior, that a prior was applied to; NaN for
             a loss without priors.
+        bars: what becomes of the bars; None for a loss without bars.
     """
 
     loss: Float[Tensor, ""]
     distance: float = nan
     used: float = nan
+    bars: BarCounts | None = None
 
 
 def prepare(

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from nnunet_topo.losses.diagrams import Bars, begin_bars
-from nnunet_topo.losses.measure import Measure, prepare
+from nnunet_topo.losses.measure import BarCounts, Measure, prepare
 from nnunet_topo.losses.tiles import cut_into_tiles
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.matching import (
@@ -150,6 +150,7 @@ class WassersteinLoss(nn.Module):
         to_target = np.zeros(len(bars.dimension))  # mass of each bar that goes to a target bar
         to_diagonal = np.zeros(len(bars.dimension))
         missing, distance = 0.0, 0.0
+        counts = BarCounts(0, 0, 0)
         ends = np.searchsorted(bars.channel, np.arange(len(share) + 1))
         for weight, target, start, end in zip(
             share, bars.targets, ends[:-1], ends[1:], strict=True
@@ -174,13 +175,16 @@ class WassersteinLoss(nn.Module):
                 else:
                     matched = match_optimally(birth, death, target_bars)
                 to_target[chosen], to_diagonal[chosen] = weight * matched, weight * ~matched
-                missing += weight * (target_bars - int(matched.sum()))
+                pairs = int(matched.sum())
+                missing += weight * (target_bars - pairs)
+                counts += BarCounts(pairs, len(matched) - pairs, target_bars - pairs)
         b, d = bars.birth, bars.death
         target_mass = torch.from_numpy(to_target).to(b)
         diagonal_mass = torch.from_numpy(to_diagonal).to(b)
         # Squared distances to (1, 0) and to the nearest point of the diagonal.
         cost = target_mass * ((1 - b) ** 2 + d**2) + diagonal_mass * ((b - d) ** 2 / 2)
-        return Measure(cost.sum() + UNMATCHED_TARGET_BAR * missing, float(distance))
+        loss = cost.sum() + UNMATCHED_TARGET_BAR * missing
+        return Measure(loss, float(distance), bars=counts if self.matching != "sinkhorn" else None)
 
 
 def _sinkhorn_mass(

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import reduce
 from math import isnan, nan
+from operator import add
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,7 +66,12 @@ class SummedTerms(nn.Module):
             pairs = zip(self.factors, measures, strict=True)
             loss = torch.stack([factor * measure.loss for factor, measure in pairs]).sum()
             known = [m.distance for m in measures if not isnan(m.distance)]
-            return Measure(loss, sum(known) if known else nan)
+            bars = [measure.bars for measure in measures if measure.bars is not None]
+            return Measure(
+                loss,
+                sum(known) if known else nan,
+                bars=reduce(add, bars) if bars else None,
+            )
 
         return wait
 
