@@ -67,9 +67,10 @@ def persistence_pairs(
     """Returns the bars of the superlevel sets of an image, over F2, with their critical voxels.
 
     Bars of length 0 are left out. Where values are equal, which voxel of a plateau is named is
-    not defined, but it is the same in each run; its value is defined. A loop that is born at the
-    maximum of a volume, or dies at its minimum, may name any voxel of that value. Index selection
-    carries no gradient: gather the values yourself.
+    not defined, but it is the same in each run; its value is defined, and components that reach the
+    same maximum name a voxel each. A loop that is born at the maximum of a volume, or dies at its
+    minimum, may name any voxel of that value. Index selection carries no gradient: gather the
+    values yourself.
 
     "numba" takes 16 bytes per voxel of padded image, kept by each thread for its next call, and
     about 30 per critical cell; the GIL is free meanwhile, and calls in several threads are safe.
@@ -119,9 +120,10 @@ def persistence_pairs(
     if maximum <= lowest:
         return _pairs([(0, [(peak, NO_VOXEL)])] if 0 in wanted else [])
     bars = _ENGINES[engine](values, values.dtype.type(lowest), connectivity, wanted)
-    if 0 in wanted:
-        bars.append((0, [(peak, NO_VOXEL)]))
-    return _pairs(bars)
+    pairs = _pairs(bars)
+    if 0 in wanted and not (pairs.death == NO_VOXEL).any():
+        pairs = _pairs([*bars, (0, [(peak, NO_VOXEL)])])
+    return pairs
 
 
 def check_connectivity(connectivity: str) -> None:
@@ -203,11 +205,8 @@ def _cubical_pairs(
     for pairs in engine(grid, {top - k if dual else k for k in wanted}):
         created = _cubical.to_image(pairs.created, grid, keys.shape)
         destroyed = _cubical.to_image(pairs.destroyed, grid, keys.shape)
-        if dual:
-            in_image = created != NO_VOXEL  # else it is the shell's own class, the essential one
-            bars.append(
-                (top - pairs.dimension, np.stack([destroyed[in_image], created[in_image]], axis=1))
-            )
+        if dual:  # what the shell itself creates is the essential class, which has no death voxel
+            bars.append((top - pairs.dimension, np.stack([destroyed, created], axis=1)))
         else:
             bars.append((pairs.dimension, np.stack([created, destroyed], axis=1)))
     return bars

@@ -124,6 +124,17 @@ def test_sides_of_one_are_images_too(shape):
         assert betti_at(image, image.max(), connectivity)[0] == 1
 
 
+@pytest.mark.parametrize("connectivity", ["full", "face"])
+def test_components_that_reach_the_same_maximum_name_a_voxel_each(connectivity):
+    image = np.zeros((4, 5, 6), np.float32)
+    image[1, 1, 1:3] = image[3, 3, 3] = image[1, 4, 5] = 1
+    pairs = persistence_pairs(image, connectivity=connectivity, dimensions=(0,))
+    named = {tuple(map(int, np.unravel_index(voxel, image.shape))) for voxel in pairs.birth}
+    assert len(pairs.birth) == 3
+    assert len(named & {(1, 1, 1), (1, 1, 2)}) == 1
+    assert named >= {(3, 3, 3), (1, 4, 5)}
+
+
 def test_the_maximum_names_the_essential_class_even_below_the_clamp():
     image = np.random.default_rng(0).random((4, 5)) * 0.009
     pairs = persistence_pairs(image, clamp=0.01)
