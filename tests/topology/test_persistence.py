@@ -54,9 +54,10 @@ def test_births_and_deaths_are_those_of_betti_curves_where_values_are_distinct(s
         assert betti_at(image, level, "full") == expected
 
 
-def test_the_essential_class_is_born_at_the_maximum_and_has_no_death_voxel():
+@pytest.mark.parametrize("connectivity", ["full", "face"])
+def test_the_essential_class_is_born_at_the_maximum_and_has_no_death_voxel(connectivity):
     image = np.random.default_rng(0).random((4, 5, 7))
-    pairs = persistence_pairs(image)
+    pairs = persistence_pairs(image, connectivity=connectivity)
     essential = pairs.death == -1
     assert essential.sum() == 1
     assert pairs.dimension[essential] == 0
