@@ -1,6 +1,8 @@
 """Gradient descent of each loss alone, from known errors under noise.
 
-Usage: python -m tests.descent [TRIALS]    prints a table of how many of 20 are repaired
+Usage: python -m tests.descent [TRIALS [ROW ...]]    prints a table of how many of 20 are repaired
+
+A row is the name of a loss in the table; without one, all are printed.
 """
 
 import sys
@@ -179,13 +181,13 @@ def descend(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
     return logits[0, 0].detach()
 
 
-def main(trials: int) -> None:
+def main(trials: int, rows: list[str]) -> None:
     """Prints the table, row by row."""
     columns = [(name, ndim) for name, (_, spaces) in ERRORS.items() for ndim in spaces]
     headings = [f"{name} {ndim}D" for name, ndim in columns] + ["cut, erased 2D", "3D"]
     print("| loss | " + " | ".join(headings) + " |")
     print("|---" * (len(headings) + 1) + "|")
-    for name in losses(np.zeros(PLANE, dtype=bool)):
+    for name in rows or losses(np.zeros(PLANE, dtype=bool)):
         counts = []
         for error, ndim in columns:
             shape, function = {2: PLANE, 3: SPACE}[ndim], ERRORS[error][0]
@@ -199,4 +201,4 @@ def main(trials: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20, sys.argv[2:])
