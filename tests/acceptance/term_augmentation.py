@@ -1,10 +1,10 @@
 """Which samples of nnU-Net's augmented batches a topology term takes, and whether they are intact.
 
-Usage: python term_augmentation.py [STEPS]    after losses.sh, section 0; about 4 minutes
+Usage: python term_augmentation.py [STEPS]    after losses.sh, section 0; about 2 minutes
 
 Trains STEPS steps (default 100) on each data set. Whatever enters the term is compared with the
 label map of the case, cut out at the place that nnU-Net's loader drew: the Betti numbers must be
-equal. So much for what is kept; what is left out is shown beside it.
+equal. What is left out is shown beside it.
 """
 
 import json
@@ -14,8 +14,6 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 from losses import DATASETS, PLANS, _preprocessed
 
 P_SPATIAL = 1 - 0.8 * 0.8  # nnU-Net rotates with probability 0.2, and scales with 0.2
