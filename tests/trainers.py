@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nnunet_topo.training.augmentation import INTACT, note_apart
+
 FILES = (Path(__file__).parents[1] / "trainers").glob("nnUNetTrainer*.py")
 TRAINERS = sorted(file.stem for file in FILES)
 SUPERVISED = [name for name in TRAINERS if "SemiSupervised" not in name]
@@ -13,12 +15,17 @@ WITHOUT_TERM = ("Stock", "Focal", "CrossEntropy", "Dice")
 
 
 def batches(trainer, number=2):
-    """Returns training batches, the same ones each time."""
+    """Returns training batches as a step takes them apart, the same ones each time."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 # nnU-Net's loader draws from it
     torch.manual_seed(0)
     loader, _ = trainer.get_dataloaders()
-    return [next(loader) for _ in range(number)]
+    return [note_apart(next(loader)) for _ in range(number)]
+
+
+def all_intact(batch):
+    """Returns a batch without the note whose labels were interpolated: a term then takes all."""
+    return {key: value for key, value in batch.items() if key != INTACT}
 
 
 def weights(trainer):

@@ -76,8 +76,8 @@ def steps(folder: Path, size: Size, device: str) -> list[Step]:
     raw, results = folder / "nnUNet_raw" / DATASET, folder / "nnUNet_results" / DATASET
     iterations = f"{size.iterations}iters"
     long, short = (f"{n}epochs_{iterations}" for n in (size.epochs, size.finetune_epochs))
-    # Thin rings do not survive rotation, so topology trainers leave it out: here all do. In so few
-    # iterations nnU-Net's SGD may miss thin classes, and a term of published weight has no effect.
+    # Without rotation and scaling the term takes every sample, which so short a fine-tuning needs.
+    # In so few iterations nnU-Net's SGD may miss thin classes, and a printed weight has no effect.
     trainers = {
         "stock": f"nnUNetTrainerStock_{long}_lr0.003_adam_nospatial",
         "stock_finetuned": f"nnUNetTrainerStock_{short}_finetune_nospatial",

@@ -183,5 +183,5 @@ def _augmentations(trainings: Trainings) -> list[str]:
         return []
     return [
         f"{', '.join(without)} trained without rotation and scaling, {', '.join(others)} with "
-        "them: differences may come from that. A fair control has the suffix nospatial"
+        "them: differences may come from that. Give the suffix nospatial to both or to none"
     ]

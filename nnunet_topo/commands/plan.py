@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--update",
         action="store_true",
-        help="keep priors, unions and rotation_and_scaling of a file that was edited, measure the "
-        "rest anew",
+        help="keep priors and unions of a file that was edited, measure the rest anew",
     )
     parser.add_argument(
         "--overwrite",

@@ -56,6 +56,8 @@ class WassersteinLoss(nn.Module):
             not fit, NaN.
     """
 
+    needs_intact_labels = True  # it takes the topology of the target
+
     def __init__(
         self,
         *,

@@ -13,7 +13,6 @@ from nnunet_topo.images.segmentation import NotALabelMapError, read_segmentation
 from nnunet_topo.labels.values import describe_unknown_labels, distinct_values, refuse_values
 from nnunet_topo.priors.fingerprint import CONNECTIVITIES, RAW, Betti
 from nnunet_topo.priors.labelled_data import LabelledData
-from nnunet_topo.priors.training_labels import check_one_label_map
 from nnunet_topo.topology import Connectivity, betti_numbers
 from nnunet_topo.topology.masks import foreground_box
 
@@ -175,3 +174,12 @@ def _count_mask(mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None) -> L
         ),
         beside_ignored=beside_ignored,
     )
+
+
+def check_one_label_map(segmentation: NDArray) -> None:
+    """Raises ValueError where nnU-Net has preprocessed several channels as the labels of a case."""
+    if len(segmentation) > 1:
+        raise ValueError(
+            f"its preprocessed labels have {len(segmentation)} channels: the label file holds more "
+            "than one label map, such as a colour image"
+        )

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nnunet_topo.priors import decisions
 from nnunet_topo.priors.fingerprint import (
     AGREEMENT,
     CONNECTIVITIES,
@@ -13,14 +12,14 @@ from nnunet_topo.priors.fingerprint import (
     Record,
 )
 from nnunet_topo.priors.topology_json import FILE, NO_PRIOR, OBJECTS, recorded_prior
-from nnunet_topo.priors.training_labels import TOLERATED_DAMAGE
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior
 
+MANY_CHANGED = 0.05  # of the labels, by resampling
 FEW = 20  # objects: if so few all agree, more than 1 in 7 of all others may still differ
 _SHOWN = 3  # Betti numbers of a line
 _NAMED = 5  # cases of a line
-_TERM, _PRIOR, _STOCK = "nnUNetTrainerWasserstein", "nnUNetTrainerBettiPrior", "nnUNetTrainerStock"
+_PRIOR = "nnUNetTrainerBettiPrior"
 _HEADS = ("label", "measured on", "objects", "absent", "at border", "", "Betti numbers")
 
 
@@ -74,10 +73,7 @@ def _row(record: Record, prior: BettiPrior | None) -> tuple[str, ...]:
     if record.changes is None:
         said = f"prior {_prior_in_words(prior)}"
     else:
-        said = (
-            f"changed by resampling {_percent(record.changes.by_resampling)}, by augmentation "
-            f"{_percent(record.changes.by_augmentation)}"
-        )
+        said = f"changed by resampling {_percent(record.changes.by_resampling)}"
     counts = (str(number) for number in (record.objects, record.absent, record.at_border))
     name = record.label if record.source == RAW else ""
     return (name, record.source, *counts, said, ", ".join(betti) or "-")
@@ -87,12 +83,12 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
     """Returns what to know before a training, the most important first.
 
     The default connectivity comes first, and the volumes or slices of the configurations that were
-    measured. Of these, what changes every trainer with a topology term comes first, then the
-    priors. At the default connectivity, indented lines name the cases that contradict.
+    measured. Of these, the priors come first. At the default connectivity, indented lines name the
+    cases that contradict.
 
     Args:
         fingerprint: that was measured.
-        content: of the topology.json, whose priors and decisions may have been edited.
+        content: of the topology.json, whose priors may have been edited.
     """
     warned: list[tuple[tuple[int, ...], str]] = []
     if fingerprint.unreadable:
@@ -107,8 +103,6 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
             sources = dict.fromkeys(one.source for records in of_labels.values() for one in records)
             configurations = [source for source in sources if source != RAW]
             place = (rank, not configurations)
-            for line in _warn_of_augmentation(content, connectivity, configurations):
-                warned.append(((*place, 0), line))
             for name, (raw, *preprocessed) in of_labels.items():
                 prior = recorded_prior(content, connectivity, space, name)
                 told = (
@@ -124,8 +118,8 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
     return [line for _, line in sorted(warned, key=lambda of: of[0])]
 
 
-def _trainer(connectivity: Connectivity, stem: str = _PRIOR) -> str:
-    return stem if connectivity == CONNECTIVITIES[0] else f"{stem}_{connectivity}"
+def _trainer(connectivity: Connectivity) -> str:
+    return _PRIOR if connectivity == CONNECTIVITIES[0] else f"{_PRIOR}_{connectivity}"
 
 
 def _warn_of_raw(
@@ -201,32 +195,11 @@ def _warn_of_preprocessed(
                     f"{record.source} have the prior {prior}",
                 )
         share = record.changes.by_resampling
-        if (share or 0) > TOLERATED_DAMAGE:
+        if (share or 0) > MANY_CHANGED:
             yield (
                 3,
                 f"resampling to {record.source} changes the Betti numbers of {_percent(share)}",
             )
-
-
-def _warn_of_augmentation(
-    content: Mapping[str, Any], connectivity: Connectivity, configurations: Sequence[str]
-) -> Iterator[str]:
-    """Yields a line for each configuration in which trainers leave out rotation and scaling."""
-    for configuration in configurations:
-        decision = decisions.recorded_decision(content, FILE, configuration, connectivity)
-        if decision is None or decision.used:
-            continue
-        damaged = [
-            f"{name} in {_percent(share)}"
-            for name, share in decision.changed.items()
-            if (share or 0) > TOLERATED_DAMAGE
-        ]
-        why = f"rotation and scaling change the Betti numbers of {', '.join(damaged)}, so"
-        yield (
-            f"{configuration}, {connectivity}: {why if damaged else f'{FILE} was edited:'} "
-            f"{_trainer(connectivity, _TERM)} and all other trainers with a topology term leave "
-            f"rotation and scaling out, and their control is {_STOCK}_nospatial"
-        )
 
 
 def _warn_of_connectivity(fingerprint: Fingerprint, content: Mapping[str, Any]) -> Iterator[str]:

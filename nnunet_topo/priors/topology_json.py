@@ -15,6 +15,7 @@ from nnunet_topo.topology.betti_range import BettiPrior, as_json
 
 FILE = "topology.json"
 NO_PRIOR = "none"
+FORMER_DECISION = "rotation_and_scaling"  # of earlier versions, which nobody reads any more
 OBJECTS = {3: "volumes", 2: "slices"}  # by the axes of a patch
 _DEEPEST = 4  # of what gets a line for each key
 
@@ -130,6 +131,16 @@ def read_unions(content: Mapping[str, Any], file: str, channels: Channels) -> di
                 raise ValueError(f"{place}: {_unknown(label, labels, content)}")
         members[name] = channels.union(union)
     return members
+
+
+def forbids_rotation(
+    content: Mapping[str, Any], configuration: str, connectivity: Connectivity
+) -> bool:
+    """Returns whether a topology.json of an earlier version says not to rotate and scale."""
+    section: Any = content.get(FORMER_DECISION)
+    for key in (connectivity, configuration):
+        section = section.get(key) if isinstance(section, Mapping) else None
+    return (section.get("used") if isinstance(section, Mapping) else section) is False
 
 
 def read_topology(file: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ def with_term(result: dict[str, Any], record: StepRecord, weight: float | None) 
         "topology_weight": nan if weight is None else weight,
         "topology_ms": record.milliseconds,
         "topology_used": record.used,
+        "topology_samples": record.samples,
     }
 
 
@@ -66,6 +67,8 @@ def epoch_line(figures: Mapping[str, float], schedule: WeightSchedule, epoch: in
         if "topology_distance" in known:
             line += "optimal Wasserstein distance {topology_distance:.4f}, "
         line += "weight {topology_weight:.4g}, {topology_ms:.1f} ms per iteration"
+        if "topology_samples" in known:
+            line += ", on {topology_samples:.0%} of the samples"
         if "topology_used" in known:
             line += ", prior applied to {topology_used:.0%} of the objects in unlabelled images"
         return line.format(**known)
@@ -73,4 +76,6 @@ def epoch_line(figures: Mapping[str, float], schedule: WeightSchedule, epoch: in
         return "topology: the term is off, weight 0"
     if epoch < schedule.start:
         return f"topology: the term starts in epoch {schedule.start}"
+    if known.get("topology_samples") == 0:
+        return "topology: the term was not computed in this epoch, in which no label was intact"
     return "topology: the term was not computed in this epoch"

@@ -9,6 +9,7 @@ import torch
 from nnunetv2.utilities.helpers import dummy_context
 from torch import Tensor, nn
 
+from nnunet_topo.training.augmentation import INTACT
 from nnunet_topo.training.loss import TopologyAwareLoss
 from nnunet_topo.training.scales import all_scales
 
@@ -84,7 +85,7 @@ def gradient_norms(
     Args:
         loss: of the training.
         network: without the wrappers of DDP and torch.compile.
-        batch: nnU-Net's.
+        batch: nnU-Net's, with the note which labels are intact.
         weight: of the term.
         device: of the network.
         unlabelled: images that the term works on, None for those of the batch.
@@ -100,7 +101,8 @@ def gradient_norms(
         return base if isinstance(base, Tensor) else None  # nnU-Net's may be the number 0
 
     def weighted_term(logits: Tensor) -> Tensor | None:
-        term = loss.measure_term(logits, scales[0] if unlabelled is None else None)
+        of_labels = (scales[0], batch.get(INTACT)) if unlabelled is None else (None, None)
+        term = loss.measure_term(logits, *of_labels)
         return None if term is None else weight * term.loss
 
     norm_of_base = layer.gradient_norm(base_loss)

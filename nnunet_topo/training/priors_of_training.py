@@ -8,7 +8,6 @@ from nnunetv2.configuration import default_num_processes
 
 from nnunet_topo.dataset import Union
 from nnunet_topo.losses.betti_prior import Prior
-from nnunet_topo.priors.decisions import KEY, joined
 from nnunet_topo.priors.topology_json import (
     FILE,
     OBJECTS,
@@ -101,7 +100,7 @@ def _read_or_make_topology(context: TrainingContext) -> dict[str, Any]:
     """Returns the content of topology.json, which is made if there are no priors in it."""
     file = context.dataset_folder / FILE
     content = read_topology(file) if file.exists() else {}
-    # A training without priors may have written its decision about augmentation alone.
+    # A training without priors may have written the decision of earlier versions alone.
     return content if "priors" in content else _make_topology(context)
 
 
@@ -124,12 +123,8 @@ def _make_topology(context: TrainingContext) -> dict[str, Any]:
     former = read_topology(file) if file.exists() else {}
     if "priors" in former:  # written by the training of another fold, and perhaps edited since
         return former
-    measured = taken.to_json()
-    decisions = joined(measured, former)
-    content = signed(
-        measured | ({KEY: decisions} if decisions else {}),
-        edited=bool(former) and is_edited(former),
-    )
+    kept = former if former and is_edited(former) else {}
+    content = signed(kept | taken.to_json(), edited=bool(kept))
     try:
         write_topology(content, file)
     except OSError as error:

@@ -12,6 +12,7 @@ LOGGED: Mapping[str, str] = {
     "topology_distance": "optimal Wasserstein distance",
     "topology_weight": "weight in force",
     "topology_ms": "ms per iteration",
+    "topology_samples": "share of samples",
 }
 
 

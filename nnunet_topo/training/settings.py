@@ -5,7 +5,7 @@ has one spelling and one place; otherwise one training could have two folders.
 """
 
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from nnunet_topo.topology import Connectivity
@@ -87,11 +87,6 @@ class Settings:
             "enable_deep_supervision": False if self.nods else None,
         }
         return {name: value for name, value in chosen.items() if value is not None}
-
-    def for_control(self) -> "Settings":
-        """Returns these settings without the topology term's, and without rotation and scaling."""
-        of_term = {f.name: f.default for f in fields(self) if f.metadata["of_term"]}
-        return replace(self, **of_term, nospatial=True)  # pyright: ignore[reportArgumentType]
 
 
 def parse_settings(stem: str, suffixes: str, *, has_term: bool) -> Settings:

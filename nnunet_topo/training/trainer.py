@@ -6,6 +6,7 @@ The methods stand in the order in which nnU-Net calls them.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
-from nnunet_topo.training.augmentation import rotates_and_scales
+from nnunet_topo.training.augmentation import (
+    INTACT,
+    NotedTransforms,
+    note_apart,
+    warn_of_former_decision,
+)
 from nnunet_topo.training.checkpoints import Origin, check_prior
 from nnunet_topo.training.epoch_log import epoch_figures, epoch_line, with_term
 from nnunet_topo.training.gradient_norms import gradient_norms
@@ -105,12 +111,30 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         self._topology = self.topology_loss(loss, term, self.label_manager, self.topology_unions)
         return self._topology
 
-    def may_rotate_and_scale(self, rotation: tuple[float, float], in_slices: bool) -> bool:
-        """Returns whether the labels tolerate it; without a term it does not matter."""
-        if self._schedule is None or not self._schedule.is_on:
-            return True
-        control = f"{self.control}{self.settings.for_control().suffixes()}"
-        return rotates_and_scales(self.context(), rotation, in_slices, control=control)
+    def on_train_start(self) -> None:
+        """Starts as nnU-Net does, and says if topology.json wants another augmentation."""
+        super().on_train_start()
+        if self._schedule is not None and self._schedule.is_on and self._spatial:
+            warn_of_former_decision(self.context())
+
+    def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
+        """Returns nnU-Net's augmentation, which notes whose labels stay intact if that matters."""
+        transforms = super().get_training_transforms(*args, **kwargs)
+        if not self._needs_intact_labels:
+            return transforms
+        noted = NotedTransforms(transforms)
+        if unknown := noted.unknown():
+            self.print_to_log_file(
+                f"topology: it is not known whether {', '.join(unknown)} interpolates labels; the "
+                "term takes those samples as they are"
+            )
+        return noted
+
+    @property
+    def _needs_intact_labels(self) -> bool:
+        """Returns whether the term leaves samples out whose labels were interpolated."""
+        is_on = self._schedule is not None and self._schedule.is_on
+        return is_on and self._topology is not None and self._topology.needs_intact_labels
 
     # -- one epoch ---------------------------------------------------------------------------
 
@@ -118,8 +142,16 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         """Takes nnU-Net's step; returns the base loss alone as the loss, the term beside it."""
         if self._topology is None or self._schedule is None:
             return super().take_step(batch)
+        batch = note_apart(batch)
+        self._topology.intact = batch.get(INTACT)
         weight = None
         if self._schedule.is_due(self.current_epoch, self._iteration):
+            begins = self.current_epoch == self._schedule.start and self._iteration == 0
+            if begins and self._topology.intact is None and self._needs_intact_labels:
+                self.print_to_log_file(
+                    "topology: the batches do not say whose labels were interpolated, so the term "
+                    "takes all samples"
+                )
             if self._schedule.measures:
                 self._measure_gradients(batch)
             weight = self._schedule.weight(self.current_epoch, self._iteration)
@@ -150,7 +182,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         return gradient_norms(
             self._topology,
             self._bare_network(),
-            batch,
+            note_apart(batch),
             weight=self._schedule.full_weight,
             device=self.device,
             unlabelled=self.unlabelled_images,
@@ -196,6 +228,10 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         if self._resumes:
             check_prior(checkpoint, origin, dict(self.prior))
         super().resume(origin, checkpoint)
+        logged = self.logger.local_logger.my_fantastic_logging
+        for key in self.logged if self._schedule is not None else ():
+            # A figure that an earlier version did not log.
+            logged.setdefault(key, [nan] * self.current_epoch)
         if self._schedule is not None:
             self._schedule.restore(origin.schedule)
 

@@ -43,6 +43,11 @@ class LabelledAndUnlabelledLoss(TopologyAwareLoss):
 
     of_unlabelled: Tensor | None = None
 
+    @property
+    def needs_intact_labels(self) -> bool:
+        """Returns False: the term sees no label."""
+        return False
+
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
         """Returns the loss; output and target are those of the labelled batch."""
         base = as_tensor(self.base(output, target), output)

@@ -282,26 +282,6 @@ def cost() -> None:
                   f"{max(later):.1f} |", flush=True)  # fmt: skip
 
 
-def damage() -> None:
-    """Prints how often nnU-Net's rotation and scaling change the Betti numbers of each class."""
-    from nnunet_topo.priors.training_labels import damage_by_augmentation
-    from nnunet_topo.training.augmentation import all_labels
-
-    for dataset in DATASETS:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            trainer = _trainer(dataset, "Stock", 1)
-            rotation, in_slices, *_ = (
-                trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-            )
-            labels = all_labels(trainer.context())
-            shares = damage_by_augmentation(labels, tuple(rotation), in_slices)
-        of_classes = ", ".join(
-            f"{'+'.join(map(str, classes))} {share:.0%}"
-            for classes, share in zip(labels.classes, shares, strict=True)
-        )
-        print(f"{dataset}: labels {of_classes} of what is rotated or scaled")
-
-
 def _trainer(dataset: str, stem: str, seed: int):
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args

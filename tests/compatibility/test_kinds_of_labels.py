@@ -13,6 +13,7 @@ from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 from nnunet_topo import cli
 from nnunet_topo.evaluation import case as evaluation
 from nnunet_topo.topology import betti_numbers
+from nnunet_topo.training.augmentation import note_apart
 
 from ..conftest import Recorder
 from ..trainers import TRAINERS, WITHOUT_TERM
@@ -56,7 +57,7 @@ def test_every_trainer_trains_on_every_kind_of_labels(
     # nnU-Net gives the coarsest scale no weight, and none but the finest without deep supervision.
     heads = {key for key in before if "seg_layers.0" in key}
     assert moved | heads == before.keys()
-    batch = next(trainer.dataloader_train)
+    batch = note_apart(next(trainer.dataloader_train))
     output = trainer.network(batch["data"])
     assert isinstance(output, list) == isinstance(batch["target"], list) == deep
     if name == SEMI_SUPERVISED:  # whose term never sees a target: see test_semi_supervised.py
@@ -171,7 +172,7 @@ def test_a_batch_of_ignored_voxels_alone_is_trained_on(of_every_kind):
         trainer = make(f"nnUNetTrainer{stem}_1epochs_3iters", dataset)
         trainer.initialize()
         trainer.set_deep_supervision_enabled(True)
-        batch = next(trainer.get_dataloaders()[0])
+        batch = note_apart(next(trainer.get_dataloaders()[0]))
         for target in batch["target"]:
             target[:] = 0 if trainer.label_manager.has_regions else 3
             if trainer.label_manager.has_regions:

@@ -3,6 +3,7 @@
 import gzip
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,21 +124,15 @@ def test_hidden_files_are_no_cases_where_plan_refine_and_unlabelled_images_look(
 def test_preprocessed_labels_of_several_channels_are_refused(tmp_path):
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
-    from nnunet_topo.priors.training_labels import TrainingLabels
+    from nnunet_topo.priors import count
 
     channels = np.stack([tube()] * 3).astype(np.int8)  # of an RGB label file
     image = np.zeros((1, *tube().shape), np.float32)
     nnUNetDatasetBlosc2.save_case(image, channels, {}, str(tmp_path / "case"))
-    labels = TrainingLabels(
-        dataset_class=nnUNetDatasetBlosc2,
-        folder=str(tmp_path),
-        cases=("case",),
-        classes=((1,),),
-        space=3,
-        connectivity="full",
-    )
+    folder = SimpleNamespace(dataset_class=nnUNetDatasetBlosc2, folder=str(tmp_path))
+    case = SimpleNamespace(name="case", data=SimpleNamespace(preprocessed={"2d": folder}))
     with pytest.raises(ValueError, match="preprocessed labels have 3 channels: the label file"):
-        labels.label_map("case")
+        count._read_labels(case, "2d", [])
 
 
 def test_a_case_in_two_formats_is_ambiguous_unless_both_folders_have_one_of_them(folders, capsys):

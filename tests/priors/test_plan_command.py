@@ -92,9 +92,6 @@ def test_preprocessed_labels_are_measured_where_they_differ_from_the_raw_ones(da
     slices = read_topology(preprocessed / "topology.json")["statistics"]["full"]["slices"]
     assert slices["ring"].keys() == {"raw", "2d"}
     assert slices["ring"]["2d"]["changed_by_resampling"] == 0
-    for record in (volumes["ring"]["3d_fullres"], slices["ring"]["2d"]):
-        assert 0 <= record["changed_by_augmentation"] <= 1
-    assert volumes["never"]["3d_fullres"]["changed_by_augmentation"] is None
 
 
 def test_slices_are_compared_where_they_were_before_cropping(dataset):
@@ -137,7 +134,7 @@ def test_the_table_and_the_priors_are_printed(dataset, capsys):
         "100.0%",
     ] in rows
     assert ["never", "raw", "0", "6", "0", "prior", "none", "-"] in rows
-    assert "changed by resampling 0.0%, by augmentation" in printed
+    assert "changed by resampling 0.0%  " in printed
     assert "warning: ring, volumes, full: a prior from 6 volumes alone" in printed
     assert "warning: never, volumes, full: never there" in printed
     assert f"written: {dataset[1] / 'topology.json'}" in printed
@@ -164,20 +161,6 @@ def test_without_preprocessed_labels_it_says_so_and_measures_the_raw_ones(datase
     assert "nnUNetv2_preprocess -d 901 -plans_name nnUNetPlans -c 3d_fullres makes them" in printed
     volumes = read_topology(preprocessed / "topology.json")["statistics"]["full"]["volumes"]
     assert volumes["ring"].keys() == {"raw"}
-
-
-def test_the_decision_about_rotation_and_scaling_follows_from_the_labels_of_all_cases(dataset):
-    assert plan() == 0
-    content = read_topology(dataset[1] / "topology.json")
-    for connectivity in ("full", "face"):
-        decisions = content["rotation_and_scaling"][connectivity]
-        assert decisions.keys() == {"3d_fullres", "2d"}
-        for configuration, objects in (("3d_fullres", "volumes"), ("2d", "slices")):
-            decision = decisions[configuration]
-            records = content["statistics"][connectivity][objects]
-            shares = {n: records[n][configuration]["changed_by_augmentation"] for n in LABELLED}
-            assert decision["changed"] == shares
-            assert decision["used"] == all((share or 0) <= 0.05 for share in shares.values())
 
 
 def test_unreadable_labels_are_named_and_counted_and_do_not_stop_the_rest(dataset, capsys):

@@ -3,6 +3,7 @@
 Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `tests/mutation.py`.
 """
 
+from .augmentation import AUGMENTATION
 from .code import Sabotage
 
 LEVELS = "test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
@@ -479,5 +480,5 @@ COMMANDS_AND_EXPERIMENTS = [
 
 SABOTAGES = [
     *(*TOPOLOGY, *LOSSES, *METRICS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
-    *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS_AND_EXPERIMENTS),
+    *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS_AND_EXPERIMENTS, *AUGMENTATION),
 ]

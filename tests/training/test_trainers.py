@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ..trainers import SUPERVISED, WITHOUT_TERM, batches, weights
+from ..trainers import SUPERVISED, WITHOUT_TERM, all_intact, batches, weights
 
 
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
@@ -111,7 +111,7 @@ def test_a_heavy_term_is_lowered_unless_its_weight_was_given(started):
 
 def test_a_patch_without_foreground_is_trained_on(started):
     trainer = started("nnUNetTrainerTAFL_2epochs_3iters_from0")
-    batch = batches(trainer, 1)[0]
+    batch = all_intact(batches(trainer, 1)[0])
     batch["target"] = [torch.zeros_like(scale) for scale in batch["target"]]
     result = trainer.train_step(batch)
     assert np.isfinite(result["loss"])
