@@ -14,7 +14,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
-from nnunet_topo.losses.measure import Measure
+from nnunet_topo.losses.measure import BarCounts, Measure
 from nnunet_topo.training.channels import topology_channels
 from nnunet_topo.training.scales import as_tensor, finest
 
@@ -96,6 +96,9 @@ class StepRecord:
         distance: exact Wasserstein distance.
         milliseconds: forward pass of the term, without what runs beside the base loss.
         used: share of the objects that a prior was applied to.
+        gradient: 1 if the term has a gradient at the logits, 0 if not; known after the backward
+            pass.
+        bars: what the term makes of the bars, None for a term without bars.
     """
 
     base: float = nan
@@ -103,6 +106,21 @@ class StepRecord:
     distance: float = nan
     milliseconds: float = nan
     used: float = nan
+    gradient: float = nan
+    bars: BarCounts | None = None
+
+    def watch(self, logits: Tensor) -> Tensor:
+        """Returns logits that note whether a gradient reaches them."""
+        self.gradient = 0.0
+        if not logits.requires_grad:
+            return logits
+
+        def note(gradient: Tensor) -> None:
+            self.gradient = float(gradient.any())
+
+        watched = logits.view_as(logits)
+        watched.register_hook(note)
+        return watched
 
 
 class TopologyAwareLoss(nn.Module):
@@ -166,6 +184,7 @@ class TopologyAwareLoss(nn.Module):
         if not torch.isfinite(logits).all():
             return None
         began = perf_counter()
+        logits = self.record.watch(logits)
         channels = topology_channels(logits, target, self.label_manager, self.unions)
         # Whatever a term draws, augmentation in this process stays that of the control.
         with torch.random.fork_rng(devices=[]), full_precision(logits):
@@ -180,6 +199,7 @@ class TopologyAwareLoss(nn.Module):
                 measure = finish()
             self.record.term = float(measure.loss.detach())
             self.record.distance, self.record.used = measure.distance, measure.used
+            self.record.bars = measure.bars
             self.record.milliseconds = 1000 * (spent + perf_counter() - began)
             return measure
 

@@ -6,6 +6,7 @@ The methods stand in the order in which nnU-Net calls them.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,13 +16,13 @@ from torch import Tensor, nn
 from nnunet_topo.dataset import Union
 from nnunet_topo.training.augmentation import rotates_and_scales
 from nnunet_topo.training.checkpoints import Origin, check_prior
-from nnunet_topo.training.epoch_log import epoch_figures, epoch_line, with_term
+from nnunet_topo.training.epoch_log import epoch_figures, epoch_lines, with_term
 from nnunet_topo.training.gradient_norms import gradient_norms
 from nnunet_topo.training.loss import TopologyAwareLoss, TopologyTerm
 from nnunet_topo.training.priors_of_training import TrainingPriors, priors_of_training
 from nnunet_topo.training.progress import LOGGED, plot_topology
 from nnunet_topo.training.scales import replace_single_scale, single_scale
-from nnunet_topo.training.schedule import MEASURED_ITERATIONS, WeightSchedule
+from nnunet_topo.training.schedule import WeightSchedule
 from nnunet_topo.training.settings_trainer import SettingsTrainerMixin
 from nnunet_topo.training.validation import add_topology_metrics
 
@@ -40,6 +41,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     term: ClassVar[str] = ""  # in words
     control: ClassVar[str] = "nnUNetTrainerStock"  # trainer to compare with
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
+    wanted_ratio: ClassVar[float | None] = 10.0  # of gradients term : base; None: weight as printed
     has_filtration: ClassVar[bool] = True  # whether clamp<x> and face mean anything to the term
     topology_loss: ClassVar[type[TopologyAwareLoss]] = TopologyAwareLoss
     logged: ClassVar[Mapping[str, str]] = LOGGED  # figures of each epoch -> labels of the plot
@@ -84,6 +86,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         self._schedule = WeightSchedule.planned(
             self.settings,
             printed=self.topology_weight,
+            wanted_ratio=self.wanted_ratio,
             epochs=self.num_epochs,
             iterations=self.num_iterations_per_epoch,
         )
@@ -118,15 +121,16 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         """Takes nnU-Net's step; returns the base loss alone as the loss, the term beside it."""
         if self._topology is None or self._schedule is None:
             return super().take_step(batch)
-        weight = None
-        if self._schedule.is_due(self.current_epoch, self._iteration):
-            if self._schedule.measures:
-                self._measure_gradients(batch)
-            weight = self._schedule.weight(self.current_epoch, self._iteration)
+        schedule, now = self._schedule, (self.current_epoch, self._iteration)
+        weight, ratio = None, nan
+        if schedule.is_due(*now):
+            norms = self._measure_gradients(batch) if schedule.measures(*now) else (0.0, 0.0)
+            weight = schedule.weight(*now)
+            ratio = schedule.ratio(*norms, weight)
         self._topology.weight = weight
         self.begin_step(weight)
         result = super().take_step(batch)
-        return with_term(result, self._topology.record, weight)
+        return with_term(result, self._topology.record, weight, ratio)
 
     def begin_step(self, weight: float | None) -> None:
         """Does what must be done before nnU-Net's own step.
@@ -135,23 +139,29 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             weight: of the term, None if it is not due.
         """
 
-    def _measure_gradients(self, batch: dict) -> None:
-        """Tells the schedule the gradient norms of base loss and term, of all processes."""
+    def _measure_gradients(self, batch: dict) -> tuple[float, float]:
+        """Returns the gradient norms of base loss and term, and tells them the schedule.
+
+        They are sums over the processes in which both have a gradient; 0 if there is none.
+        """
         assert self._schedule is not None
-        base, term = self.context().ranks.total(self.gradient_norms(batch), self.device)
-        self._schedule.record(base, term)
-        if self._schedule.measured == MEASURED_ITERATIONS:
-            self.print_to_log_file(f"topology: {self._schedule.measured_in_words()}")
+        own = self.gradient_norms(batch)
+        ranks = self.context().ranks
+        base, term = ranks.total(own if min(own) > 0 else (0.0, 0.0), self.device)
+        found = self._schedule.record(base, term, self.current_epoch, self._iteration)
+        if found:
+            self.print_to_log_file(f"topology: {found}")
+        return base, term
 
     def gradient_norms(self, batch: dict) -> tuple[float, float]:
-        """Returns those of the base loss and of the term at full weight, at the last layer."""
+        """Returns those of the base loss and of the term at its printed or given weight."""
         assert self._topology is not None
         assert self._schedule is not None
         return gradient_norms(
             self._topology,
             self._bare_network(),
             batch,
-            weight=self._schedule.full_weight,
+            weight=self._schedule.nominal,
             device=self.device,
             unlabelled=self.unlabelled_images,
         )
@@ -174,7 +184,8 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             super().on_epoch_end()
             return
         figures: Any = {key: self.logger.get_value(key, step=-1) for key in self.logged}
-        self.print_to_log_file(epoch_line(figures, self._schedule, self.current_epoch))
+        for line in epoch_lines(figures, self._schedule, self.current_epoch):
+            self.print_to_log_file(line)
         super().on_epoch_end()
         if self.local_rank == 0:
             values: Any = {key: self.logger.get_value(key, step=None) for key in self.logged}
@@ -196,8 +207,14 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         if self._resumes:
             check_prior(checkpoint, origin, dict(self.prior))
         super().resume(origin, checkpoint)
-        if self._schedule is not None:
-            self._schedule.restore(origin.schedule)
+        if self._schedule is None:
+            return
+        changed = self._schedule.restore(origin.schedule)
+        if changed and self._resumes:
+            self.print_to_log_file(f"topology: {changed}")
+        logged = self.logger.local_logger.my_fantastic_logging
+        for key in self.logged:  # an older version may have logged fewer
+            logged.setdefault(key, [nan] * self.current_epoch)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validates as nnU-Net does, then merges topology metrics into its summary.json.

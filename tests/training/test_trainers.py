@@ -81,10 +81,9 @@ def test_projected_pooling_on_dice_has_the_base_loss_of_dice(started):
     assert losses[0] == losses[1]
 
 
-def test_the_gradient_norms_are_those_of_the_networks_last_layer(started):
+def test_the_gradient_norms_are_those_at_the_finest_logits(started):
     trainer = started("nnUNetTrainerTAFL_2epochs_30iters_from0_seed3")
     batch = batches(trainer, 1)[0]
-    last = list(trainer.network.decoder.seg_layers[-1].parameters())
     expected = []
     for part in ("base", "term"):
         output = trainer.network(batch["data"])
@@ -92,21 +91,32 @@ def test_the_gradient_norms_are_those_of_the_networks_last_layer(started):
             loss = trainer.loss.base(output, batch["target"])
         else:
             loss = 0.001 * trainer.loss.measure_term(output[0], batch["target"][0]).loss
-        gradients = torch.autograd.grad(loss, last)
-        expected.append(torch.cat([g.flatten() for g in gradients]).norm().item())
-    trainer._measure_gradients(batch)
-    schedule = trainer._schedule
-    assert schedule.base_norm == pytest.approx(expected[0], rel=1e-4)
-    assert schedule.topology_norm == pytest.approx(expected[1], rel=1e-4)
+        expected.append(torch.autograd.grad(loss, output[0])[0].norm().item())
+    assert trainer.gradient_norms(batch) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_heavy_term_is_lowered_unless_its_weight_was_given(started):
-    trainer = started("nnUNetTrainerTAFL_2epochs_30iters_from0_seed3")
-    trainer._schedule.nominal = 1000.0
-    result = [trainer.train_step(batch) for batch in batches(trainer, 2)]
-    assert all(0 < r["topology_weight"] < 1000 for r in result)
-    given = started("nnUNetTrainerTAFL_2epochs_30iters_weight1000_from0_seed3")
-    assert given.train_step(batches(given, 1)[0])["topology_weight"] == 1000
+@pytest.mark.parametrize(
+    ("stem", "settings", "wanted"),
+    [
+        ("TAFL", "", 10),
+        ("Wasserstein", "_ratio0.2", 0.2),
+        ("TAFLSinkhorn", "_ratio3", 3),
+    ],
+)
+def test_the_gradient_of_the_term_is_as_large_as_wanted(started, stem, settings, wanted):
+    trainer = started(f"nnUNetTrainer{stem}_10epochs_3iters{settings}_from0_seed3")
+    results = [trainer.train_step(batch) for batch in batches(trainer, 3)]
+    assert [r["topology_term"] > 0 for r in results] == [False, False, True]  # measured first
+    assert results[2]["topology_ratio"] == pytest.approx(wanted, rel=0.3)
+
+
+def test_printed_and_given_weights_are_used_as_they_are(started):
+    for name, weight in (("TAFLSinkhorn", 0.001), ("TAFL_2epochs_30iters_weight1000", 1000)):
+        trainer = started(f"nnUNetTrainer{name}_from0_seed3")
+        results = [trainer.train_step(batch) for batch in batches(trainer, 2)]
+        assert [r["topology_weight"] for r in results] == [weight] * 2
+        assert results[0]["topology_ratio"] > 0  # for the log
+        assert np.isnan(results[1]["topology_ratio"])
 
 
 def test_a_patch_without_foreground_is_trained_on(started):
