@@ -14,16 +14,22 @@ _BARS = ("topology_matched", "topology_removed", "topology_missing")
 
 
 def with_term(
-    result: dict[str, Any], record: StepRecord, weight: float | None, ratio: float
+    result: dict[str, Any], record: StepRecord, weight: float | None, every: int
 ) -> dict[str, Any]:
     """Returns nnU-Net's result of a step with the base loss as its loss, and the term beside it.
 
     Args:
         result: of nnU-Net's step.
         record: what the loss computed.
-        weight: of the term, None if the term was not computed.
-        ratio: of gradient norms term : base, NaN if it was not measured.
+        weight: of the term, None if the term was not computed or had no weight yet.
+        every: the term is computed in every n-th iteration, with n times its weight.
     """
+    has_gradient = ratio = nan
+    if weight is not None:
+        base, term = float(record.base_gradient), float(record.term_gradient)
+        has_gradient = float(term != 0)
+        if base > 0 and term > 0:
+            ratio = term / base / every  # as a mean over iterations
     bars = record.bars
     counts = (nan,) * 3 if bars is None else (bars.matched, bars.removed, bars.missing)
     return result | {
@@ -32,7 +38,7 @@ def with_term(
         "topology_distance": record.distance,
         "topology_weight": nan if weight is None else weight,
         "topology_ratio": ratio,
-        "topology_gradient": record.gradient,
+        "topology_gradient": has_gradient,
         **dict(zip(_BARS, counts, strict=True)),
         "topology_ms": record.milliseconds,
         "topology_used": record.used,
@@ -44,7 +50,7 @@ def epoch_figures(
 ) -> dict[str, float]:
     """Returns the mean of each figure over an epoch and all processes, NaN if it is not known.
 
-    The weight is the one in force at the end, 0 before the term starts. Bars are counted in the
+    The weight is the one in force at the end, 0 before there is one. Bars are counted in the
     patches of all processes: their figures are means over iterations alone.
 
     Args:
@@ -81,13 +87,14 @@ def epoch_lines(figures: Mapping[str, float], schedule: WeightSchedule, epoch: i
         line += "weight {topology_weight:.4g}, {topology_ms:.1f} ms per iteration"
         if "topology_used" in known:
             line += ", prior applied to {topology_used:.0%} of the objects in unlabelled images"
-        return [line.format(**known), "topology: " + _what_it_did(known)]
+        what_it_did = "the term's weight is being measured"
+        if "topology_gradient" in known:
+            what_it_did = _what_it_did(known)
+        return [line.format(**known), f"topology: {what_it_did}"]
     if not schedule.is_on:
         return ["topology: the term is off, weight 0"]
     if epoch < schedule.start:
         return [f"topology: the term starts in epoch {schedule.start}"]
-    if not schedule.is_known:
-        return ["topology: the term starts when its weight is measured"]
     return ["topology: the term was not computed in this epoch"]
 
 

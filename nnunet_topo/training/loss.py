@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nnunet_topo.dataset import Union
 from nnunet_topo.losses.measure import BarCounts, Measure
 from nnunet_topo.training.channels import topology_channels
-from nnunet_topo.training.scales import as_tensor, finest
+from nnunet_topo.training.scales import as_tensor, finest, replace_finest
 
 
 class TopologyTerm(Protocol):
@@ -96,9 +96,10 @@ class StepRecord:
         distance: exact Wasserstein distance.
         milliseconds: forward pass of the term, without what runs beside the base loss.
         used: share of the objects that a prior was applied to.
-        gradient: 1 if the term has a gradient at the logits, 0 if not; known after the backward
-            pass.
         bars: what the term makes of the bars, None for a term without bars.
+        base_gradient: norm of the base loss's gradient at the finest logits; it and the next are
+            known after the backward pass, and multiplied by the factor of a gradient scaler.
+        term_gradient: norm of the weighted term's gradient at its logits.
     """
 
     base: float = nan
@@ -106,20 +107,22 @@ class StepRecord:
     distance: float = nan
     milliseconds: float = nan
     used: float = nan
-    gradient: float = nan
     bars: BarCounts | None = None
+    base_gradient: Tensor | float = nan
+    term_gradient: Tensor | float = nan
 
-    def watch(self, logits: Tensor) -> Tensor:
-        """Returns logits that note whether a gradient reaches them."""
-        self.gradient = 0.0
+    def watch(self, logits: Tensor, norm: str) -> Tensor:
+        """Returns the logits, whose gradient will be measured.
+
+        Args:
+            logits: on the way into base loss or term alone.
+            norm: name of the attribute that takes the norm; it stays on the device.
+        """
+        setattr(self, norm, 0.0)
         if not logits.requires_grad:
             return logits
-
-        def note(gradient: Tensor) -> None:
-            self.gradient = float(gradient.any())
-
         watched = logits.view_as(logits)
-        watched.register_hook(note)
+        watched.register_hook(lambda gradient: setattr(self, norm, gradient.float().norm()))
         return watched
 
 
@@ -140,6 +143,7 @@ class TopologyAwareLoss(nn.Module):
 
     Attributes:
         weight: of the term in the next call; None leaves out the term.
+        muted: whether the term's gradient ends at the logits, where it is measured.
         record: what the last call with gradient computed.
     """
 
@@ -156,6 +160,7 @@ class TopologyAwareLoss(nn.Module):
         self.unions = tuple(unions)
         self.label_manager = label_manager
         self.weight: float | None = None
+        self.muted = False
         self.record = StepRecord()
         self._seeds = torch.Generator().manual_seed(torch.initial_seed())
 
@@ -168,6 +173,7 @@ class TopologyAwareLoss(nn.Module):
         weight, measure = self.weight, None
         if weight is not None:
             measure = self.begin_term(finest(output), finest(target))
+            output = replace_finest(output, self.record.watch(finest(output), "base_gradient"))
         base = as_tensor(self.base(output, target), output)
         self.record.base = float(base.detach())
         if weight is None or measure is None:
@@ -184,7 +190,10 @@ class TopologyAwareLoss(nn.Module):
         if not torch.isfinite(logits).all():
             return None
         began = perf_counter()
-        logits = self.record.watch(logits)
+        logits = logits.float()
+        if self.muted:
+            logits = logits.detach().requires_grad_()
+        logits = self.record.watch(logits, "term_gradient")
         channels = topology_channels(logits, target, self.label_manager, self.unions)
         # Whatever a term draws, augmentation in this process stays that of the control.
         with torch.random.fork_rng(devices=[]), full_precision(logits):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, ClassVar
 
-MEASURED_ITERATIONS = 20
+MEASURED_ITERATIONS = 40
 _LOOKED_AT = 5  # times as many iterations, at most, where many have no gradient
 _CHANGE = 10.0  # at most, from one measurement to the next
 _RANGE = 1e6  # at most, up or down from the printed weight

@@ -1,7 +1,6 @@
 """When the topology term counts, and how much."""
 
 from dataclasses import dataclass, field
-from math import nan
 from typing import Any
 
 from nnunet_topo.training.measured_weight import MEASURED_ITERATIONS, MeasuredWeight
@@ -108,27 +107,24 @@ class WeightSchedule:
         since_start = self._since_start(epoch, iteration)
         return self.is_on and since_start >= 0 and since_start % self.every == 0
 
-    def measures(self, epoch: int, iteration: int) -> bool:
-        """Returns whether gradient norms are measured in an iteration in which the term is due.
-
-        Beside what the weight needs, they are measured once in each epoch, for the log.
-        """
-        return self._is_measuring(epoch, iteration) or iteration < self.every
+    def is_measuring(self, epoch: int, iteration: int) -> bool:
+        """Returns whether an iteration in which the term is due belongs to a measurement."""
+        now = self._since_start(epoch, iteration)
+        return self.measured is not None and now >= self.measures_from
 
     def record(self, base_norm: float, term_norm: float, epoch: int, iteration: int) -> str:
-        """Takes the gradient norms of one iteration, the term's at the nominal weight.
+        """Takes the gradient norms of an iteration of a measurement, the term's at nominal weight.
 
         Returns:
-            What was measured, in words, where a measurement ends, else "".
+            What was measured, in words, where the measurement ends, else "".
         """
-        if self.measured is None or not self._is_measuring(epoch, iteration):
-            return ""
+        assert self.measured is not None
         words = self.measured.record(base_norm, term_norm)
         if words:
             now = self._since_start(epoch, iteration)
             self.measures_from = (now // self.period + 1) * self.period
             if not self.is_known:
-                self.known_since = now
+                self.known_since = now + 1
         return words
 
     def weight(self, epoch: int, iteration: int) -> float | None:
@@ -139,21 +135,6 @@ class WeightSchedule:
         ramp = min(1.0, done / self.ramp) if self.ramp else 1.0
         full = self.nominal if self.measured is None else self.measured.weight
         return ramp * full * self.every
-
-    def ratio(self, base_norm: float, term_norm: float, weight: float | None) -> float:
-        """Returns the ratio of gradient norms term : base, as a mean over iterations.
-
-        It is NaN where it is not known. The term may be computed in every n-th iteration only: in
-        these iterations, the ratio is n times as large.
-
-        Args:
-            base_norm: of the base loss.
-            term_norm: of the term, at the nominal weight.
-            weight: in force.
-        """
-        if weight is None or not base_norm > 0:
-            return nan
-        return term_norm / base_norm * weight / self.nominal / self.every
 
     def state(self) -> dict[str, float]:
         """Returns what a resumed training needs, as numbers."""
@@ -184,10 +165,6 @@ class WeightSchedule:
             "an older version wrote this checkpoint, which only lowered weights: the weight is "
             "measured anew and ramps up again"
         )
-
-    def _is_measuring(self, epoch: int, iteration: int) -> bool:
-        now = self._since_start(epoch, iteration)
-        return self.measured is not None and now >= self.measures_from
 
     def _since_start(self, epoch: int, iteration: int) -> int:
         return (epoch - self.start) * self.iterations + iteration

@@ -6,7 +6,7 @@ The methods stand in the order in which nnU-Net calls them.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,8 +17,7 @@ from nnunet_topo.dataset import Union
 from nnunet_topo.training.augmentation import rotates_and_scales
 from nnunet_topo.training.checkpoints import Origin, check_prior
 from nnunet_topo.training.epoch_log import epoch_figures, epoch_lines, with_term
-from nnunet_topo.training.gradient_norms import gradient_norms
-from nnunet_topo.training.loss import TopologyAwareLoss, TopologyTerm
+from nnunet_topo.training.loss import StepRecord, TopologyAwareLoss, TopologyTerm
 from nnunet_topo.training.priors_of_training import TrainingPriors, priors_of_training
 from nnunet_topo.training.progress import LOGGED, plot_topology
 from nnunet_topo.training.scales import replace_single_scale, single_scale
@@ -121,16 +120,18 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         """Takes nnU-Net's step; returns the base loss alone as the loss, the term beside it."""
         if self._topology is None or self._schedule is None:
             return super().take_step(batch)
-        schedule, now = self._schedule, (self.current_epoch, self._iteration)
-        weight, ratio = None, nan
-        if schedule.is_due(*now):
-            norms = self._measure_gradients(batch) if schedule.measures(*now) else (0.0, 0.0)
-            weight = schedule.weight(*now)
-            ratio = schedule.ratio(*norms, weight)
-        self._topology.weight = weight
-        self.begin_step(weight)
+        schedule, topology = self._schedule, self._topology
+        now = self.current_epoch, self._iteration
+        due = schedule.is_due(*now)
+        weight = schedule.weight(*now) if due else None
+        topology.muted = due and weight is None  # until its gradient is known
+        topology.weight = schedule.nominal if topology.muted else weight
+        self.begin_step(topology.weight)
         result = super().take_step(batch)
-        return with_term(result, self._topology.record, weight, ratio)
+        if due and schedule.is_measuring(*now):
+            assert topology.weight is not None
+            self._measure(topology.record, topology.weight / schedule.nominal)
+        return with_term(result, topology.record, weight, schedule.every)
 
     def begin_step(self, weight: float | None) -> None:
         """Does what must be done before nnU-Net's own step.
@@ -139,32 +140,23 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             weight: of the term, None if it is not due.
         """
 
-    def _measure_gradients(self, batch: dict) -> tuple[float, float]:
-        """Returns the gradient norms of base loss and term, and tells them the schedule.
+    def _measure(self, record: StepRecord, times_nominal: float) -> None:
+        """Tells the schedule the gradient norms of the step, summed over the processes.
 
-        They are sums over the processes in which both have a gradient; 0 if there is none.
+        A process in which one of them is 0 or not finite takes no part.
+
+        Args:
+            record: of the step.
+            times_nominal: weight of the term in the step, divided by the nominal one.
         """
         assert self._schedule is not None
-        own = self.gradient_norms(batch)
-        ranks = self.context().ranks
-        base, term = ranks.total(own if min(own) > 0 else (0.0, 0.0), self.device)
+        norms = [float(record.base_gradient), float(record.term_gradient) / times_nominal]
+        if not all(norm > 0 and isfinite(norm) for norm in norms):
+            norms = [0.0, 0.0]
+        base, term = self.context().ranks.total(norms, self.device)
         found = self._schedule.record(base, term, self.current_epoch, self._iteration)
         if found:
             self.print_to_log_file(f"topology: {found}")
-        return base, term
-
-    def gradient_norms(self, batch: dict) -> tuple[float, float]:
-        """Returns those of the base loss and of the term at its printed or given weight."""
-        assert self._topology is not None
-        assert self._schedule is not None
-        return gradient_norms(
-            self._topology,
-            self._bare_network(),
-            batch,
-            weight=self._schedule.nominal,
-            device=self.device,
-            unlabelled=self.unlabelled_images,
-        )
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Logs the base loss as nnU-Net's loss, and the term's figures beside it."""

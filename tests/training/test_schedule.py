@@ -1,5 +1,5 @@
 import json
-from math import inf, isnan, nan
+from math import inf, nan
 
 import pytest
 
@@ -34,9 +34,9 @@ def run(s, epochs, base_norm=1.0, term_norm=1.0):
     for epoch in epochs:
         for iteration in range(s.iterations):
             due = s.is_due(epoch, iteration)
-            if due and s.measures(epoch, iteration):
-                s.record(base_norm, term_norm, epoch, iteration)
             weights.append(s.weight(epoch, iteration) if due else None)
+            if due and s.is_measuring(epoch, iteration):
+                s.record(base_norm, term_norm, epoch, iteration)
     return weights
 
 
@@ -92,7 +92,7 @@ def test_iterations_without_a_finite_gradient_of_both_are_left_out(norms):
         assert measured.record(*norms) == measured.record(1.0, 2.0) == ""
     said = measured.record(1.0, 2.0)
     assert measured.weight == pytest.approx(5)
-    assert "over 20 iterations with a gradient, of 39" in said
+    assert "over 40 iterations with a gradient, of 79" in said
 
 
 @pytest.mark.parametrize("norms", [(1.0, 0.0), (0.0, 1.0), (nan, inf)])
@@ -101,13 +101,13 @@ def test_a_few_iterations_with_a_gradient_are_better_than_none(norms):
     measure(measured, 1.0, 4.0, 3)
     said = measure(measured, *norms, 5 * MEASURED_ITERATIONS - 3)
     assert measured.weight == pytest.approx(2.5)
-    assert "over 3 iterations with a gradient, of 100" in said
+    assert "over 3 iterations with a gradient, of 200" in said
 
 
 def test_without_any_gradient_the_weight_is_the_printed_one_and_then_stays_as_it_is():
     measured = MeasuredWeight(printed=0.01, wanted=10)
     said = measure(measured, 1.0, 0.0, 5 * MEASURED_ITERATIONS)
-    assert "in 100 iterations; the weight is the printed one, 0.01, until" in said
+    assert "in 200 iterations; the weight is the printed one, 0.01, until" in said
     assert measured.weight == 0.01
     measure(measured, 1.0, 2.0)
     assert measured.weight == pytest.approx(0.05)
@@ -139,10 +139,10 @@ def test_rounding_errors_do_not_become_weights():
 def test_no_weight_is_in_force_before_it_is_measured_and_then_it_ramps_up():
     s = planned()  # 1000 iterations, the term from epoch 50 on
     weights = run(s, range(50, 65), base_norm=1.0, term_norm=2.0)
-    assert weights[:19] == [None] * 19
-    assert weights[19] == pytest.approx(0.5 / 100)  # 0.1 * 10 / 2, on a ramp of 100
-    assert weights[68] == pytest.approx(0.25)
-    assert weights[118:] == [pytest.approx(0.5)] * 32
+    assert weights[:40] == [None] * 40
+    assert weights[40] == pytest.approx(0.5 / 100)  # 0.1 * 10 / 2, on a ramp of 100
+    assert weights[89] == pytest.approx(0.25)
+    assert weights[139:] == [pytest.approx(0.5)] * 11
 
 
 def test_the_weight_is_measured_again_after_every_tenth_of_the_training():
@@ -150,32 +150,23 @@ def test_the_weight_is_measured_again_after_every_tenth_of_the_training():
     first = run(s, range(10), term_norm=2.0)
     second = run(s, range(10, 20), term_norm=4.0)
     third = run(s, range(20, 30), term_norm=1.0)
-    assert first[19:] == [pytest.approx(0.5)] * 81
-    assert second[:19] == [pytest.approx(0.5)] * 19  # while it is measured
-    assert second[19:] == [pytest.approx(0.25)] * 81
-    assert third[19:] == [pytest.approx(1)] * 81
+    assert first[40:] == [pytest.approx(0.5)] * 60
+    assert second[:40] == [pytest.approx(0.5)] * 40  # while it is measured
+    assert second[40:] == [pytest.approx(0.25)] * 60
+    assert third[40:] == [pytest.approx(1)] * 60
 
 
 def test_a_short_training_measures_in_fewer_iterations():
     s = planned(epochs=2, iterations=10, start=0)
-    assert run(s, range(1), term_norm=2.0) == [None] + [pytest.approx(0.5)] * 9
-    assert run(planned(epochs=2, iterations=2, start=0), range(1))[0] == pytest.approx(1)
+    assert run(s, range(1), term_norm=2.0) == [None] * 2 + [pytest.approx(0.5)] * 8
+    s = planned(epochs=2, iterations=2, start=0)
+    assert run(s, range(1)) == [None, pytest.approx(1)]
 
 
-def test_with_every_the_ratio_is_a_mean_over_iterations():
+def test_with_every_the_wanted_ratio_is_that_of_the_mean_over_iterations():
     s = planned(start=0, every=5)
     weights = run(s, range(20), base_norm=1.0, term_norm=2.0)
-    assert weights[:96:5] == [None] * 19 + [pytest.approx(2.5)]
-    assert s.ratio(1.0, 2.0, 2.5) == pytest.approx(10)
-
-
-def test_norms_are_measured_once_an_epoch_for_the_log_whatever_the_weight():
-    for s in (planned(weight=3.0, start=0), planned(start=0)):
-        run(s, range(3))
-        assert [s.measures(5, i) for i in range(10)] == [True] + [False] * 9
-    assert planned(weight=3.0).ratio(2.0, 1.0, 3.0) == pytest.approx(0.5)
-    assert isnan(s.ratio(0.0, 1.0, 3.0))
-    assert isnan(s.ratio(1.0, 1.0, None))
+    assert weights[:105:5] == [None] * 20 + [pytest.approx(2.5)]  # 5 times 0.5
 
 
 def test_a_given_or_printed_weight_is_never_altered():
@@ -188,7 +179,7 @@ def test_a_given_or_printed_weight_is_never_altered():
 def test_a_ratio_in_the_name_goes_before_that_of_the_trainer():
     for wanted in (10.0, None):
         s = planned(wanted_ratio=wanted, ratio=3.0, start=0)
-        assert run(s, range(3))[-1] == pytest.approx(0.3)
+        assert run(s, range(5))[-1] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("stop", [1, 7, 10, 11, 12, 15, 29])
@@ -210,9 +201,9 @@ def test_a_checkpoint_of_the_older_rule_is_measured_anew_and_ramps_up():
     s = planned()
     said = s.restore({"base_norm": 3.0, "topology_norm": 0.5, "measured": 20})
     assert "measured anew and ramps up again" in said
-    weights = run(s, range(70, 82), base_norm=1.0, term_norm=2.0)
-    assert weights[:19] == [None] * 19
-    assert weights[19] == pytest.approx(0.5 / 100)
+    weights = run(s, range(70, 85), base_norm=1.0, term_norm=2.0)
+    assert weights[:40] == [None] * 40
+    assert weights[40] == pytest.approx(0.5 / 100)
     assert weights[-1] == pytest.approx(0.5)
 
 

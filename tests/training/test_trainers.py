@@ -81,8 +81,8 @@ def test_projected_pooling_on_dice_has_the_base_loss_of_dice(started):
     assert losses[0] == losses[1]
 
 
-def test_the_gradient_norms_are_those_at_the_finest_logits(started):
-    trainer = started("nnUNetTrainerTAFL_2epochs_30iters_from0_seed3")
+def test_gradient_norms_are_those_at_the_finest_logits(started):
+    trainer = started("nnUNetTrainerTAFL_2epochs_30iters_weight0.02_from0_seed3")
     batch = batches(trainer, 1)[0]
     expected = []
     for part in ("base", "term"):
@@ -90,24 +90,36 @@ def test_the_gradient_norms_are_those_at_the_finest_logits(started):
         if part == "base":
             loss = trainer.loss.base(output, batch["target"])
         else:
-            loss = 0.001 * trainer.loss.measure_term(output[0], batch["target"][0]).loss
+            loss = 0.02 * trainer.loss.measure_term(output[0], batch["target"][0]).loss
         expected.append(torch.autograd.grad(loss, output[0])[0].norm().item())
-    assert trainer.gradient_norms(batch) == pytest.approx(expected, rel=1e-4)
+    result = trainer.train_step(batch)
+    record = trainer._topology.record
+    assert float(record.base_gradient) == pytest.approx(expected[0], rel=1e-4)
+    assert float(record.term_gradient) == pytest.approx(expected[1], rel=1e-4)
+    assert result["topology_ratio"] == pytest.approx(expected[1] / expected[0], rel=1e-4)
+    assert result["topology_gradient"] == 1
+
+
+def test_a_step_that_measures_the_first_weight_is_that_of_the_control(started):
+    pair = [
+        started(f"nnUNetTrainer{name}_10epochs_4iters{term}_nospatial_seed7")
+        for name, term in (("Wasserstein", "_from0"), ("Stock", ""))
+    ]
+    results = [[t.train_step(b) for b in batches(t, 4)] for t in pair]
+    assert [r["topology_term"] > 0 for r in results[0]] == [True] * 4
+    assert np.isnan([r["topology_weight"] for r in results[0]]).all()
+    assert pair[0]._schedule.is_known
+    assert torch.equal(*map(weights, pair))
 
 
 @pytest.mark.parametrize(
     ("stem", "settings", "wanted"),
-    [
-        ("TAFL", "", 10),
-        ("Wasserstein", "_ratio0.2", 0.2),
-        ("TAFLSinkhorn", "_ratio3", 3),
-    ],
+    [("TAFL", "", 10), ("Wasserstein", "_ratio0.2", 0.2), ("TAFLSinkhorn", "_ratio3", 3)],
 )
 def test_the_gradient_of_the_term_is_as_large_as_wanted(started, stem, settings, wanted):
     trainer = started(f"nnUNetTrainer{stem}_10epochs_3iters{settings}_from0_seed3")
-    results = [trainer.train_step(batch) for batch in batches(trainer, 3)]
-    assert [r["topology_term"] > 0 for r in results] == [False, False, True]  # measured first
-    assert results[2]["topology_ratio"] == pytest.approx(wanted, rel=0.3)
+    results = [trainer.train_step(batch) for batch in batches(trainer, 4)]
+    assert results[3]["topology_ratio"] == pytest.approx(wanted, rel=0.3)
 
 
 def test_printed_and_given_weights_are_used_as_they_are(started):
@@ -115,8 +127,16 @@ def test_printed_and_given_weights_are_used_as_they_are(started):
         trainer = started(f"nnUNetTrainer{name}_from0_seed3")
         results = [trainer.train_step(batch) for batch in batches(trainer, 2)]
         assert [r["topology_weight"] for r in results] == [weight] * 2
-        assert results[0]["topology_ratio"] > 0  # for the log
-        assert np.isnan(results[1]["topology_ratio"])
+        assert all(r["topology_ratio"] > 0 for r in results)
+
+
+def test_the_bars_of_a_step_are_told(started):
+    trainer = started("nnUNetTrainerTAFL_2epochs_3iters_from0_seed7")
+    result = trainer.train_step(batches(trainer, 1)[0])
+    bars = trainer._topology.record.bars
+    told = [result[f"topology_{what}"] for what in ("matched", "removed", "missing")]
+    assert told == [bars.matched, bars.removed, bars.missing]
+    assert bars.removed > 0
 
 
 def test_a_patch_without_foreground_is_trained_on(started):
