@@ -3,13 +3,15 @@
 Usage: python tests/acceptance/term_weight.py SECTION    after tests/acceptance/losses.sh FOLDER 0
 
 Run it in the environment that losses.sh makes, with nnU-Net's folders in FOLDER, OMP_NUM_THREADS=1
-and nnUNet_n_proc_DA=0. The nets are those of losses.sh, on one core. Sections, with their times:
+and nnUNet_n_proc_DA=0. Patches and batches are those of losses.sh, on one core, with thinner nets
+(8 / 16 / 32 features). Sections:
 
-ratio   12 min: 3 seeds on both data sets: the ratio in the 40 iterations after each measurement
-places  3 min: ratios at the logits, at the last layer and over the whole network, on the same steps
-harm DATASET STEM [SETTINGS]  2 min each: Dice and topology of one trainer after a training
-resume  2 min: weights and ratios of an interrupted training and of one without interruption
-time    2 min: milliseconds of a step, of stock and of a term that is measured or in force
+plans   writes the plans of these nets
+ratio   3 seeds on both data sets: the ratio in the 40 iterations after each measurement
+places  ratios at the logits, at the last layer and over the whole network, on the same steps
+harm DATASET STEM [SETTINGS]    Dice and topology of one trainer, weight and ratio at the end
+resume  weights and ratios of interrupted trainings and of one without interruption
+time    milliseconds of a step, of stock and of a term that is measured or in force
 """
 
 import json
@@ -22,10 +24,25 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from losses import DATASETS, PLANS
+from losses import DATASETS
+from losses import PLANS as WIDER_PLANS
 
+PLANS = "nnUNetPlansThin"
+FEATURES = [8, 16, 32]
+PLACES = ("logits", "last layer", "network")  # where gradients are compared
 WITHIN = 0.2
 AFTER = 40  # iterations in which a new weight is checked
+
+
+def plans() -> None:
+    """Writes plans of thinner nets beside those of losses.sh."""
+    for dataset, (_, configuration, *_) in DATASETS.items():
+        folder = Path(os.environ["nnUNet_preprocessed"]) / dataset  # noqa: SIM112 # nnU-Net's name
+        written = json.loads((folder / f"{WIDER_PLANS}.json").read_text())
+        written["plans_name"] = PLANS
+        architecture = written["configurations"][configuration]["architecture"]["arch_kwargs"]
+        architecture["features_per_stage"] = FEATURES
+        (folder / f"{PLANS}.json").write_text(json.dumps(written, indent=2))
 
 
 def ratio() -> None:
@@ -35,13 +52,13 @@ def ratio() -> None:
     worst = 0.0
     for dataset in DATASETS:
         for seed in (1, 2, 3):
-            trainer = make(dataset, "Wasserstein", f"10epochs_40iters_nospatial_seed{seed}")
+            trainer = make(dataset, "Wasserstein", f"10epochs_40iters_from3_nospatial_seed{seed}")
             found, steps = _measurements(trainer)
             for at, weight in found:
-                norms = np.array(steps[at : at + AFTER])
-                if len(norms) < AFTER:
+                after = np.array(steps[at : at + AFTER])
+                if len(after) < AFTER:
                     continue
-                base, per_weight = norms.sum(axis=0)
+                base, per_weight = after.sum(axis=0)
                 now = weight * per_weight / base
                 worst = max(worst, abs(now / 10 - 1))
                 print(f"| {dataset[10:]} | {seed} | {at} | {weight:.4g} | {now:.3g} |", flush=True)
@@ -64,7 +81,7 @@ def _measurements(trainer) -> tuple[list[tuple[int, float]], list[tuple[float, f
         if known and (not found or known != found[-1][1]):
             found.append((len(steps), known))
 
-    train(trainer, watch)
+    train(trainer, watch, end_at=8)
     return found, steps
 
 
@@ -80,21 +97,22 @@ def places() -> None:
 
         def train_step(batch: dict, trainer=trainer, epochs=epochs, step=step) -> dict:
             if trainer._iteration % 3 == 0:
-                epochs.setdefault(trainer.current_epoch, []).append(_norms(trainer, batch))
+                epochs.setdefault(trainer.current_epoch, []).append(norms(trainer, batch))
             return step(batch)
 
         trainer.train_step = train_step
         train(trainer)
-        for epoch, norms in epochs.items():
-            ratios = np.array([term / base for base, term in norms])
-            mean = [term / base for base, term in zip(*np.mean(norms, axis=0), strict=True)]
+        for epoch, measured in epochs.items():
+            ratios = np.array([term / base for base, term in measured])
+            base, term = np.mean(measured, axis=0)
+            mean = term / base
             spread = np.log(ratios).std(axis=0)
             cells = [f"{value:.3g}" for value in (*mean, *spread)]
             print(f"| {dataset[10:]} | {epoch} | {' | '.join(cells)} |", flush=True)
 
 
-def _norms(trainer, batch: dict) -> np.ndarray:
-    """Returns norms of base loss and of the term at weight 1: `[loss, place]`."""
+def norms(trainer, batch: dict) -> np.ndarray:
+    """Returns the gradient norms of base loss and of the term at weight 1: `[loss, place]`."""
     import torch
 
     buffers = [buffer.clone() for buffer in trainer.network.buffers()]
@@ -106,18 +124,15 @@ def _norms(trainer, batch: dict) -> np.ndarray:
     )
     network = [p for p in trainer.network.parameters() if p.requires_grad]
     last = list(trainer.network.decoder.seg_layers[-1].parameters())
-    norms = []
-    for loss in losses:
-        norms.append([])
-        for inputs in ([output[0]], last, network):
+    found = np.zeros((2, len(PLACES)))
+    for i, loss in enumerate(losses):
+        for j, inputs in enumerate(([output[0]], last, network)):
             gradients = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
-            norms[-1].append(
-                float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
-            )
+            found[i, j] = torch.stack([g.norm() for g in gradients if g is not None]).norm()
     for buffer, value in zip(trainer.network.buffers(), buffers, strict=True):
         buffer.data.copy_(value)
     trainer._topology.record = record
-    return np.array(norms)
+    return found
 
 
 def harm(dataset: str, stem: str, settings: str = "") -> None:

@@ -122,6 +122,17 @@ def test_the_gradient_of_the_term_is_as_large_as_wanted(started, stem, settings,
     assert results[3]["topology_ratio"] == pytest.approx(wanted, rel=0.3)
 
 
+def test_the_gradient_stays_as_large_as_wanted(started):
+    trainer = started("nnUNetTrainerTAFL_10epochs_2iters_ratio5_from0_seed3")
+    for batch in batches(trainer, 2) * 3:
+        trainer.train_step(batch)
+        trainer._iteration = trainer._iteration % 2
+        trainer.current_epoch += trainer._iteration == 0
+    assert trainer.current_epoch == 3
+    (batch,) = batches(trainer, 1)
+    assert trainer.train_step(batch)["topology_ratio"] == pytest.approx(5, rel=0.3)
+
+
 def test_printed_and_given_weights_are_used_as_they_are(started):
     for name, weight in (("TAFLSinkhorn", 0.001), ("TAFL_2epochs_30iters_weight1000", 1000)):
         trainer = started(f"nnUNetTrainer{name}_from0_seed3")
