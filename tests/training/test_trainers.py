@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_topo.training.loss import StepRecord
+from nnunet_topo.training.ranks import Ranks
+
 from ..trainers import SUPERVISED, WITHOUT_TERM, batches, weights
 
 
@@ -131,6 +134,26 @@ def test_the_gradient_stays_as_large_as_wanted(started):
     assert trainer.current_epoch == 3
     (batch,) = batches(trainer, 1)
     assert trainer.train_step(batch)["topology_ratio"] == pytest.approx(5, rel=0.3)
+
+
+def test_norms_are_summed_over_the_processes_in_which_both_are_finite(started, monkeypatch):
+    told = []
+
+    def total(_, numbers, device):
+        told.append(list(numbers))
+        return [numbers[0] + 3.0, numbers[1] + 6.0]  # of another process
+
+    monkeypatch.setattr(Ranks, "total", total)
+    trainer = started("nnUNetTrainerTAFL_10epochs_20iters_from0_seed3")
+    trainer.train_step(batches(trainer, 1)[0])
+    measured, record = trainer._schedule.measured, trainer._topology.record
+    assert told == [[float(record.base_gradient), float(record.term_gradient)]]
+    assert measured.base_norm == told[0][0] + 3
+    assert measured.term_norm == told[0][1] + 6
+    trainer._measure(StepRecord(base_gradient=1.0, term_gradient=np.inf), 1.0)
+    trainer._measure(StepRecord(base_gradient=0.0, term_gradient=2.0), 1.0)
+    trainer._measure(StepRecord(base_gradient=2.0, term_gradient=2.0), 4.0)
+    assert told[1:] == [[0, 0], [0, 0], [2, 0.5]]
 
 
 def test_printed_and_given_weights_are_used_as_they_are(started):
