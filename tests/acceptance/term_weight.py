@@ -8,7 +8,7 @@ and nnUNet_n_proc_DA=0. Patches and batches are those of losses.sh, on one core,
 
 plans   writes the plans of these nets
 ratio   3 seeds on both data sets: the ratio in the 40 iterations after each measurement
-places  ratios at the logits, at the last layer and over the whole network, on the same steps
+places  ratios at the logits and at the last layer, on the same steps, with the nets of losses.sh
 harm DATASET STEM [SETTINGS]    Dice and topology of one trainer, weight and ratio at the end
 resume  weights and ratios of interrupted trainings and of one without interruption
 time    milliseconds of a step, of stock and of a term that is measured or in force
@@ -29,7 +29,7 @@ from losses import PLANS as WIDER_PLANS
 
 PLANS = "nnUNetPlansThin"
 FEATURES = [8, 16, 32]
-PLACES = ("logits", "last layer", "network")  # where gradients are compared
+PLACES = ("logits", "last layer")  # where gradients are compared
 WITHIN = 0.2
 AFTER = 40  # iterations in which a new weight is checked
 
@@ -61,7 +61,7 @@ def ratio() -> None:
                 base, per_weight = after.sum(axis=0)
                 now = weight * per_weight / base
                 worst = max(worst, abs(now / 10 - 1))
-                print(f"| {dataset[10:]} | {seed} | {at} | {weight:.4g} | {now:.3g} |", flush=True)
+                print(f"| {dataset[11:]} | {seed} | {at} | {weight:.4g} | {now:.3g} |", flush=True)
     print(f"wanted 10; largest deviation {worst:.1%}")
     assert worst < WITHIN
 
@@ -86,29 +86,27 @@ def _measurements(trainer) -> tuple[list[tuple[int, float]], list[tuple[float, f
 
 
 def places() -> None:
-    """Compares the ratios at the logits, the last layer and the whole network, step by step."""
-    print("| data set | epoch | logits | last layer | network | spread of single iterations: "
-          "logits | last layer | network |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|")
-    for dataset in DATASETS:
-        trainer = make(dataset, "Wasserstein", "10epochs_30iters_nospatial_seed1")
+    """Compares the ratios at the logits and at the last layer, on the same steps."""
+    print("| data set | epoch | logits | last layer | spread of single iterations: logits | "
+          "last layer |")  # fmt: skip
+    print("|---|---|---|---|---|---|")
+    for dataset, weight in (("Dataset004_Hippocampus", "3"), ("Dataset101_ChaseDB1", "0.2")):
+        settings = f"10epochs_30iters_weight{weight}_nomirror_nospatial_seed1"
+        trainer = make(dataset, "Wasserstein", settings, plans=WIDER_PLANS)
         epochs: dict[int, list[np.ndarray]] = {}
         step = trainer.train_step
 
         def train_step(batch: dict, trainer=trainer, epochs=epochs, step=step) -> dict:
-            if trainer._iteration % 3 == 0:
-                epochs.setdefault(trainer.current_epoch, []).append(norms(trainer, batch))
+            epochs.setdefault(trainer.current_epoch, []).append(norms(trainer, batch))
             return step(batch)
 
         trainer.train_step = train_step
         train(trainer)
         for epoch, measured in epochs.items():
+            base, term = np.sum(measured, axis=0)
             ratios = np.array([term / base for base, term in measured])
-            base, term = np.mean(measured, axis=0)
-            mean = term / base
-            spread = np.log(ratios).std(axis=0)
-            cells = [f"{value:.3g}" for value in (*mean, *spread)]
-            print(f"| {dataset[10:]} | {epoch} | {' | '.join(cells)} |", flush=True)
+            cells = [f"{value:.3g}" for value in (*(term / base), *np.log(ratios).std(axis=0))]
+            print(f"| {dataset[11:]} | {epoch} | {' | '.join(cells)} |", flush=True)
 
 
 def norms(trainer, batch: dict) -> np.ndarray:
@@ -122,13 +120,12 @@ def norms(trainer, batch: dict) -> np.ndarray:
         trainer._topology.base(output, batch["target"]),
         trainer._topology.measure_term(output[0], batch["target"][0]).loss,
     )
-    network = [p for p in trainer.network.parameters() if p.requires_grad]
     last = list(trainer.network.decoder.seg_layers[-1].parameters())
     found = np.zeros((2, len(PLACES)))
     for i, loss in enumerate(losses):
-        for j, inputs in enumerate(([output[0]], last, network)):
-            gradients = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
-            found[i, j] = torch.stack([g.norm() for g in gradients if g is not None]).norm()
+        for j, inputs in enumerate(([output[0]], last)):
+            gradients = torch.autograd.grad(loss, inputs, retain_graph=True)
+            found[i, j] = torch.stack([gradient.norm() for gradient in gradients]).norm()
     for buffer, value in zip(trainer.network.buffers(), buffers, strict=True):
         buffer.data.copy_(value)
     trainer._topology.record = record
@@ -191,7 +188,7 @@ def resume() -> None:
             train(again)
             found = _weights(again)
             equal = np.array_equal(found, expected, equal_nan=True)
-            print(f"{dataset[10:]}: interrupted after {stop} of 15 epochs: weights and ratios "
+            print(f"{dataset[11:]}: interrupted after {stop} of 15 epochs: weights and ratios "
                   f"{'equal bit for bit' if equal else 'DIFFER'}; weights from then on "
                   f"{[float(f'{weight:.4g}') for weight in expected[0][stop:]]}",
                   flush=True)  # fmt: skip
@@ -235,14 +232,14 @@ def time() -> None:
                 times[kind].append(1000 * (perf_counter() - began))
         medians = {kind: float(np.median(each[3:])) for kind, each in times.items()}
         for kind, ms in medians.items():
-            print(f"| {dataset[10:]} | {kind} | {ms:.0f} | {ms / medians['stock']:.2f} |")
+            print(f"| {dataset[11:]} | {kind} | {ms:.0f} | {ms / medians['stock']:.2f} |")
 
 
 class _EndOfTrainingError(Exception):
     """Ends a training as an interruption does."""
 
 
-def make(dataset: str, stem: str, settings: str, *, resume: bool = False):
+def make(dataset: str, stem: str, settings: str, *, resume: bool = False, plans: str = PLANS):
     """Returns a trainer on one core."""
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args
@@ -252,7 +249,7 @@ def make(dataset: str, stem: str, settings: str, *, resume: bool = False):
     name, device = f"nnUNetTrainer{stem}_{settings}", torch.device("cpu")
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         return get_trainer_from_args(
-            identifier, configuration, 0, name, PLANS, resume, device=device
+            identifier, configuration, 0, name, plans, resume, device=device
         )
 
 
