@@ -107,6 +107,13 @@ def places() -> None:
             ratios = np.array([term / base for base, term in measured])
             cells = [f"{value:.3g}" for value in (*(term / base), *np.log(ratios).std(axis=0))]
             print(f"| {dataset[11:]} | {epoch} | {' | '.join(cells)} |", flush=True)
+        late = np.concatenate([epochs[epoch] for epoch in range(6, 10)])
+        for length in (20, 40):
+            windows = [late[i : i + length].sum(axis=0) for i in range(len(late) - length + 1)]
+            logs = np.log([term / base for base, term in windows])
+            change = np.sqrt(np.mean((logs[length:] - logs[:-length])[::3] ** 2, axis=0))
+            print(f"{dataset[11:]}: {length} iterations and the next {length} differ by "
+                  f"{change[0]:.1%} at the logits, {change[1]:.1%} at the last layer")  # fmt: skip
 
 
 def norms(trainer, batch: dict) -> np.ndarray:
@@ -114,7 +121,7 @@ def norms(trainer, batch: dict) -> np.ndarray:
     import torch
 
     buffers = [buffer.clone() for buffer in trainer.network.buffers()]
-    record = trainer._topology.record
+    record, trainer._topology.muted = trainer._topology.record, False
     output = trainer.network(batch["data"])
     losses = (
         trainer._topology.base(output, batch["target"]),
