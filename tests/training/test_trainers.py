@@ -157,7 +157,11 @@ def test_norms_are_summed_over_the_processes_in_which_both_are_finite(started, m
 
 
 def test_printed_and_given_weights_are_used_as_they_are(started):
-    for name, weight in (("TAFLSinkhorn", 0.001), ("TAFL_2epochs_30iters_weight1000", 1000)):
+    for name, weight in (
+        ("TAFLSinkhorn", 0.001),
+        ("ProjectedPoolingDice", 1),
+        ("TAFL_2epochs_30iters_weight1000", 1000),
+    ):
         trainer = started(f"nnUNetTrainer{name}_from0_seed3")
         results = [trainer.train_step(batch) for batch in batches(trainer, 2)]
         assert [r["topology_weight"] for r in results] == [weight] * 2
