@@ -26,7 +26,7 @@ def steps(
 ) -> Iterator[Comparison]:
     """Yields each trainer against its control, after some iterations.
 
-    The term is on, with a given weight: to measure it has a cost of its own, in 20 iterations.
+    The term is on, with a given weight.
 
     Args:
         dataset: name or number, preprocessed.

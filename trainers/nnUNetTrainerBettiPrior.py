@@ -7,7 +7,7 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerBettiPrior(TopologyTrainerMixin, nnUNetTrainer):
-    """nnU-Net's Dice + cross-entropy + 0.01 * distance of the bars from Betti numbers."""
+    """nnU-Net's Dice + cross-entropy + weight * distance of the bars from Betti numbers."""
 
     term = "known Betti numbers"
     control = "nnUNetTrainerStock"

@@ -7,7 +7,7 @@ from nnunet_topo.unlabeled.semi_supervised import SemiSupervisedTrainerMixin
 
 
 class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTrainer):
-    """nnU-Net's loss on labelled + 0.01 * distance from Betti numbers on unlabelled images."""
+    """nnU-Net's loss on labelled + weight * distance from Betti numbers on unlabelled images."""
 
     term = "known Betti numbers, on unlabelled images"
     control = "nnUNetTrainerStock"

@@ -14,6 +14,7 @@ class nnUNetTrainerProjectedPoolingDice(TopologyTrainerMixin, nnUNetTrainer):
     term = "pooled projections"
     control = "nnUNetTrainerDice"
     topology_weight = 1.0
+    wanted_ratio = None  # the weight is used as printed
     has_filtration = False
 
     def build_base_loss(self, stock):

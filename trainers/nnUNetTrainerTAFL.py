@@ -8,7 +8,7 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerTAFL(TopologyTrainerMixin, nnUNetTrainer):
-    """Focal loss + 0.001 * Wasserstein distance of the diagrams, matched in space."""
+    """Focal loss + weight * Wasserstein distance of the diagrams, matched in space."""
 
     base_loss = "focal"
     term = "Wasserstein distance, matched in space"

@@ -7,7 +7,7 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerTopoLoss(TopologyTrainerMixin, nnUNetTrainer):
-    """nnU-Net's Dice + cross-entropy + 0.01 * Wasserstein distance on tiles, matched in space."""
+    """nnU-Net's Dice + cross-entropy + weight * Wasserstein distance on tiles, matched in space."""
 
     term = "Wasserstein distance on tiles, matched in space"
     control = "nnUNetTrainerStock"

@@ -7,7 +7,7 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerWasserstein(TopologyTrainerMixin, nnUNetTrainer):
-    """nnU-Net's Dice + cross-entropy + 0.001 * Wasserstein distance, matched in space."""
+    """nnU-Net's Dice + cross-entropy + weight * Wasserstein distance, matched in space."""
 
     term = "Wasserstein distance, matched in space"
     control = "nnUNetTrainerStock"

@@ -22,6 +22,7 @@ CURVES = {
     "topology_term": "topology term",
     "topology_distance": "optimal Wasserstein distance",
     "topology_weight": "weight of the topology term",
+    "topology_ratio": "gradient, topology term : base loss",
 }
 
 

@@ -14,9 +14,9 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
-from nnunet_topo.losses.measure import Measure
+from nnunet_topo.losses.measure import BarCounts, Measure
 from nnunet_topo.training.channels import topology_channels
-from nnunet_topo.training.scales import as_tensor, finest
+from nnunet_topo.training.scales import as_tensor, finest, replace_finest
 
 
 class TopologyTerm(Protocol):
@@ -111,6 +111,10 @@ class StepRecord:
         milliseconds: forward pass of the term, without what runs beside the base loss.
         used: share of the objects that a prior was applied to.
         samples: share of the batch's samples that the term saw, 0 if it saw none.
+        bars: what the term makes of the bars, None for a term without bars.
+        base_gradient: norm of the base loss's gradient at the finest logits; it and the next are
+            known after the backward pass, and multiplied by the factor of a gradient scaler.
+        term_gradient: norm of the weighted term's gradient at its logits.
     """
 
     base: float = nan
@@ -119,6 +123,23 @@ class StepRecord:
     milliseconds: float = nan
     used: float = nan
     samples: float = nan
+    bars: BarCounts | None = None
+    base_gradient: Tensor | float = nan
+    term_gradient: Tensor | float = nan
+
+    def watch(self, logits: Tensor, norm: str) -> Tensor:
+        """Returns the logits, whose gradient will be measured.
+
+        Args:
+            logits: on the way into base loss or term alone.
+            norm: name of the attribute that takes the norm; it stays on the device.
+        """
+        setattr(self, norm, 0.0)
+        if not logits.requires_grad:
+            return logits
+        watched = logits.view_as(logits)
+        watched.register_hook(lambda gradient: setattr(self, norm, gradient.float().norm()))
+        return watched
 
 
 class TopologyAwareLoss(nn.Module):
@@ -143,6 +164,7 @@ class TopologyAwareLoss(nn.Module):
         weight: of the term in the next call; None leaves out the term.
         intact: whether the label of each sample of the next call is intact, `[batch]`; None if all
             are.
+        muted: whether the term's gradient ends at the logits, where it is measured.
         record: what the last call with gradient computed.
     """
 
@@ -160,6 +182,7 @@ class TopologyAwareLoss(nn.Module):
         self.label_manager = label_manager
         self.weight: float | None = None
         self.intact: Tensor | None = None
+        self.muted = False
         self.record = StepRecord()
         self._seeds = torch.Generator().manual_seed(torch.initial_seed())
 
@@ -177,6 +200,7 @@ class TopologyAwareLoss(nn.Module):
         weight, measure = self.weight, None
         if weight is not None:
             measure = self.begin_term(finest(output), finest(target), self.intact)
+            output = replace_finest(output, self.record.watch(finest(output), "base_gradient"))
         base = as_tensor(self.base(output, target), output)
         self.record.base = float(base.detach())
         if weight is None or measure is None:
@@ -213,6 +237,10 @@ class TopologyAwareLoss(nn.Module):
                 return None
             if len(seen) < len(logits):
                 logits, target = logits[seen], target[seen]
+        logits = logits.float()
+        if self.muted:
+            logits = logits.detach().requires_grad_()
+        logits = self.record.watch(logits, "term_gradient")
         channels = topology_channels(logits, target, self.label_manager, self.unions)
         # Whatever a term draws, augmentation in this process stays that of the control.
         with torch.random.fork_rng(devices=[]), full_precision(logits):
@@ -227,6 +255,7 @@ class TopologyAwareLoss(nn.Module):
                 measure = finish()
             self.record.term = float(measure.loss.detach())
             self.record.distance, self.record.used = measure.distance, measure.used
+            self.record.bars = measure.bars
             self.record.milliseconds = 1000 * (spent + perf_counter() - began)
             return measure
 

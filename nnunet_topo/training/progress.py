@@ -11,6 +11,11 @@ LOGGED: Mapping[str, str] = {
     "topology_term": "topology term",
     "topology_distance": "optimal Wasserstein distance",
     "topology_weight": "weight in force",
+    "topology_ratio": "gradient, term : base",
+    "topology_gradient": "share of iterations\nwith a gradient",
+    "topology_matched": "bars matched",
+    "topology_removed": "bars removed",
+    "topology_missing": "bars missing",
     "topology_ms": "ms per iteration",
     "topology_samples": "share of samples",
 }
@@ -26,7 +31,7 @@ def plot_topology(
         file: PNG to write; replaced if it exists.
         labels: of the axes.
     """
-    figure = Figure(figsize=(8, 10), layout="constrained")
+    figure = Figure(figsize=(8, 1 + 1.8 * len(labels)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(labels), 1)
     axes[-1].set_xlabel("epoch")

@@ -36,6 +36,11 @@ class Settings:
     weight: float | None = _suffix(
         "weight<x>", "weight of the topology term, used as it is; 0 is off", of_term=True
     )
+    ratio: float | None = _suffix(
+        "ratio<x>",
+        "the weight is measured: gradient norm of the term is x times that of the base loss, 10",
+        of_term=True,
+    )
     start: int | None = _suffix(
         "from<n>", "epoch, counted from 0, at which the term starts", of_term=True
     )
@@ -119,6 +124,10 @@ def parse_settings(stem: str, suffixes: str, *, has_term: bool) -> Settings:
                 f"Valid suffixes: {', '.join(valid_suffixes(has_term=False))}"
             )
         values[name] = _read(asked, name, number)
+    if "weight" in values and "ratio" in values:
+        raise ValueError(
+            f"{asked}: weight<x> gives the weight and ratio<x> has it measured; leave out one"
+        )
     last = values.get("epochs", NNUNET_EPOCHS) - 1
     if values.get("start", 0) > last:
         raise ValueError(f"{asked}: the last epoch is {last}, so the term would never start")
@@ -183,6 +192,8 @@ def _read(asked: str, name: str, number: str) -> int | float | bool:
         raise ValueError(f"{asked}: {spelling} takes {kind}, got {number!r}") from None
     if not least <= value < float("inf"):
         raise ValueError(f"{asked}: {spelling} must be at least {least}, got {number}")
+    if name == "ratio" and value == 0:
+        raise ValueError(f"{asked}: {spelling} must be above 0; weight0 switches the term off")
     if name == "clamp" and value >= 1:
         raise ValueError(f"{asked}: {spelling} must lie in [0, 1), got {number}")
     return value

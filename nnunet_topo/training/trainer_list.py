@@ -14,6 +14,7 @@ _DEFAULTS: dict[str, Any] = {
     "base_loss": "nnU-Net's Dice + cross-entropy",
     "term": "",
     "topology_weight": 0.0,
+    "wanted_ratio": 10.0,
     "control": "",
     "has_filtration": True,
 }
@@ -28,7 +29,9 @@ class DescribedTrainer:
         description: one line.
         base_loss: to which the term is added.
         term: topology term, "" for a control.
-        weight: of the term, before it is adapted.
+        weight: of the term, as printed in the paper.
+        ratio: of gradient norms term : base that the weight is set for; None for a weight that is
+            used as printed, and for a control.
         control: trainer to compare it with, "" for a control.
         settings: suffixes that its name may have, in order.
     """
@@ -38,6 +41,7 @@ class DescribedTrainer:
     base_loss: str
     term: str
     weight: float
+    ratio: float | None
     control: str
     settings: tuple[str, ...]
 
@@ -87,6 +91,7 @@ def _describe(file: Path) -> DescribedTrainer:
         base_loss=given["base_loss"],
         term=given["term"],
         weight=given["topology_weight"],
+        ratio=given["wanted_ratio"] if given["term"] else None,
         control=given["control"],
         settings=tuple(
             suffix

@@ -22,7 +22,7 @@ from nnunet_topo.priors.topology_json import FILE
 from nnunet_topo.training.loss import StepRecord, TopologyAwareLoss
 from nnunet_topo.training.priors_of_training import TrainingPriors
 from nnunet_topo.training.progress import LOGGED
-from nnunet_topo.training.scales import as_tensor, finest
+from nnunet_topo.training.scales import as_tensor, finest, replace_finest
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 from nnunet_topo.unlabeled.batches import (
     UnlabelledDataLoader,
@@ -50,9 +50,10 @@ class LabelledAndUnlabelledLoss(TopologyAwareLoss):
 
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
         """Returns the loss; output and target are those of the labelled batch."""
-        base = as_tensor(self.base(output, target), output)
         if not torch.is_grad_enabled():
-            return base
+            return as_tensor(self.base(output, target), output)
+        output = replace_finest(output, self.record.watch(finest(output), "base_gradient"))
+        base = as_tensor(self.base(output, target), output)
         self.record.base = float(base.detach())
         return base if self.of_unlabelled is None else base + self.of_unlabelled
 
@@ -208,6 +209,11 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
         with torch.autocast("cuda") if on_cuda else dummy_context():
             logits = finest(network(self.unlabelled_images))
             term = self._topology.measure_term(logits, None)
+        if self._topology.muted:  # the gradient ends at the logits
+            if term is not None:
+                (scale * weight * term.loss).backward()
+            self._topology.record.milliseconds = 1000 * (perf_counter() - began)
+            return
         # A step without the term goes backward, too: layers may wait for the other processes.
         loss = 0 * logits.float().sum() if term is None else scale * weight * term.loss
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)

@@ -103,7 +103,6 @@ def test_trainers_take_steps_under_autocast_with_a_gradient_scaler(
     """On the CPU nnU-Net uses neither; both are switched on here as it does on a GPU."""
     bfloat16 = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
     monkeypatch.setattr(stock, "dummy_context", bfloat16)
-    monkeypatch.setattr("nnunet_topo.training.gradient_norms.dummy_context", bfloat16)
     trainer = make(f"nnUNetTrainer{name}_1epochs_3iters_seed1", REGIONS_IGNORE)
     trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024)
     seen = []

@@ -26,6 +26,12 @@ def test_weight_0_is_a_setting():
     assert parse("_weight0").given() == {"weight": 0}
 
 
+def test_a_wanted_ratio_is_a_setting_in_the_place_of_a_weight():
+    assert parse("_ratio0.5_from1").given() == {"ratio": 0.5, "start": 1}
+    with pytest.raises(ValueError, match="weight<x> gives the weight and ratio<x> has it measured"):
+        parse("_weight0.1_ratio10")
+
+
 def test_connectivity_is_named_as_everywhere():
     assert parse("_face").connectivity == "face"
     assert parse("").connectivity == "full"
@@ -63,6 +69,8 @@ def test_every_setting_is_read_back_from_its_own_spelling(settings):
         ("_weight00.5", "_weight0.5"),
         ("_weight.5", None),
         ("_050epochs", "_50epochs"),
+        ("_ratio10.0", "_ratio10"),
+        ("_from1_ratio3", "_ratio3_from1"),
         ("_adam_lr0.1", "_lr0.1_adam"),
         ("_seed1_50epochs", "_50epochs_seed1"),
         ("_seed1_nospatial", "_nospatial_seed1"),
@@ -89,6 +97,8 @@ def test_another_spelling_is_refused_with_the_right_name(suffixes, right):
         ("_1.5epochs", "<n>epochs takes a whole number, got '1.5'"),
         ("_weight1.2.3", "weight<x> takes a number, got '1.2.3'"),
         ("_weight1e999", "weight<x> must be"),
+        ("_ratio0", "ratio<x> must be above 0; weight0 switches the term off"),
+        ("_ratio-3", "'ratio-3' is not a setting"),
         ("_clamp1", r"clamp<x> must lie in \[0, 1\), got 1"),
         ("_3epochs_from3", "last epoch is 2, so the term would never start"),
     ],

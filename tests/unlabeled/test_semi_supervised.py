@@ -135,24 +135,44 @@ def test_the_share_of_objects_that_a_prior_was_applied_to_is_told():
     assert free.begin(probability)().used == 1
 
 
-def test_the_weight_is_lowered_by_the_ratio_at_the_unlabelled_images(start):
-    trainer = start("2epochs_30iters_from0_nospatial_seed3")
+def test_the_weight_is_set_by_the_gradient_at_the_unlabelled_images(start):
+    trainer = start("10epochs_2iters_from0_nospatial_seed3")
     batch = batches(trainer, 1)[0]
+    measured = trainer._schedule.measured
     make_unsure(trainer)
     trainer.train_step(batch)
-    assert trainer._schedule.measured == 0  # nothing was used, so nothing is known
+    assert (measured.measured, measured.looked_at) == (0, 1)  # no object, so nothing is known
     everywhere(trainer)
-    trainer._schedule.nominal = 1000.0
+    output = trainer.network(batch["data"])
+    loss = trainer.loss.base(output, batch["target"])
+    base = torch.autograd.grad(loss, output[0])[0].norm().item()
+    before = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     result = trainer.train_step(batch)
-    assert trainer._schedule.measured == 1
-    assert 0 < result["topology_weight"] < 1000
-    last = list(trainer.network.decoder.seg_layers[-1].parameters())
-    trainer._schedule.measured, trainer._schedule.topology_norm = 0, 0.0
+    assert measured.measured == 1
+    assert np.isnan(result["topology_weight"])  # measured, but not in force
+    assert measured.base_norm == pytest.approx(base, rel=1e-4)
+    after = {key: value.clone() for key, value in trainer.network.state_dict().items()}
+    trainer.network.load_state_dict(before)
     logits = trainer.network(trainer.unlabelled_images)[0]
-    term = 1000 * trainer._topology.measure_term(logits, None).loss
-    expected = torch.cat([g.flatten() for g in torch.autograd.grad(term, last)]).norm().item()
-    trainer._measure_gradients(batch)
-    assert trainer._schedule.topology_norm == pytest.approx(expected, rel=1e-4)
+    trainer._topology.muted = False
+    term = 0.01 * trainer._topology.measure_term(logits, None).loss
+    expected = torch.autograd.grad(term, logits)[0].norm().item()
+    assert measured.term_norm == pytest.approx(expected, rel=1e-4)
+    trainer.network.load_state_dict(after)
+    trainer.train_step(batch)
+    result = trainer.train_step(batch)
+    assert result["topology_ratio"] == pytest.approx(10, rel=0.5)
+    assert result["topology_weight"] == measured.weight
+
+
+def test_a_step_that_measures_the_weight_is_that_of_labelled_images(start):
+    trainer = start("10epochs_2iters_from0_nospatial_seed7")
+    stock = start("10epochs_2iters_nospatial_seed7", stem="nnUNetTrainerStock")
+    everywhere(trainer)
+    result = trainer.train_step(batches(trainer, 1)[0])
+    stock.train_step(batches(stock, 1)[0])
+    assert result["topology_term"] > 0
+    assert torch.equal(weights(trainer), weights(stock))
 
 
 def test_patches_lie_where_the_labelled_objects_are(start, unlabelled):
