@@ -191,34 +191,49 @@ def test_a_step_without_an_intact_label_is_that_of_stock(started):
 
 
 def test_a_step_without_an_intact_label_does_not_move_the_schedule(started):
-    trainer = started("nnUNetTrainerWasserstein_4epochs_10iters_from1_every3")
+    trainer = started("nnUNetTrainerWasserstein_4epochs_10iters_weight0.1_from1_every3")
     trainer.current_epoch, due = 1, []
     for iteration, batch in enumerate(batches(trainer, 9)):
         result = trainer.train_step(with_note(batch, [iteration in (0, 6)]))
         if result["topology_samples"] >= 0:
-            weight = result["topology_weight"]
-            due.append((iteration, result["topology_samples"], weight))
-            assert weight == trainer._schedule.weight(1, iteration)
+            due.append((iteration, result["topology_samples"], result["topology_gradient"]))
+            assert result["topology_weight"] == trainer._schedule.weight(1, iteration)
         assert np.isnan(result["topology_term"]) == (iteration not in (0, 6))
-    assert [(iteration, samples) for iteration, samples, _ in due] == [(0, 1), (3, 0), (6, 1)]
-    assert trainer._schedule.measured == 2
+    assert due == [(0, 1, 1), (3, 0, 0), (6, 1, 1)]
 
 
-def test_the_note_reaches_the_measured_gradients(started):
-    trainer = started("nnUNetTrainerTAFL_2epochs_30iters_from0_seed3")
-    batch = batches(trainer, 1)[0]
-    alone = {
-        "data": batch["data"][:1],
-        "target": [scale[:1] for scale in note_apart(batch)["target"]],
-    }
-    trainer.network.eval()  # statistics of a batch depend on its samples
-    _, first = trainer.gradient_norms(alone)
-    _, kept = trainer.gradient_norms(with_note(batch, [True, False]))
-    _, both = trainer.gradient_norms(with_note(batch, [True]))
-    assert kept == pytest.approx(first, rel=1e-4)
-    assert kept != pytest.approx(both, rel=1e-2)
-    base, none = trainer.gradient_norms(with_note(batch, [False]))
-    assert none == 0 < base
+def test_steps_without_an_intact_label_are_left_out_of_a_measurement(started):
+    trainer = started("nnUNetTrainerWasserstein_10epochs_2iters_from0_seed3")
+    torn, whole = (with_note(batches(trainer, 1)[0], [intact]) for intact in (False, True))
+    measured = trainer._schedule.measured
+    trainer.train_step(torn)
+    assert (measured.measured, measured.looked_at) == (0, 1)
+    assert not trainer._schedule.is_known
+    trainer.train_step(whole)
+    assert measured.measured == 1
+
+
+def test_the_measured_gradient_is_that_of_the_intact_samples(started):
+    trainer = started("nnUNetTrainerTAFL_2epochs_30iters_weight0.1_from0_seed3")
+    batch, loss = batches(trainer, 1)[0], trainer.loss
+    target = [scale.to(trainer.device) for scale in note_apart(batch)["target"]]
+    logits = [torch.randn(len(t), 3, *t.shape[2:], generator=_seeded()) for t in target]
+
+    def gradient(*samples):
+        loss.weight = 0.1
+        given = [scale[[*samples]].clone().requires_grad_() for scale in logits]
+        loss(given, [scale[[*samples]] for scale in target]).backward()
+        return float(loss.record.term_gradient)
+
+    loss.intact = torch.arange(len(target[0])) == 0
+    kept = gradient(*range(len(target[0])))
+    loss.intact = None
+    assert kept == pytest.approx(gradient(0), rel=1e-4)
+    assert kept != pytest.approx(gradient(*range(len(target[0]))), rel=1e-2)
+
+
+def _seeded():
+    return torch.Generator().manual_seed(0)
 
 
 @pytest.mark.parametrize(
