@@ -52,7 +52,7 @@ def measure_damage(
         data: with the preprocessed labels.
         counted: all cases; those that could not be read are left out.
         members: labels of each class, region and union.
-        processes: at most so many.
+        processes: maximum number.
     """
     jobs = []
     for configuration, preprocessed in data.preprocessed.items():

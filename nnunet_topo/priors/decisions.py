@@ -90,7 +90,7 @@ def check_decisions(content: Mapping[str, Any], file: str) -> None:
 
 
 def joined(content: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the decisions of two topology.json files; where both have one, the former one."""
+    """Returns the decisions of two topology.json files; if both have one, that of the first."""
     new, old = content.get(KEY, {}), former.get(KEY, {})
     return {
         connectivity: new.get(connectivity, {}) | old.get(connectivity, {})

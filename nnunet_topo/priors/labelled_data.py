@@ -67,12 +67,12 @@ class LabelledData:
 def find_labels(
     plans: PlansManager, dataset_json: dict[str, Any], configurations: Iterable[str]
 ) -> LabelledData:
-    """Returns where the labels of a data set lie: nnU-Net's raw data, else its copies of them.
+    """Returns where the labels of a data set lie: in nnU-Net's raw data, else in its copies.
 
     Args:
         plans: nnU-Net's, of the data set.
         dataset_json: nnU-Net's description of it.
-        configurations: whose preprocessed labels are wanted; each folder is taken once.
+        configurations: whose preprocessed labels are needed; each folder is used once.
 
     Raises:
         ValueError: there are no labels, or no such configuration.
@@ -113,7 +113,7 @@ def _find_preprocessed(plans: PlansManager, configuration: str, folder: Path) ->
         ValueError: nnU-Net cannot read the folder.
     """
     manager = plans.get_configuration(configuration)
-    # nnU-Net's trainer knows the angles, and needs no more than this to tell them.
+    # nnU-Net's trainer computes the angles, and needs only these attributes for that.
     stand_in: Any = SimpleNamespace(
         configuration_manager=manager, print_to_log_file=lambda *_: None
     )

@@ -17,9 +17,9 @@ from nnunet_topo.priors.training_labels import TOLERATED_DAMAGE
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior
 
-FEW = 20  # objects: if so few all agree, more than 1 in 7 of all others may still differ
-_SHOWN = 3  # Betti numbers of a line
-_NAMED = 5  # cases of a line
+FEW = 20  # objects; if fewer all agree, more than 1 in 7 of all others may still differ
+_SHOWN = 3  # Betti numbers in a line
+_NAMED = 5  # cases in a line
 _TERM, _PRIOR, _STOCK = "nnUNetTrainerWasserstein", "nnUNetTrainerBettiPrior", "nnUNetTrainerStock"
 _HEADS = ("label", "measured on", "objects", "absent", "at border", "", "Betti numbers")
 
@@ -84,11 +84,11 @@ def _row(record: Record, prior: BettiPrior | None) -> tuple[str, ...]:
 
 
 def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
-    """Returns what to know before a training, the most important first.
+    """Returns what the user should know before a training, the most important first.
 
-    The default connectivity comes first, and the volumes or slices of the configurations that were
-    measured. Of these, what changes every trainer with a topology term comes first, then the
-    priors. At the default connectivity, indented lines name the cases that contradict.
+    The default connectivity comes first, with the volumes or slices of the configurations that were
+    measured. There, warnings that affect every trainer with a topology term come before warnings
+    about priors. At the default connectivity, indented lines name the cases that contradict.
 
     Args:
         fingerprint: that was measured.
@@ -97,7 +97,7 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
     warned: list[tuple[tuple[int, ...], str]] = []
     if fingerprint.unreadable:
         told = (
-            f"{_plural(len(fingerprint.unreadable), 'case')} could not be read and did not count: "
+            f"{_plural(len(fingerprint.unreadable), 'case')} could not be read or counted: "
             f"{', '.join(fingerprint.unreadable)}"
         )
         warned.append(((-1,), told))
@@ -131,7 +131,7 @@ def _trainer(connectivity: Connectivity, stem: str = _PRIOR) -> str:
 def _warn_of_raw(
     record: Record, prior: BettiPrior | None, *, listed: bool
 ) -> Iterator[tuple[int, str]]:
-    """Yields warnings, the smaller the number the more important; `listed` names the cases."""
+    """Yields warnings with their rank, 0 being the most important; `listed` names the cases."""
     number, objects = record.objects, OBJECTS[record.space]
     differing = record.differing if listed else ()
     trainer = _trainer(record.connectivity)
@@ -144,7 +144,7 @@ def _warn_of_raw(
         yield (
             1,
             f"no prior, because a fixed ({fixed}) would contradict {others} of {number} {objects}; "
-            f"{trainer} has none for it" + _list_cases(differing),
+            f"{trainer} uses no prior for it" + _list_cases(differing),
         )
     else:
         others = number - _number_allowed(record, prior)
@@ -156,19 +156,19 @@ def _warn_of_raw(
                 + _list_cases(contradicting),
             )
         if number < FEW:
-            yield 4, f"a prior from {number} {objects} alone"
+            yield 4, f"the prior comes from only {number} {objects}"
     if record.at_border:
-        yield 4, f"cut by the border of the image in {record.at_border} of {number} {objects}"
+        yield 4, f"the border of the image cuts it in {record.at_border} of {number} {objects}"
     if record.beside_ignored:
         yield (
             4,
-            f"{record.beside_ignored} that touch ignored voxels are not known to be whole, and "
-            "did not count",
+            f"{record.beside_ignored} that touch ignored voxels may not be whole, and were not "
+            "counted",
         )
 
 
 def _list_cases(differing: Sequence[Differing]) -> str:
-    """Returns a line for each of the Betti numbers that differ, with the first cases."""
+    """Returns a line for each of the Betti numbers that differ, with the first few cases."""
     lines = []
     for one in differing[:_SHOWN]:
         named, separator = list(one.cases), ", "

@@ -14,7 +14,7 @@ from nnunet_topo.topology import Connectivity, betti_numbers
 
 TOLERATED_DAMAGE = 0.05  # of the objects that are rotated or scaled
 _DRAWS = 100
-_LARGEST = {2: 512, 3: 64}  # side of what is augmented, in voxels
+_LARGEST = {2: 512, 3: 64}  # longest side of an augmented label map, in voxels
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def check_one_label_map(segmentation: NDArray) -> None:
     """Raises ValueError where nnU-Net has preprocessed several channels as the labels of a case."""
     if len(segmentation) > 1:
         raise ValueError(
-            f"its preprocessed labels have {len(segmentation)} channels: the label file holds more "
-            "than one label map, such as a colour image"
+            f"its preprocessed labels have {len(segmentation)} channels: the label file contains "
+            "more than one label map, such as a colour image"
         )
 
 
@@ -67,11 +67,11 @@ def damage_by_augmentation(
 ) -> tuple[float, ...]:
     """Returns how often nnU-Net's rotation and scaling change the Betti numbers of each class.
 
-    Label maps, cut to at most 512 x 512 or 64 x 64 x 64 voxels around a random voxel of the
-    foreground, are rotated and scaled as in training, but on a canvas that holds all of the result:
-    what is counted is torn or joined, not cut off. The share is that of what is augmented; nnU-Net
-    leaves 64 % of its patches as they are. NaN for a class that was never drawn. The same in each
-    call.
+    Label maps are cut to at most 512 x 512 or 64 x 64 x 64 voxels around a random voxel of the
+    foreground. They are then rotated and scaled as in training, but on a canvas that holds the
+    whole result, so what is counted was torn or joined, not cut off. The share refers to label maps
+    that were augmented; nnU-Net leaves 64 % of its patches unchanged. NaN for a class that was
+    never drawn. Every call returns the same.
 
     Args:
         labels: of the training cases.
@@ -140,7 +140,7 @@ def _augmented(
         border_mode_seg="constant",
         padding_value_seg=-1,
     )
-    # The image is resampled as well: a single channel will do.
+    # The image is resampled as well: a single channel is enough.
     result = transform(image=channels[:1].float(), segmentation=channels)
     moved = result["segmentation"].numpy().reshape(-1, *[side] * (channels.ndim - 1))
     return moved if in_slices else moved[0]
@@ -148,7 +148,7 @@ def _augmented(
 
 @contextmanager
 def _own_random_numbers() -> Iterator[np.random.Generator]:
-    """Gives numbers that are always the same, and leaves those of the training untouched."""
+    """Seeds NumPy with a fixed number, and restores the state of the training afterwards."""
     state = np.random.get_state()  # noqa: NPY002 # nnU-Net's augmentation draws from it
     np.random.seed(0)  # noqa: NPY002
     try:
