@@ -224,7 +224,7 @@ def test_an_unlabelled_case_that_is_labelled_by_now_ends_the_training_before_it_
     leaked = [shutil.copy(f, f.with_name(f"tiny_1{f.name.removeprefix('unlabelled_1')}"))
               for f in unlabelled.glob("unlabelled_1*")]  # fmt: skip
     try:
-        with pytest.raises(RuntimeError, match=r"tiny_1 in .* labelled by now"):
+        with pytest.raises(RuntimeError, match=r"tiny_1 in .* now labelled"):
             trainer.on_train_start()
     finally:
         for file in leaked:
