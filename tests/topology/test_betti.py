@@ -114,5 +114,5 @@ def test_bad_input_is_refused_by_name():
         betti_numbers(np.ones(3))
     with pytest.raises(ValueError, match="'full' or 'face', got '26'"):
         betti_numbers(np.ones((3, 4)), connectivity="26")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="a mask must not hold NaN"):
+    with pytest.raises(ValueError, match="a mask must not contain NaN"):
         betti_numbers(np.array([[1, np.nan], [0, 1]]))
