@@ -24,7 +24,7 @@ def test_the_folds_of_trainers_are_compared_together(results, capsys):
 def test_a_missing_fold_is_named_with_those_that_exist(results, capsys):
     assert results.compare(folds="012") == 2
     error = capsys.readouterr().err
-    assert "nnUNetTrainer has no finished validation of fold 2; there is fold 0, 1, see -f" in error
+    assert "nnUNetTrainer has no finished validation of fold 2; it has fold 0, 1, see -f" in error
     assert results.compare(folds="0") == 0
 
 

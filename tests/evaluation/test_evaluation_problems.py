@@ -93,7 +93,7 @@ def test_missing_predictions_are_no_trouble_with_chill(study):
             '{"image_reader_writer": "SomeIO"}',
             "Unable to find reader writer class",
         ),
-        ("summary", '{"a": 1}', "is not an nnU-Net summary and is left as it is"),
+        ("summary", '{"a": 1}', "is not an nnU-Net summary and is not replaced"),
         ("summary", '{"metric_per_case": [1], "mean": {"1": {}}}', "is not an nnU-Net summary"),
     ],
 )

@@ -62,9 +62,7 @@ def test_an_empty_file_is_called_empty(folders, capsys):
     folders.put(tube(), broken())
     (folders.pred / "case.nii.gz").write_bytes(b"")
     assert folders.evaluate() == 2
-    assert (
-        "case.nii.gz cannot be read: the file is empty, it has 0 bytes" in capsys.readouterr().err
-    )
+    assert "case.nii.gz cannot be read: the file is empty (0 bytes)" in capsys.readouterr().err
 
 
 def test_a_dataset_json_that_an_editor_on_windows_has_marked_is_read(folders):

@@ -127,7 +127,7 @@ def test_plans_that_do_not_fit_are_named_with_the_reason(folders, capsys):
     assert folders.evaluate("-djfile", plans[1], "-pfile", described[1]) == 2
     assert "it has no labels and no file_ending; it looks like a plans" in capsys.readouterr().err
     assert folders.evaluate(*plans) == 2
-    assert "plans alone do not say which labels there are" in capsys.readouterr().err
+    assert "the plans do not contain the labels" in capsys.readouterr().err
 
 
 def test_another_choice_of_labels_writes_our_summary_anew_and_never_nnunets(folders, capsys):
@@ -195,9 +195,9 @@ def test_gaps_and_regions_give_the_right_numbers(folders):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"background": 0}, "labels names nothing beside the background"),
-        ({}, "labels names nothing beside the background"),
-        ({"background": 0, "ignore": 1}, "labels names nothing beside the background"),
+        ({"background": 0}, "labels has no label besides the background"),
+        ({}, "labels has no label besides the background"),
+        ({"background": 0, "ignore": 1}, "labels has no label besides the background"),
         ({"background": 0, "a": "x"}, "labels > a must be a whole number, got 'x'"),
         (["background", "a"], "labels must be names with values, got list"),
         ({"background": 0, "a": 2, "ignore": 1}, "the ignore label it must have the highest"),

@@ -183,11 +183,11 @@ def test_a_mask_without_any_label_that_is_wanted_names_the_likely_cause():
         return describe_foreign_labels(np.array(values), wanted)
 
     assert told([0, 255], [1]) == (
-        "holds 255 but no label that is wanted (1): a binary mask saved in black and white, 0 and "
-        "255? Its foreground must have the value 1"
+        "holds 255 but none of the wanted labels (1): a binary mask saved in black and white, 0 "
+        "and 255? Its foreground must have the value 1"
     )
     assert told([0, 1], [255]).endswith("a binary mask? Its foreground must have the value 255")
-    assert told([1], [255]).startswith("holds 1 but no label that is wanted (255)")
+    assert told([1], [255]).startswith("holds 1 but none of the wanted labels (255)")
     assert "grey levels for viewing?" in told([0, 127, 255], [1, 2])
     assert told([0], [1]) == told([0, 1, 9], [1]) == told([], [1]) == ""
     assert describe_unknown_labels(np.array([0, 1, 9]), [0, 1]) == (
