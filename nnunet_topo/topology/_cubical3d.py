@@ -389,7 +389,7 @@ def reduce_boundaries(
     Squares come in the order of memory, one beside the next, so that words are found in the cache.
     The pairs are those of a reduction by age, in which a chain is only ever added to a younger
     square's: where an edge is taken already, the older of both squares has it, and the younger
-    goes on with the sum of both chains.
+    continues with the sum of both chains.
 
     Returns:
         The voxels; whether each critical edge has created one of the loops; and how many loops are

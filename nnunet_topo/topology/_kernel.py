@@ -106,7 +106,7 @@ def first_use_announced(what: str, module: str) -> Iterator[None]:
     Whether it was compiled is only certain at the end: the code may be for another processor.
     """
     began, kept = time.perf_counter(), _machine_code(module)
-    where = f"kept in {cache_folder()}" if cache_folder() else "anew in each process, no cache"
+    where = f"kept in {cache_folder()}" if cache_folder() else "again in each process, no cache"
     doing = f"loading {what}" if kept else f"compiling {what} ({where})"
 
     def announce() -> None:

@@ -85,7 +85,7 @@ def test_no_case_in_common_is_an_error(folders, capsys):
     )
 
 
-def test_a_case_that_cannot_be_read_is_a_trouble_of_its_model(folders, capsys):
+def test_a_case_that_cannot_be_read_is_a_problem_of_its_model(folders, capsys):
     (folders.other / "case_1.nii.gz").write_text("no image")
     assert folders.compare() == 1
     assert "ours: case_1.nii.gz: not evaluated" in capsys.readouterr().err
@@ -225,7 +225,7 @@ def test_wrong_arguments_say_what_is_right(folders, arguments, message, capsys):
     assert not folders.out.exists()
 
 
-def test_an_interrupted_comparison_goes_on_where_it_was(folders, monkeypatch, capsys):
+def test_an_interrupted_comparison_resumes(folders, monkeypatch, capsys):
     compared = []
 
     def interrupt(*label_maps, **options):

@@ -59,7 +59,7 @@ def test_what_has_been_evaluated_is_not_evaluated_again(results, monkeypatch):
     assert results.compare() == 0
 
 
-def test_a_prediction_that_changed_after_nnunets_summary_is_measured_anew(results):
+def test_a_prediction_that_changed_after_nnunets_summary_is_measured_again(results):
     folder = results.evaluate("nnUNetTrainer", 0, after_nnunet=True)
     (folder / "case_0.nii.gz").write_bytes((results.study.gt / "case_0.nii.gz").read_bytes())
     assert results.compare() == 0
@@ -68,7 +68,7 @@ def test_a_prediction_that_changed_after_nnunets_summary_is_measured_anew(result
     assert (of_case["Dice"], of_case["topo_betti_error"]) == (1, 0)
 
 
-def test_so_is_one_that_changed_between_two_comparisons(results):
+def test_a_prediction_that_changed_between_two_comparisons_is_measured_again(results):
     folder = results.evaluate("nnUNetTrainer", 0, after_nnunet=True)
     assert results.compare() == 0
     (folder / "case_0.nii.gz").write_bytes((results.study.gt / "case_0.nii.gz").read_bytes())

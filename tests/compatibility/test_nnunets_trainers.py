@@ -95,7 +95,7 @@ def described(trainer):
         for b in BASES
     ],
 )
-def test_a_trainer_of_nnunets_keeps_its_ways_under_the_mixin(mixed, base):
+def test_a_trainer_of_nnunet_behaves_the_same_under_the_mixin(mixed, base):
     ours, theirs = mixed(base), make(base, LABELS)
     assert described(ours) == described(theirs)
     ours.num_epochs = 1

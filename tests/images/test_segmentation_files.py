@@ -106,7 +106,7 @@ def test_predictions_in_another_format_are_paired_by_the_name_of_the_case(folder
     assert folders.evaluate(*folders.describe({"background": 0, "a": 1, "b": 2})) == 0
 
 
-def test_dataset_json_alone_takes_the_reader_that_the_ending_says(folders):
+def test_with_only_dataset_json_the_ending_decides_the_reader(folders):
     folders.put(tube(), broken())
     described = folders.describe({"background": 0, "a": 1, "b": 2})
     assert folders.evaluate(*described) == 0
@@ -130,7 +130,7 @@ def test_plans_that_do_not_fit_are_named_with_the_reason(folders, capsys):
     assert "the plans do not contain the labels" in capsys.readouterr().err
 
 
-def test_another_choice_of_labels_writes_our_summary_anew_and_never_nnunets(folders, capsys):
+def test_another_choice_of_labels_replaces_our_summary_and_never_nnunets(folders, capsys):
     folders.put(tube(), broken())
     assert folders.evaluate("-l", "1") == folders.evaluate("-l", "2") == 0
     assert list(folders.read()["mean"]) == ["2"]
@@ -203,9 +203,7 @@ def test_gaps_and_regions_give_the_right_numbers(folders):
         ({"background": 0, "a": 2, "ignore": 1}, "the ignore label it must have the highest"),
     ],
 )
-def test_labels_of_which_nothing_can_be_made_are_refused_in_a_sentence(
-    folders, labels, message, capsys
-):
+def test_labels_that_cannot_be_used_are_refused_in_a_sentence(folders, labels, message, capsys):
     folders.put(tube(), broken())
     assert folders.evaluate(*folders.describe(labels), *folders.plans()) == 2
     assert message in capsys.readouterr().err

@@ -25,7 +25,7 @@ MEANINGLESS = {
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
 @pytest.mark.parametrize("role", ["reference", "prediction"])
 @pytest.mark.parametrize("kind", MEANINGLESS)
-def test_a_case_whose_values_are_no_labels_is_refused_and_in_no_mean(
+def test_a_case_whose_values_are_not_labels_is_refused_and_in_no_mean(
     folders, kind, role, ending, capsys
 ):
     spoil, message = MEANINGLESS[kind]

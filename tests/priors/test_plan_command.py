@@ -143,7 +143,7 @@ def test_the_table_and_the_priors_are_printed(dataset, capsys):
     assert f"written: {dataset[1] / 'topology.json'}" in printed
 
 
-def test_what_is_written_a_trainer_reads(dataset):
+def test_a_trainer_reads_what_is_written(dataset):
     assert plan() == 0
     file = dataset[1] / "topology.json"
     names = {"background": 0, "ring": 1, "blob": 2, "never": 3}
@@ -251,7 +251,7 @@ def test_an_interrupted_plan_writes_nothing(dataset, capsys, monkeypatch):
         (("-d", "901", "--update", "--overwrite"), "give one"),
     ],
 )
-def test_what_cannot_be_planned_is_told(dataset, capsys, arguments, message):
+def test_a_data_set_that_cannot_be_planned_is_reported(dataset, capsys, arguments, message):
     assert main(["plan", *arguments]) == 2
     told = capsys.readouterr().err
     assert re.search(message, told), told

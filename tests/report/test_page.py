@@ -112,7 +112,7 @@ def test_long_names_keep_both_ends_in_figures():
     assert len(short) == 30
 
 
-def test_one_thing_is_not_called_many():
+def test_a_count_of_one_is_written_in_the_singular():
     (claim,) = claims(comparison(cases=1, labels=1, models=("stock", "a")))
     assert "better in 1 case," in claim.evidence or "better in 0 cases," in claim.evidence
     text = as_text(comparison(cases=1, labels=1, models=("stock", "a")))

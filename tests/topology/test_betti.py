@@ -34,13 +34,13 @@ def test_known_shapes_have_their_betti_numbers(name, connectivity):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_voxels_that_touch_at_a_corner_are_one_component_at_full_connectivity_alone(ndim):
+def test_voxels_that_touch_at_a_corner_are_one_component_only_at_full_connectivity(ndim):
     mask = corner_neighbours(ndim)
     assert betti_numbers(mask, connectivity="full")[0] == 1
     assert betti_numbers(mask, connectivity="face")[0] == 2
 
 
-def test_a_diagonal_ring_encloses_its_centre_at_full_connectivity_alone():
+def test_a_diagonal_ring_encloses_its_centre_only_at_full_connectivity():
     diamond = np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0]], bool)
     assert betti_numbers(diamond, connectivity="full") == (1, 1)
     assert betti_numbers(diamond, connectivity="face") == (4, 0)

@@ -217,7 +217,7 @@ def test_without_unlabelled_images_the_command_that_makes_them_is_named(start, u
         aside.rename(unlabelled)
 
 
-def test_an_unlabelled_case_that_is_labelled_by_now_ends_the_training_before_it_begins(
+def test_an_unlabelled_case_that_is_now_labelled_stops_the_training_before_it_begins(
     start, unlabelled
 ):
     trainer = start("2epochs_3iters_from0_nospatial")
@@ -292,7 +292,7 @@ def test_worker_processes_end_with_the_training(make_trainer, unlabelled, monkey
     assert trainer._unlabelled is None
 
 
-def test_a_training_goes_on_with_its_history_and_predicts_on_stock_nnunet(
+def test_a_training_resumes_with_its_history_and_predicts_on_stock_nnunet(
     make_trainer, unlabelled, monkeypatch
 ):
     name = f"{STEM}_3epochs_3iters_from1_nospatial_seed5"

@@ -126,7 +126,7 @@ def test_what_is_wrong_with_an_image_is_named_and_the_others_are_done(base, imag
     cut = images / "cut_0000.nii.gz"
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     done = preprocess(images)
-    told = {trouble.split(":")[0]: trouble for trouble in done.problems}
+    told = {problem.split(":")[0]: problem for problem in done.problems}
     for case, reason in {
         "coarse": "its spacing is 9 x 1 x 1, more than 2 times off that of the labelled cases",
         "two": "it has 2 channels (two_0000.nii.gz, two_0001.nii.gz), but the data set has 1",
@@ -161,7 +161,7 @@ def test_an_image_with_nan_is_left_out(base, images, monkeypatch):
     assert (done.cases, done.problems) == (1, ["fine_1: it contains NaN or infinite values"])
 
 
-def test_an_interrupted_call_goes_on_where_it_was(base, images, monkeypatch):
+def test_an_interrupted_call_resumes(base, images, monkeypatch):
     sound, calls = unlabeled._compute, []
 
     def dies_in_the_second(case, digest, part):
@@ -207,7 +207,7 @@ def test_the_image_of_a_case_is_there_only_while_all_else_is(base, images, monke
     assert preprocess(images).cases == 2
 
 
-def test_an_image_or_a_plan_that_changed_is_preprocessed_anew(base, images):
+def test_an_image_or_a_plan_that_changed_is_preprocessed_again(base, images):
     folder = preprocess(images).folder
     first = nnUNetDatasetBlosc2(str(folder)).load_case("fine_0")[0][:]
     write(images / "fine_0_0000.nii.gz", tiny_case(400)[0])
@@ -237,7 +237,7 @@ def test_images_of_several_folders_come_together_and_never_replace_one_another(
     assert f"another image of that name was preprocessed from {images}" in done.problems[0]
 
 
-def test_a_case_that_is_labelled_by_now_is_removed(base, images, nnunet_folders, monkeypatch):
+def test_a_case_that_is_now_labelled_is_removed(base, images, nnunet_folders, monkeypatch):
     folder = preprocess(images).folder
     raw = base.parent.parent / "raw"
     shutil.copytree(Path(nnunet_folders["nnUNet_raw"]) / base.name, raw / base.name)
@@ -277,7 +277,7 @@ def test_what_cannot_be_done_is_said_with_exit_status_2(base, images, tmp_path, 
     assert "2 problems" in told
 
 
-def test_without_the_labelled_images_no_leak_could_be_told(base, images, tmp_path, monkeypatch):
+def test_without_the_labelled_images_no_leak_could_be_found(base, images, tmp_path, monkeypatch):
     (tmp_path / "raw" / base.name).mkdir(parents=True)
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     with pytest.raises(
