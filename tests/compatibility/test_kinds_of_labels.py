@@ -22,7 +22,7 @@ SEMI_SUPERVISED = "nnUNetTrainerBettiPriorSemiSupervised"
 
 
 def cells():
-    """Yields trainer, configuration, kind of labels, deep supervision; a diagonal is not slow."""
+    """Yields trainer, configuration, kind of labels, deep supervision; a diagonal is fast."""
     for (i, name), (j, configuration), (k, kind), deep in product(
         enumerate(TRAINERS), enumerate(CONFIGURATIONS), enumerate(KINDS), [True, False]
     ):
@@ -77,7 +77,7 @@ def ignored(trainer, target):
 
 
 def assert_perfect_logits_have_no_term(trainer, batch):
-    """What `> 0` tells: the term is zero where nothing is wrong, whatever stands under `ignore`."""
+    """The term is zero if nothing is wrong, whatever the ignored voxels contain."""
     manager, target = trainer.label_manager, batch["target"]
     target = target[0] if isinstance(target, list) else target
     channels = manager.num_segmentation_heads

@@ -51,7 +51,7 @@ class nnUNetTrainerMine({bases}):
 
 @pytest.fixture
 def mixed(of_every_kind, tmp_path, monkeypatch):
-    """Returns a function that makes a trainer of a user's own over one of nnU-Net's."""
+    """Returns a function that makes a user's trainer on top of one of nnU-Net's."""
 
     def mix(base, settings="iters=2, start=0, seed=1", order="TopologyTrainerMixin, {base}"):
         code = MINE.format(

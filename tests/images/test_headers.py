@@ -1,4 +1,4 @@
-"""What headers say of direction, origin and spacing."""
+"""Direction, origin and spacing in headers."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""What is counted in the labels of a data set, and the priors that follow."""
+"""The counts in the labels of a data set, and the priors that follow from them."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from ..shapes import ball, corner_neighbours, ring, shell
 
 
 class Labels:
-    """Label files, and the data set that they make."""
+    """Label files, and the data set that they form."""
 
     def __init__(self, folder, **labels):
         self.folder, self.files = folder, {}

@@ -1,4 +1,4 @@
-"""topology.json: what it may hold, what is said of what it may not, what trainers take from it."""
+"""topology.json: valid and invalid content, messages, and what trainers read from it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What is written, how a run resumes, and that files of others stay."""
+"""The written files, how a run resumes, and that other files stay."""
 
 import json
 import os

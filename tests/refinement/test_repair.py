@@ -1,4 +1,4 @@
-"""What is repaired, and that nothing gets worse for it."""
+"""Repairs, and that nothing else gets worse."""
 
 import shutil
 

@@ -35,7 +35,7 @@ class Page(HTMLParser):
             self.text += data
 
     def assert_harmless(self):
-        """Asserts that nothing is loaded or run, whatever the names are."""
+        """Asserts that nothing is loaded or run, whatever the names contain."""
         for name, attributes in self.elements:
             assert name not in ("script", "img", "iframe", "object", "base", "form"), name
             for key, value in attributes.items():

@@ -1,4 +1,4 @@
-"""What the project must never get wrong, each with the test that would notice.
+"""What the project must never get wrong, each with the test that must fail.
 
 Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `tests/mutation.py`.
 """

@@ -1,4 +1,4 @@
-"""Betti numbers that are wanted: read, written, compared, in words."""
+"""The wanted Betti numbers: read, written, compared, in words."""
 
 from math import inf
 

@@ -147,7 +147,7 @@ def test_adding_a_constant_to_an_image_moves_its_bars_and_loses_none(engine, ima
 
 
 def named(image, **options):
-    """Returns the bars with their ranks at birth and death: a diagram but for the values."""
+    """Returns the bars with their ranks at birth and death: a diagram without the values."""
     pairs = persistence_pairs(image, **options)
     ranks = np.unique(image, return_inverse=True)[1].ravel()
     deaths = np.where(pairs.death < 0, -1, ranks[pairs.death])

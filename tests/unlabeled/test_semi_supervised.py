@@ -1,4 +1,4 @@
-"""Labelled and unlabelled batches in an nnU-Net that loads, trains and saves for real."""
+"""Labelled and unlabelled batches in nnU-Net with its real loading, training and saving."""
 
 import json
 import random
@@ -43,7 +43,7 @@ def gradient(trainer):
 
 
 def everywhere(trainer):
-    """Lets the prior hold for all objects: a network that has learnt nothing shows no whole one."""
+    """Applies the prior to all objects, because an untrained network shows no whole one."""
     trainer._topology.term.in_patches = False
 
 

@@ -40,7 +40,7 @@ def base(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
 
 @pytest.fixture
 def images(tmp_path):
-    """Returns a folder of two images that are all right."""
+    """Returns a folder of two images without problems."""
     folder = tmp_path / "images"
     folder.mkdir()
     for case in range(2):
