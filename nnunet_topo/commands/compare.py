@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control",
         action="store_true",
-        help="compare the first with its largest components alone, too",
+        help="also compare the first with only its largest components",
     )
     parser.add_argument("--metrics", nargs="+", metavar="KEY", help="secondary metrics to test")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The primary outcome, tested alone, and the secondary outcomes, corrected as a family."""
+"""The primary outcome, tested on its own, and the secondary outcomes, corrected as a family."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -179,8 +179,8 @@ def _meet_in_contacts(p: NDArray[np.bool_], g: NDArray[np.bool_]) -> int:
     """Counts where closed cubes of p and of g meet: in cubes of both, or in faces between them.
 
     All cubes around a corner touch each other, so a corner of a cube of both belongs to the
-    component of that cube. What remains are corners and edges between cubes of p alone and cubes
-    of g alone; an edge joins its two corners.
+    component of that cube. What remains are corners and edges between cubes of only p and cubes
+    of only g; an edge joins its two corners.
     """
     labels, number = label_components(p & g, "full")
     corners = _touched(p, (0, 1, 2)) & _touched(g, (0, 1, 2))
