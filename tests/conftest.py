@@ -75,7 +75,7 @@ class Recorder:
 
 @pytest.fixture
 def unchecked():
-    """Switches off the tests' own shape checks, as a user has it."""
+    """Switches off the tests' own shape checks, as they are for a user."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

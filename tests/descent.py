@@ -1,4 +1,4 @@
-"""Gradient descent of each loss alone, from known errors under noise.
+"""Gradient descent on each single loss, from known errors with noise.
 
 Usage: python -m tests.descent [TRIALS [ROW ...]]    prints a table of how many of 20 are repaired
 

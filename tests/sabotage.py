@@ -92,7 +92,7 @@ def copy_project(copy: Path) -> Path:
 
 
 def is_noticed(change: Change, copy: Path, data: Path) -> bool:
-    """Returns whether the named test fails in a sabotaged copy, which is mended afterwards."""
+    """Returns whether the named test fails in a sabotaged copy, which is restored afterwards."""
     file = copy / change.file
     sound = file.read_text()
     file.write_text(change.broken)

@@ -45,7 +45,7 @@ RUN_SLOWLY = [
     "README.md: Your own data",
     "docs/training.md: From a finished model",
     "docs/training.md: Settings",
-    "docs/priors.md: Let your labels say it",
+    "docs/priors.md: Let your labels decide",
     "docs/semi_supervised.md: Training with unlabelled images",
     "docs/training.md: The same training twice",
     f"{SETUP}: Sharing models",
@@ -134,7 +134,7 @@ def test_what_the_newcomer_runs_stands_in_its_script():
 
 
 class _ParsedError(Exception):
-    """What a parser is stopped by."""
+    """The error that stops a parser."""
 
 
 def ours(command: str) -> list[str]:

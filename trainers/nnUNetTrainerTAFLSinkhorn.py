@@ -8,7 +8,7 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerTAFLSinkhorn(TopologyTrainerMixin, nnUNetTrainer):
-    """Focal loss + 0.001 * Demir's Sinkhorn distance, to the letter."""
+    """Focal loss + 0.001 * Demir's Sinkhorn distance, as printed."""
 
     base_loss = "focal"
     term = "Wasserstein distance, Demir's Algorithm 1"

@@ -1,4 +1,4 @@
-"""Does what is missing of the experiment, and prints the tables."""
+"""Runs the missing parts of the experiment, and prints the tables."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from experiments.shared import add_data_option
 
 
 def main() -> None:
-    """Parses the command line, does what is missing and prints the tables."""
+    """Parses the command line, runs the missing parts and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_option(parser)
     parser.add_argument("-o", "--output", type=Path, default="clough-mnist", help="folder")

@@ -1,4 +1,4 @@
-"""Clough's experiment 2 on public data: unlabelled images under a topological prior.
+"""Clough's experiment 2 on public data: unlabelled images with a topological prior.
 
 Clough et al. 2020, section 4.2, segment the myocardium in 80 x 80 crops around the left ventricle,
 degraded by removing m of 80 lines of the Fourier transform, with 10 to 100 labelled images and 400

@@ -23,7 +23,7 @@ SUPERVISED, AFTER = 250, 150  # iterations of both phases
 def run_setting(
     crops: tuple[NDArray, NDArray, NDArray], seed: int, labelled: int, removed: int
 ) -> dict:
-    """Returns what all arms reach in a setting."""
+    """Returns the scores of all arms in a setting."""
     began = time.perf_counter()
     data = split(crops, seed, labelled, removed)
     torch.manual_seed(seed)
@@ -43,17 +43,26 @@ def run_setting(
 
 
 def main() -> None:
-    """Runs what is not yet recorded, then prints the tables."""
+    """Runs the settings that are not recorded yet, then prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_option(parser)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=np.inf, help="begin nothing after so many")
+    parser.add_argument(
+        "--minutes", type=float, default=np.inf, help="start no new setting after this time"
+    )
     parser.add_argument("--record", type=Path, default=RECORD)
-    parser.add_argument("--table", action="store_true", help="print what is recorded, run nothing")
+    parser.add_argument("--table", action="store_true", help="only print the recorded results")
     chosen = parser.parse_args()
     record = json.loads(chosen.record.read_text()) if chosen.record.is_file() else {}
     began = time.monotonic()
-    pairs = [(20, 20), (20, 60), (10, 20), (10, 60), (40, 20), (40, 60)]  # the most telling first
+    pairs = [
+        (20, 20),
+        (20, 60),
+        (10, 20),
+        (10, 60),
+        (40, 20),
+        (40, 60),
+    ]  # the most informative first
     settings = [(s, n, m) for n, m in pairs for s in range(chosen.seeds)]
     crops = None
     for seed, labelled, removed in [] if chosen.table else settings:

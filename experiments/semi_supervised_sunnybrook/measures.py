@@ -1,4 +1,4 @@
-"""Repairs of a mask, and what is measured of it."""
+"""Repairs of a mask, and its scores."""
 
 import numpy as np
 from numpy.typing import NDArray

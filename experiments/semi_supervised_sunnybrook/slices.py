@@ -45,7 +45,7 @@ def read_crops(folder: Path) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def degrade(image: NDArray, removed: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Returns an image without so many lines of its Fourier transform, in [0, 1]."""
+    """Returns an image without some lines of its Fourier transform, in [0, 1]."""
     spectrum = np.fft.fftshift(np.fft.fft2(image))
     middle = np.arange(SIDE // 2 - KEPT // 2, SIDE // 2 + KEPT // 2)
     lines = np.setdiff1d(np.arange(SIDE), middle)

@@ -26,7 +26,7 @@ PAPER = {
 
 
 def table(record: dict[str, dict]) -> str:
-    """Returns Markdown tables of what has been recorded, beside the paper's."""
+    """Returns Markdown tables of the recorded results, beside the paper's."""
     lines = []
     for removed in REMOVED:
         settings = {n: _seeds(record, n, removed) for n in LABELLED}

@@ -1,4 +1,4 @@
-"""The network and what each arm makes of it."""
+"""The network and how each arm trains it."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -68,10 +68,10 @@ def train(
     """Returns the network with the best validation Dice among the checked iterations.
 
     Args:
-        network: what is trained, in place.
+        network: to train, in place.
         validation: labelled slices.
         iterations: how many.
-        step: takes an iteration, counted from 0.
+        step: runs one iteration, counted from 0.
     """
     best, best_dice = network, -1.0
     for iteration in range(iterations):
@@ -84,7 +84,7 @@ def train(
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """Takes a step down a loss."""
+    """Takes an optimizer step on a loss."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -93,7 +93,7 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 def train_arm(
     arm: str, begun: nn.Module, data: dict[str, Slices], seed: int, iterations: int
 ) -> nn.Module:
-    """Returns what an arm makes of a network, which is not changed."""
+    """Returns a copy of a network that an arm has trained."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = deepcopy(begun)

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control",
         action="store_true",
-        help="compare the first with its largest components alone, too",
+        help="also compare the first with only its largest components",
     )
     parser.add_argument("--metrics", nargs="+", metavar="KEY", help="secondary metrics to test")
     parser.add_argument(
@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--missing-mm",
         type=float,
         metavar="X",
-        help="distance that counts where a model misses a structure (in pixels where images have "
-        "no spacing); default: such cases have no distance, and are counted",
+        help="distance that counts if a model misses a structure (in pixels if images have no "
+        "spacing); default: such cases have no distance, and are counted",
     )
     add_metric_arguments(parser)
 

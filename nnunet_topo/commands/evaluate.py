@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="summary; default summary.json in the folder PREDICTIONS, for one file none",
     )
     parser.add_argument(
-        "--chill", action="store_true", help="a reference without prediction is no problem"
+        "--chill", action="store_true", help="do not report references without a prediction"
     )
     add_metric_arguments(parser)
 

@@ -59,7 +59,7 @@ class Case:
 
     @property
     def ignore_label(self) -> int | None:
-        """Returns the value of voxels that do not count."""
+        """Returns the value of ignored voxels."""
         return self.wanted.ignore
 
 
@@ -127,7 +127,7 @@ def compare_case(case: Case) -> CaseResult:
     digest = case_digest(case)
     segmentations, spacings_mm, problems = _read_on_one_grid(case)
     reference, prediction = segmentations
-    # nnU-Net has no 2D files: it reads an image as one slice.
+    # nnU-Net reads a 2D image as a volume of one slice.
     space = 0 if reference.shape[1] > 1 else 1
     spacing_mm = spacings_mm[0][space:]
     narrow = [narrow_label_map(array[(0,) * (space + 1)]) for array in (prediction, reference)]

@@ -25,7 +25,7 @@ def describe(evaluation: Evaluation, *, place: bool = True) -> list[str]:
         undefined = evaluation.undefined.get(key, {})
         lines.append(f"{title}: {_means_in_words(means, unit, ' of cases', undefined)}")
     if len(present) > 1:
-        # Without labels that are nowhere: nothing was right or wrong in them.
+        # Without labels that no file has, because nothing was right or wrong in them.
         means = {key: nanmean([of_label[key] for of_label in present]) for key in present[0]}
         lines.append(f"foreground mean: {_means_in_words(means, unit)}")
     where = f", in {evaluation.summary}" if place else ""

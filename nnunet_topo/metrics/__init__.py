@@ -1,4 +1,4 @@
-"""Metrics of two masks: topology, distances, overlap. Knows neither torch nor nnU-Net."""
+"""Metrics of two masks: topology, distances, overlap. Imports neither torch nor nnU-Net."""
 
 from nnunet_topo.metrics.label_maps import compare_label_maps, narrow_label_map
 from nnunet_topo.metrics.masks import NSD_TOLERANCE_MM, compute

@@ -1,4 +1,4 @@
-"""Boxes that hold all foreground, and little else."""
+"""Boxes that contain all foreground and little else."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,8 @@ _WORTH_A_SPLIT = 50_000  # voxels whose metrics take as long as one more box
 def split_into_boxes(mask: NDArray[np.bool_]) -> list[Box]:
     """Returns boxes that hold the foreground of a mask, with background between any two.
 
-    Two boxes are apart by an empty plane at least, so no component, hole or cavity lies in more
-    than one: Betti numbers of the boxes add up. A mask is split only where that saves work.
+    An empty plane separates any two boxes, so no component, hole or cavity lies in more than one,
+    and Betti numbers of the boxes add up. A mask is only split if that saves work.
     """
     box = foreground_box(mask)
     cropped = mask[box]

@@ -1,4 +1,4 @@
-"""What each metric is where a mask is empty: one table, from which all values are taken."""
+"""The value of each metric if a mask is empty: one table, used for all values."""
 
 from dataclasses import dataclass
 from math import nan
@@ -6,14 +6,14 @@ from math import nan
 
 @dataclass(frozen=True, slots=True)
 class EdgeCases:
-    """The values of a metric where a mask is empty; None where it is measured like any other.
+    """The values of a metric if a mask is empty; None if it is measured as usual.
 
     Attributes:
         key: of the metric; `_k` stands for the dimensions 0, 1 and, in volumes, 2.
-        prediction_empty: where the prediction is empty and the reference is not.
-        reference_empty: where the reference is empty and the prediction is not.
-        both_empty: where both are.
-        remark: what else is not measured, and what a measured value comes to.
+        prediction_empty: if only the prediction is empty.
+        reference_empty: if only the reference is empty.
+        both_empty: if both are empty.
+        remark: what else is not measured, and which value a measurement gives.
     """
 
     key: str
@@ -46,7 +46,7 @@ EDGE_CASES = (
     EdgeCases("topo_voi", remark="two partitions that are equal have 0"),
     EdgeCases(
         "topo_ari",
-        remark="two partitions that are equal have 1, even with one part alone or single voxels",
+        remark="two partitions that are equal have 1, even with only one part or single voxels",
     ),
 )
 _OF_METRIC = {edge_cases.key: edge_cases for edge_cases in EDGE_CASES}

@@ -86,16 +86,16 @@ def compare_label_maps(
 
 
 def narrow_label_map(label_map: NDArray) -> NDArray:
-    """Returns a label map in as few bytes as hold its values, itself if they are no small numbers.
+    """Returns a label map in as few bytes as its values need, itself if they are not small numbers.
 
-    nnU-Net's readers return 32-bit floats. Without a change of any value, labels below 256 take a
+    nnU-Net's readers return 32-bit floats. Without changing any value, labels below 256 take a
     quarter of that memory.
     """
     for kind in (np.uint8, np.uint16):
         if label_map.dtype.itemsize <= np.dtype(kind).itemsize:
             return label_map
         narrow = np.empty(label_map.shape, kind)
-        for values, result in zip(label_map, narrow, strict=True):  # by slices: little memory
+        for values, result in zip(label_map, narrow, strict=True):  # slice by slice, to save memory
             with np.errstate(invalid="ignore"):
                 result[...] = values.astype(kind)
             if not np.array_equal(result, values):
@@ -118,7 +118,7 @@ def _number(array: NDArray, numbers: Mapping[int, int]) -> Integer[np.ndarray, "
     for value, number in numbers.items():
         if 0 <= value < _SMALL:
             small[value] = number
-    for values, result in zip(array, numbered, strict=True):  # by slices: it takes little memory
+    for values, result in zip(array, numbered, strict=True):  # slice by slice, to save memory
         with np.errstate(invalid="ignore"):
             narrow = values.astype(np.uint16)
         np.copyto(result, small[narrow], where=narrow == values)
@@ -130,7 +130,7 @@ def _number(array: NDArray, numbers: Mapping[int, int]) -> Integer[np.ndarray, "
 
 
 def _box_around(boxes: Iterable[Box | None]) -> Box | None:
-    """Returns the smallest box around some boxes, None where there is none."""
+    """Returns the smallest box around some boxes, None if there is none."""
     found = [box for box in boxes if box is not None]
     if not found:
         return None

@@ -42,7 +42,7 @@ def compute(
 ) -> dict[str, float]:
     """Returns all metrics of two masks by name; undefined ones are NaN.
 
-    What each is where a mask is empty stands in `edge_cases.EDGE_CASES`.
+    `edge_cases.EDGE_CASES` lists their values for empty masks.
 
     Betti numbers, with prediction P and reference R:
 

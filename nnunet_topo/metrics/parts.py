@@ -1,4 +1,4 @@
-"""What is measured of two masks part by part, before it is summed up."""
+"""Measurements of two masks part by part, before they are summed up."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is measured of two masks in a box.
+    """The measurements of two masks in a box.
 
     Attributes:
         voxels: of the prediction, of the reference and of both.

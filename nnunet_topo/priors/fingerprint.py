@@ -106,7 +106,7 @@ class Record:
         return self.most_frequent
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what topology.json has of the record, without the cases that differ."""
+        """Returns the record as topology.json holds it, without the cases that differ."""
         content: dict[str, Any] = {
             "objects": self.objects,
             "absent": self.absent,
@@ -154,7 +154,7 @@ class Fingerprint:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content of a topology.json, unsigned."""
+        """Returns the content of a topology.json, without its signature."""
         content: dict[str, Any] = {
             "about": _ABOUT,
             "dataset": self.dataset,
@@ -185,7 +185,7 @@ def betti_key(betti: Betti) -> str:
 
 
 def _section(content: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """Returns a section of a JSON object, which is made if there is none."""
+    """Returns a section of a JSON object, and adds it if it is missing."""
     for key in keys:
         content = content.setdefault(key, {})
     return content

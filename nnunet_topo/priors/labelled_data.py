@@ -61,12 +61,12 @@ class LabelledData:
 def find_labels(
     plans: PlansManager, dataset_json: dict[str, Any], configurations: Iterable[str]
 ) -> LabelledData:
-    """Returns where the labels of a data set lie: nnU-Net's raw data, else its copies of them.
+    """Returns where the labels of a data set lie: in nnU-Net's raw data, else in its copies.
 
     Args:
         plans: nnU-Net's, of the data set.
         dataset_json: nnU-Net's description of it.
-        configurations: whose preprocessed labels are wanted; each folder is taken once.
+        configurations: whose preprocessed labels are needed; each folder is used once.
 
     Raises:
         ValueError: there are no labels, or no such configuration.

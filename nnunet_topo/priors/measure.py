@@ -36,18 +36,18 @@ def take_fingerprint(
 ) -> Fingerprint:
     """Returns the Betti numbers of all labels, and how resampling changes them.
 
-    A label that touches voxels of the ignore label may not be whole, and does not count.
+    A label that touches voxels of the ignore label may not be whole, and is not counted.
 
     Args:
         data: where the labels lie.
         unions: labels of each union, by its name.
-        processes: at most so many.
+        processes: maximum number.
 
     Raises:
         ValueError: no label could be read.
     """
     if not len(data.channels):
-        raise ValueError(f"dataset.json of {data.name} names nothing beside the background")
+        raise ValueError(f"dataset.json of {data.name} has no label besides the background")
     names = (*data.channels.names, *unions)
     united = (data.channels.labels_of(data.channels.union(labels)) for labels in unions.values())
     members = (*data.channels.members, *united)
@@ -145,7 +145,7 @@ def _differing(
 ) -> tuple[Differing, ...]:
     """Returns the cases of which a raw label has other Betti numbers than most labels.
 
-    Nothing where less than half of the objects agree: then no number is the right one.
+    Empty if less than half of the objects agree: then we cannot tell which number is right.
     """
     if not betti or max(betti.values()) < LISTED * sum(betti.values()):
         return ()

@@ -1,4 +1,4 @@
-"""The command `nnunet-topo plan`: it measures the labels of a data set and writes topology.json."""
+"""The command `nnunet-topo plan` measures the labels of a data set and writes topology.json."""
 
 import os
 import shutil
@@ -65,8 +65,8 @@ def plan(
         dataset: number or name.
         plans: name of nnU-Net's plans.
         configurations: whose preprocessed labels are measured; all if none is given.
-        processes: at most so many.
-        update: keep the priors and unions of a file that was edited, and measure the rest anew.
+        processes: maximum number.
+        update: keep the priors and unions of a file that was edited, and measure the rest again.
         overwrite: replace a file that was edited, and keep a copy of it.
 
     Raises:
@@ -86,8 +86,9 @@ def plan(
     edited = before is not None and _is_edited(file)
     if edited and not (update or overwrite):
         raise ValueError(
-            f"{file} was edited, and stays as it is. --update keeps its priors and unions and "
-            "measures the rest anew; --overwrite writes all anew, and keeps it under another name"
+            f"{file} was edited, so it is not replaced. --update keeps its priors and unions and "
+            "measures the rest again; --overwrite replaces all of it, and keeps a copy under "
+            "another name"
         )
     unions: Mapping[str, Sequence[str]] = channels.default_unions()
     former = read_topology(file) if edited and update else {}
@@ -99,11 +100,13 @@ def plan(
     content = signed(_with_former_priors(taken.to_json(), former), edited=bool(former))
     now = file.read_bytes() if file.exists() else None
     if now != before:
-        raise ValueError(f"{file} was changed while the labels were measured, and stays as it is")
+        raise ValueError(
+            f"{file} was changed while the labels were measured, so it is not replaced"
+        )
     kept = _keep(file) if edited and overwrite else None
     write_topology(content, file)
     notes = [
-        f"{name}: no preprocessed labels in {folder}, so nothing is known of resampling; "
+        f"{name}: no preprocessed labels in {folder}, so the effects of resampling are not known; "
         f"nnUNetv2_preprocess -d {planned.number} -plans_name {plans} -c {name} makes them"
         for name, folder in data.missing.items()
     ]
@@ -147,7 +150,7 @@ def _lacks(content: Any, *keys: str) -> bool:
 
 
 def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns new content with the priors of a former file, where it has some."""
+    """Returns new content with the priors of an earlier file, if it has any."""
     priors = {
         connectivity: {
             objects: measured | former.get("priors", {}).get(connectivity, {}).get(objects, {})

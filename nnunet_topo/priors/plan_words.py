@@ -16,9 +16,9 @@ from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior
 
 MANY_CHANGED = 0.05  # of the labels, by resampling
-FEW = 20  # objects: if so few all agree, more than 1 in 7 of all others may still differ
-_SHOWN = 3  # Betti numbers of a line
-_NAMED = 5  # cases of a line
+FEW = 20  # objects; if fewer all agree, more than 1 in 7 of all others may still differ
+_SHOWN = 3  # Betti numbers in a line
+_NAMED = 5  # cases in a line
 _PRIOR = "nnUNetTrainerBettiPrior"
 _HEADS = ("label", "measured on", "objects", "absent", "at border", "", "Betti numbers")
 
@@ -80,11 +80,11 @@ def _row(record: Record, prior: BettiPrior | None) -> tuple[str, ...]:
 
 
 def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
-    """Returns what to know before a training, the most important first.
+    """Returns what the user should know before a training, the most important first.
 
-    The default connectivity comes first, and the volumes or slices of the configurations that were
-    measured. Of these, the priors come first. At the default connectivity, indented lines name the
-    cases that contradict.
+    The default connectivity comes first, with the volumes or slices of the configurations that were
+    measured. There, warnings about priors come first. At the default connectivity, indented lines
+    name the cases that contradict.
 
     Args:
         fingerprint: that was measured.
@@ -93,7 +93,7 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
     warned: list[tuple[tuple[int, ...], str]] = []
     if fingerprint.unreadable:
         told = (
-            f"{_plural(len(fingerprint.unreadable), 'case')} could not be read and did not count: "
+            f"{_plural(len(fingerprint.unreadable), 'case')} could not be read or counted: "
             f"{', '.join(fingerprint.unreadable)}"
         )
         warned.append(((-1,), told))
@@ -125,7 +125,7 @@ def _trainer(connectivity: Connectivity) -> str:
 def _warn_of_raw(
     record: Record, prior: BettiPrior | None, *, listed: bool
 ) -> Iterator[tuple[int, str]]:
-    """Yields warnings, the smaller the number the more important; `listed` names the cases."""
+    """Yields warnings with their rank, 0 being the most important; `listed` names the cases."""
     number, objects = record.objects, OBJECTS[record.space]
     differing = record.differing if listed else ()
     trainer = _trainer(record.connectivity)
@@ -138,7 +138,7 @@ def _warn_of_raw(
         yield (
             1,
             f"no prior, because a fixed ({fixed}) would contradict {others} of {number} {objects}; "
-            f"{trainer} has none for it" + _list_cases(differing),
+            f"{trainer} uses no prior for it" + _list_cases(differing),
         )
     else:
         others = number - _number_allowed(record, prior)
@@ -150,19 +150,19 @@ def _warn_of_raw(
                 + _list_cases(contradicting),
             )
         if number < FEW:
-            yield 4, f"a prior from {number} {objects} alone"
+            yield 4, f"the prior comes from only {number} {objects}"
     if record.at_border:
-        yield 4, f"cut by the border of the image in {record.at_border} of {number} {objects}"
+        yield 4, f"the border of the image cuts it in {record.at_border} of {number} {objects}"
     if record.beside_ignored:
         yield (
             4,
-            f"{record.beside_ignored} that touch ignored voxels are not known to be whole, and "
-            "did not count",
+            f"{record.beside_ignored} that touch ignored voxels may not be whole, and were not "
+            "counted",
         )
 
 
 def _list_cases(differing: Sequence[Differing]) -> str:
-    """Returns a line for each of the Betti numbers that differ, with the first cases."""
+    """Returns a line for each of the Betti numbers that differ, with the first few cases."""
     lines = []
     for one in differing[:_SHOWN]:
         named, separator = list(one.cases), ", "

@@ -1,4 +1,4 @@
-"""topology.json: the Betti numbers that are known of the labels of a data set."""
+"""topology.json: the known Betti numbers of the labels of a data set."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from nnunet_topo.topology.betti_range import BettiPrior, as_json
 
 FILE = "topology.json"
 NO_PRIOR = "none"
-FORMER_DECISION = "rotation_and_scaling"  # of earlier versions, which nobody reads any more
-OBJECTS = {3: "volumes", 2: "slices"}  # by the axes of a patch
-_DEEPEST = 4  # of what gets a line for each key
+FORMER_DECISION = "rotation_and_scaling"  # of earlier versions; it is no longer read
+OBJECTS = {3: "volumes", 2: "slices"}  # by the number of axes of a patch
+_DEEPEST = 4  # level at which each key still gets its own line
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def forbids_rotation(
 
 
 def read_topology(file: Path) -> dict[str, Any]:
-    """Returns the content of a topology.json, which is a JSON object and perhaps wrong otherwise.
+    """Returns the content of a topology.json; only that it is a JSON object is checked.
 
     Raises:
         ValueError: it is not a JSON object, or has a key twice in the same place.
@@ -154,7 +154,7 @@ def read_topology(file: Path) -> dict[str, Any]:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns an object of JSON, of which Python would keep the last of two equal keys."""
+    """Returns an object of JSON, and refuses equal keys, of which Python would keep the last."""
     content = dict(pairs)
     if len(content) < len(pairs):
         twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
@@ -181,8 +181,8 @@ def signed(content: Mapping[str, Any], *, edited: bool = False) -> dict[str, Any
     """Returns the content of a topology.json with a digest, by which edits are found later.
 
     Args:
-        content: of the file; a former signature is replaced.
-        edited: whether the content holds edits by hand, and is to be treated as edited.
+        content: of the file; an earlier signature is replaced.
+        edited: whether somebody edited the content, so that it must be treated as edited.
     """
     rest = {key: value for key, value in content.items() if key != "written_by"}
     written_by = {OWN_KEY: nnunet_topo.__version__, "digest": _digest(rest)}

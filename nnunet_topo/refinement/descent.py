@@ -1,4 +1,4 @@
-"""Changes the weights of trained networks for one image, until its prediction has a topology.
+"""Changes the weights of trained networks for one image until its prediction has a topology.
 
 Clough, Byrne, Oksuz, Zimmer, Schnabel, King: A Topological Loss Function for Deep-Learning based
 Image Segmentation using Persistent Homology. IEEE Transactions on Pattern Analysis and Machine
@@ -29,7 +29,7 @@ from nnunet_topo.topology.betti_range import BettiPrior
 from nnunet_topo.training.channels import topology_probability
 from nnunet_topo.training.scales import finest
 
-TRACE = 0.05  # of probability: where there is less the prediction shows nothing
+TRACE = 0.05  # length of a bar in probability; a shorter bar does not count as a structure
 _CLAMP = 0.01
 _PATIENCE = 30  # steps
 _LEAST_DECREASE = 1e-3  # of the loss, within so many steps
@@ -41,7 +41,7 @@ class Options:
 
     Attributes:
         weight: lambda of eq. 5.
-        steps: at most so many.
+        steps: maximum number of steps.
         lr: learning rate of Adam.
     """
 
@@ -52,15 +52,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class _Windows:
-    """Where the networks look: patches that cover all of the objects.
+    """What the networks see: patches that cover all objects.
 
     Attributes:
-        image: the box that the windows lie in, padded to their size at least, on the device,
-            `[channel, *space]`.
+        image: the box that contains the windows, padded at least to the size of a window, on the
+            device, `[channel, *space]`.
         size: of a window.
-        windows: in the box; like the following, with a slice for all channels first.
-        inside: what of the box is no padding.
-        place: the same part, in the whole image.
+        windows: in the box; like `inside` and `place` these start with a slice for all channels.
+        inside: the part of the box that is not padding.
+        place: the same part in the whole image.
     """
 
     image: Tensor
@@ -73,13 +73,14 @@ class _Windows:
 class WeightsDescent:
     """Minimises eq. 5 for one image at a time, each time from the trained weights.
 
-    What the changed weights change in the logits is added to the prediction of nnU-Net, which may
-    be one of sliding windows, mirrored images and several folds: where the weights change nothing,
-    nothing changes. The change is computed without mirroring and in single precision, in a window
-    around all that is predicted, as large as a batch of the training at most, else in several that
-    overlap with nnU-Net's own weights; of several folds it is the mean. The loss sees all of it at
-    once, so an object may be larger than a window. Its gradient reaches one window of one network
-    after the other: memory is that of a single window.
+    The logits change by as much as the changed weights change them, starting from nnU-Net's
+    prediction. That prediction may come from sliding windows, mirrored images and several folds.
+    If the weights do not change, the prediction does not change either. The change is computed
+    without mirroring and in single precision. One window covers everything that is predicted if it
+    is at most as large as a batch of the training. Otherwise several windows overlap, with
+    nnU-Net's own weights. With several folds the change is the mean over the folds. The loss sees
+    all windows at once, so an object may be larger than a window. The gradient reaches one window
+    of one network at a time, so memory holds only a single window.
 
     Args:
         predictor: nnU-Net's, with a model.
@@ -95,7 +96,7 @@ class WeightsDescent:
         self.connectivity: Connectivity = connectivity
         network = predictor.network
         network = cast(nn.Module, getattr(network, "_orig_mod", network))
-        # Not those that nnU-Net predicts with: it moves them under torch.inference_mode.
+        # Copies, because nnU-Net moves its own networks under torch.inference_mode.
         self.networks = [deepcopy(network) for _ in predictor.list_of_parameters]
 
     def probability(self, logits: Tensor, unions: Sequence[Union]) -> Tensor:
@@ -106,10 +107,10 @@ class WeightsDescent:
     def has_trace(
         self, logits: Tensor, channel: int, unions: Sequence[Union], least: Sequence[float]
     ) -> bool:
-        """Returns whether a prediction shows as many structures as are wanted at least.
+        """Returns whether a prediction shows at least as many structures as are wanted.
 
-        What has a bar shorter than 0.05 is nothing that could be made whole, but would be
-        invented.
+        A bar shorter than 0.05 does not count: the descent could not complete such a structure, it
+        would invent one.
         """
         image = self.probability(logits, unions)[channel].numpy()
         pairs = persistence_pairs(image, connectivity=self.connectivity, clamp=_CLAMP)
@@ -128,8 +129,8 @@ class WeightsDescent:
     ) -> Iterator[Tensor]:
         """Yields the logits of an image after each step of Adam.
 
-        It ends after the last step, when the loss has hardly decreased for 30 steps, or when it is
-        no longer finite.
+        It stops after the last step, when the loss has hardly decreased for 30 steps, or when the
+        loss is no longer finite.
 
         Args:
             image: preprocessed, `[channel, *space]`, the space that of a patch.
@@ -183,11 +184,11 @@ class WeightsDescent:
             self.networks, self.predictor.list_of_parameters, strict=True
         ):
             network.load_state_dict(parameters)
-            network.to(self.predictor.device).eval()  # of batch norms the statistics stay
+            network.to(self.predictor.device).eval()  # batch norms keep their statistics
         return self.networks
 
     def _windows(self, image: Tensor, seen: np.ndarray) -> _Windows:
-        """Returns windows around all that is seen: one that holds it, else half overlapping."""
+        """Returns windows that cover all that is seen: one if it fits, else several."""
         found = np.argwhere(seen)
         if len(found) == 0:
             return _Windows(image, (), [], (), ())
@@ -217,10 +218,10 @@ class WeightsDescent:
         return _Windows(boxed, size, windows, tuple(inside), tuple(place))
 
     def _window_size(self, extent: np.ndarray) -> tuple[int, ...]:
-        """Returns the size of a patch, with as many whole sides as a training's batch is large.
+        """Returns the size of a patch, enlarged to as many whole sides as a batch has voxels for.
 
-        So it fits into the memory of a machine that has trained the model, and few windows
-        overlap. U-Nets take any size that their strides divide; of other networks nothing is known.
+        It then fits into the memory of a machine that has trained the model, and few windows
+        overlap. U-Nets accept any size that their strides divide; other networks may not.
         """
         configuration = self.predictor.configuration_manager
         patch = tuple(configuration.patch_size)
@@ -231,7 +232,7 @@ class WeightsDescent:
         step = np.prod([np.broadcast_to(stride, len(patch)) for stride in strides], axis=0)
         whole = np.maximum(patch, -(-extent // step) * step)
         size = np.array(patch)
-        for axis in np.argsort(size / whole):  # where a patch falls short the most
+        for axis in np.argsort(size / whole):  # first the axis along which a patch is shortest
             longer = np.where(np.arange(len(patch)) == axis, whole, size)
             if np.prod(longer) <= configuration.batch_size * np.prod(patch):
                 size = longer
@@ -262,7 +263,7 @@ class WeightsDescent:
         return output, graph
 
     def _backward(self, views: _Windows, gradient: Tensor, graph: Tensor | None) -> None:
-        """Adds the gradient of the loss to all weights, given that at the logits of the box."""
+        """Back-propagates the gradient at the logits of the box to all weights."""
         for patch, window, share in self._shares(views):
             of_window = share * gradient[window]
             for network in self.networks:

@@ -1,4 +1,4 @@
-"""What `nnunet-topo refine` is asked for, checked before anything is predicted."""
+"""The options of `nnunet-topo refine`, checked before anything is predicted."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -51,7 +51,7 @@ class Request:
         return self.largest_component or self.closing is not None
 
     def check(self) -> None:
-        """Checks the options by themselves.
+        """Checks the options before any file is read.
 
         Raises:
             ValueError: an option is wrong, or two of them exclude each other.
@@ -81,7 +81,7 @@ def find_priors(model: TrainedModel, folder: Path, request: Request) -> dict[Uni
         request: names the file, and whether priors are needed.
 
     Raises:
-        ValueError: there are no priors, and none of single cases either.
+        ValueError: there are no priors, neither for all nor for single cases.
         OSError: the file cannot be read.
     """
     own = folder / FILE

@@ -8,12 +8,12 @@ Unit = Literal["mm", "pixels", "voxels"]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A metric as the report has it.
+    """How the report shows a metric.
 
     Attributes:
         title: what it is called, without its unit.
-        higher_is_better: else lower is.
-        meaning: for a reader who has never heard of it; docs/metrics.md has the definition.
+        higher_is_better: otherwise lower is better.
+        meaning: for a reader who does not know it; docs/metrics.md has the definition.
         digits: after the decimal point.
         is_distance: whether it has the unit of the images' spacing.
     """

@@ -49,13 +49,13 @@ if wanted 4; then
 fi
 
 if wanted 5; then
-    say "5. phrases that are to go: where they stand, beside this script and the change log"
+    say "5. phrases that are to go: where they stand, besides this script and tests/test_words.py"
     phrases=(
         "One command tells you, with tests and pictures" "whether the installation is well" "things to mend" "troubles:"
         "has been seen to do much" "became most better" "Returns what returns the loss" "is no dataset.json" "goes on where it was"
     )
     for phrase in "${phrases[@]}"; do
-        found=$(git -C "$root" grep -icF "$phrase" -- . ':!tests/acceptance/house.sh' ':!CHANGELOG.md' | wc -l)
+        found=$(git -C "$root" grep -icF "$phrase" -- . ':!tests/acceptance/house.sh' ':!tests/test_words.py' | wc -l)
         echo "$found files: $phrase"
         [ "$found" = 0 ] || failed+=("5 $phrase")
     done

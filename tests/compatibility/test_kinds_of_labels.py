@@ -23,7 +23,7 @@ SEMI_SUPERVISED = "nnUNetTrainerBettiPriorSemiSupervised"
 
 
 def cells():
-    """Yields trainer, configuration, kind of labels, deep supervision; a diagonal is not slow."""
+    """Yields trainer, configuration, kind of labels, deep supervision; a diagonal is fast."""
     for (i, name), (j, configuration), (k, kind), deep in product(
         enumerate(TRAINERS), enumerate(CONFIGURATIONS), enumerate(KINDS), [True, False]
     ):
@@ -78,7 +78,7 @@ def ignored(trainer, target):
 
 
 def assert_perfect_logits_have_no_term(trainer, batch):
-    """What `> 0` tells: the term is zero where nothing is wrong, whatever stands under `ignore`."""
+    """The term is zero if nothing is wrong, whatever the ignored voxels contain."""
     manager, target = trainer.label_manager, batch["target"]
     target = target[0] if isinstance(target, list) else target
     channels = manager.num_segmentation_heads
@@ -148,9 +148,7 @@ def test_nnunets_validation_has_topology_metrics_for_every_kind_of_labels(of_eve
             assert metrics[f"topo_betti_ref_{k}"] == pair[1][k]
 
 
-def test_a_validation_of_which_no_case_can_be_measured_ends_all_the_same(
-    of_every_kind, monkeypatch
-):
+def test_a_validation_in_which_no_case_can_be_measured_still_ends(of_every_kind, monkeypatch):
     def fail(*_, **__):
         raise MemoryError
 
@@ -167,7 +165,7 @@ def test_a_validation_of_which_no_case_can_be_measured_ends_all_the_same(
     assert "topology metrics: of no case" in log
 
 
-def test_a_batch_of_ignored_voxels_alone_is_trained_on(of_every_kind):
+def test_a_batch_of_only_ignored_voxels_is_trained_on(of_every_kind):
     for stem, dataset in product(("CrossEntropy", "TAFL"), (KINDS["ignore"][0], REGIONS_IGNORE)):
         trainer = make(f"nnUNetTrainer{stem}_1epochs_3iters", dataset)
         trainer.initialize()

@@ -130,7 +130,7 @@ def test_trainers_take_steps_under_autocast_with_a_gradient_scaler(
 )
 @pytest.mark.parametrize("empty", [False, True])
 def test_two_processes_with_equal_shares_do_what_one_does(of_every_kind, tmp_path, name, empty):
-    """Also where the second has no foreground: it takes part all the same."""
+    """Also if the second has no foreground: it still takes part."""
     name = f"nnUNetTrainer{name}_1epochs_3iters_weight1_from0_seed1"
     trainer = make(name, LABELS)
     trainer.initialize()

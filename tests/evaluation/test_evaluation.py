@@ -136,7 +136,7 @@ def test_a_case_that_came_or_went_changes_our_summary_and_never_nnunets(study):
     assert len(study.evaluate(output=elsewhere, chill=True).evaluated) == CASES - 1
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(study, monkeypatch):
+def test_an_interrupted_evaluation_resumes(study, monkeypatch):
     sound, calls = evaluate.evaluate_case, []
 
     def interrupted(case):
@@ -166,7 +166,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(study, monkeypatch):
     np.testing.assert_equal(resumed, study.read())
 
 
-def test_the_connectivity_asked_for_is_used_and_recorded(study, capsys):
+def test_the_chosen_connectivity_is_used_and_recorded(study, capsys):
     touching = np.zeros((22, 26, 30), np.uint8)
     touching[3, 4, 5] = touching[4, 5, 6] = 1
     study.put("case_0", prediction=touching)
@@ -196,7 +196,7 @@ def test_a_summary_written_on_windows_is_merged_into(study):
     assert file_name("C:/results\\fold_0\\b.nii.gz") == "b.nii.gz"
 
 
-def test_several_processes_give_the_same_and_a_killed_one_costs_its_case_alone(study, tmp_path):
+def test_several_processes_give_the_same_and_a_killed_one_only_costs_its_case(study, tmp_path):
     study.evaluate()
     alone = study.read()
     study.summary.unlink()

@@ -172,7 +172,7 @@ def small_experiment(tmp_path, monkeypatch):
     return experiment
 
 
-def test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not(
+def test_an_interrupted_experiment_resumes_and_ends_like_an_uninterrupted_one(
     small_experiment, tmp_path, monkeypatch
 ):
     small_experiment("whole").run(5)

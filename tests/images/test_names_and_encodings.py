@@ -63,9 +63,7 @@ def test_an_empty_file_is_called_empty(folders, capsys):
     folders.put(tube(), broken())
     (folders.pred / "case.nii.gz").write_bytes(b"")
     assert folders.evaluate() == 2
-    assert (
-        "case.nii.gz cannot be read: the file is empty, it has 0 bytes" in capsys.readouterr().err
-    )
+    assert "case.nii.gz cannot be read: the file is empty (0 bytes)" in capsys.readouterr().err
 
 
 def test_a_dataset_json_that_an_editor_on_windows_has_marked_is_read(folders):
@@ -76,7 +74,7 @@ def test_a_dataset_json_that_an_editor_on_windows_has_marked_is_read(folders):
     assert_equal(folders.metrics(), BROKEN)
 
 
-def test_hidden_files_and_folders_are_no_cases(folders, capsys):
+def test_hidden_files_and_folders_are_not_cases(folders, capsys):
     folders.put(tube(), broken())
     for folder in (folders.gt, folders.pred):
         for name in ("._case.nii.gz", ".DS_Store", ".hidden.nii.gz", "Thumbs.db", "desktop.ini"):
@@ -89,9 +87,7 @@ def test_hidden_files_and_folders_are_no_cases(folders, capsys):
     assert "evaluated" in capsys.readouterr().out
 
 
-def test_hidden_files_are_no_cases_where_plan_refine_and_unlabelled_images_look(
-    tmp_path, monkeypatch
-):
+def test_hidden_files_are_not_cases_for_plan_refine_and_unlabelled_images(tmp_path, monkeypatch):
     from nnunet_topo.dataset import Dataset
     from nnunet_topo.priors.labelled_data import _label_files
     from nnunet_topo.refinement.request import find_cases

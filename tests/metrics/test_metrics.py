@@ -80,7 +80,7 @@ def test_known_errors_have_their_numbers(name, connectivity):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_voxels_that_touch_at_a_corner_are_one_at_full_connectivity_alone(ndim):
+def test_voxels_that_touch_at_a_corner_are_one_only_at_full_connectivity(ndim):
     pair = corner_neighbours(ndim)
     alone = pair & box(pair.shape, *((0, 2),) * ndim)
     full, face = (compute(pair, alone, connectivity=c) for c in ("full", "face"))

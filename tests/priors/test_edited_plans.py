@@ -55,8 +55,8 @@ def test_an_edited_file_stays_and_the_ways_out_are_named(dataset, capsys, edited
     assert plan(configurations=("2d",)) == 2
     assert file.read_bytes() == before
     told = capsys.readouterr().err
-    assert f"{file} was edited, and stays as it is. --update keeps" in told
-    assert "--overwrite writes all anew" in told
+    assert f"{file} was edited, so it is not replaced. --update keeps" in told
+    assert "--overwrite replaces all of it" in told
     assert plan("--overwrite", configurations=("2d",)) == 0
     assert not is_edited(read_topology(file))
     kept = file.with_name("topology.json.bak")

@@ -135,12 +135,12 @@ def test_the_table_and_the_priors_are_printed(dataset, capsys):
     ] in rows
     assert ["never", "raw", "0", "6", "0", "prior", "none", "-"] in rows
     assert "changed by resampling 0.0%  " in printed
-    assert "warning: ring, volumes, full: a prior from 6 volumes alone" in printed
+    assert "warning: ring, volumes, full: the prior comes from only 6 volumes" in printed
     assert "warning: never, volumes, full: never there" in printed
     assert f"written: {dataset[1] / 'topology.json'}" in printed
 
 
-def test_what_is_written_a_trainer_reads(dataset):
+def test_a_trainer_reads_what_is_written(dataset):
     assert plan() == 0
     file = dataset[1] / "topology.json"
     names = {"background": 0, "ring": 1, "blob": 2, "never": 3}
@@ -175,7 +175,7 @@ def test_unreadable_labels_are_named_and_counted_and_do_not_stop_the_rest(datase
     content = read_topology(preprocessed / "topology.json")
     assert content["statistics"]["cases"] == 3
     assert content["statistics"]["unreadable"] == ["tiny_1", "tiny_2", "tiny_3"]
-    assert "warning: 3 cases could not be read and did not count: tiny_1, tiny_2, tiny_3" in out
+    assert "warning: 3 cases could not be read or counted: tiny_1, tiny_2, tiny_3" in out
     assert "4 problems:" in err
     for case in ("tiny_1", "tiny_2", "tiny_3"):
         assert f"{case}: not measured, the labels cannot be read: " in err
@@ -203,7 +203,7 @@ def test_a_case_that_was_preprocessed_and_has_no_labels_any_more_is_named(datase
     (raw / "imagesTr/tiny_5_0000.nii.gz").unlink()
     assert plan(configurations=("2d",)) == 1
     told = capsys.readouterr().err
-    assert "tiny_5: not measured, the labels cannot be read: there are preprocessed ones" in told
+    assert "tiny_5: not measured, the labels cannot be read: only preprocessed labels exist" in told
 
 
 def test_where_nothing_can_be_read_nothing_is_written(dataset, capsys):
@@ -234,7 +234,7 @@ def test_an_interrupted_plan_writes_nothing(dataset, capsys, monkeypatch):
         (("-d", "901", "--update", "--overwrite"), "give one"),
     ],
 )
-def test_what_cannot_be_planned_is_told(dataset, capsys, arguments, message):
+def test_a_data_set_that_cannot_be_planned_is_reported(dataset, capsys, arguments, message):
     assert main(["plan", *arguments]) == 2
     told = capsys.readouterr().err
     assert re.search(message, told), told

@@ -44,8 +44,10 @@ def test_contradictions_are_counted():
     assert f"organ, volumes, full: {told}" in warned
     warned = described("none", *records_of({(1, 0, 0): 170, (2, 0, 0): 30})).warn()
     told = "no prior, because a fixed (1, 0, 0) would contradict 30 of 200 volumes"
-    assert f"organ, volumes, full: {told}; nnUNetTrainerBettiPrior has none for it" in warned
-    assert f"organ, volumes, face: {told}; nnUNetTrainerBettiPrior_face has none for it" in warned
+    assert f"organ, volumes, full: {told}; nnUNetTrainerBettiPrior uses no prior for it" in warned
+    assert (
+        f"organ, volumes, face: {told}; nnUNetTrainerBettiPrior_face uses no prior for it" in warned
+    )
 
 
 def test_a_prior_edited_to_a_range_contradicts_less():
@@ -116,7 +118,7 @@ def test_objects_at_the_border_are_warned_of(space):
     for connectivity in CONNECTIVITIES:
         topology.content["priors"][connectivity]["slices"] = {"organ": [1, 0]}
     objects = OBJECTS[space]
-    told = f"organ, {objects}, full: cut by the border of the image in 3 of 100 {objects}"
+    told = f"organ, {objects}, full: the border of the image cuts it in 3 of 100 {objects}"
     assert told in topology.warn()
 
 

@@ -1,4 +1,4 @@
-"""topology.json: what it may hold, what is said of what it may not, what trainers take from it."""
+"""topology.json: valid and invalid content, messages, and what trainers read from it."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_a_file_that_an_editor_on_windows_has_marked_is_read(tmp_path):
     assert read_topology(tmp_path / "topology.json") == {"priors": {}}
 
 
-def test_what_the_loss_gets_it_takes(tmp_path):
+def test_the_loss_accepts_the_priors_of_a_file(tmp_path):
     loss = BettiPriorLoss(priors_of(tmp_path, content()).channels)
     probability = torch.rand(1, 4, 5, 6, 7)
     assert torch.isfinite(loss(probability))
@@ -147,7 +147,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_is_told_with_its_place(tmp_path, wrong):
+def test_a_mistake_is_reported_with_its_place(tmp_path, wrong):
     written, message = WRONG[wrong]
     with pytest.raises(ValueError, match=message) as raised:
         priors_of(tmp_path, written)
@@ -159,7 +159,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_priors(tmp_path / "topology.json", LABELS, space=3, connectivity="full")
 
 
-def test_edits_are_told_from_what_was_written(tmp_path):
+def test_edits_are_distinguished_from_the_written_content(tmp_path):
     file = tmp_path / "topology.json"
     write_topology(signed(content()), file)
     assert [f.name for f in tmp_path.iterdir()] == ["topology.json"]
@@ -243,7 +243,7 @@ def test_a_trainer_without_the_file_makes_it_of_all_cases_and_keeps_a_copy(start
     copy = Path(trainer.output_folder_base) / "topology.json"
     assert copy.read_bytes() == (dataset / "topology.json").read_bytes()
     before = log_of(trainer)
-    again = start()  # within the same second nnU-Net goes on with the same log
+    again = start()  # within the same second nnU-Net continues the same log
     assert "counted now" not in log_of(again).removeprefix(before)
     assert again.prior == trainer.prior
     # Rings, blobs, and a class that never occurs.
@@ -349,7 +349,7 @@ def test_the_unions_of_a_trainer_of_ones_own_come_first(start, dataset):
     assert term.priors == {0: ring, 1: "target", 2: "target", 4: whole}
 
 
-def test_where_the_file_cannot_be_written_the_training_goes_on(start, dataset):
+def test_a_training_continues_if_the_file_cannot_be_written(start, dataset):
     (dataset / f".topology.{os.getpid()}.topo-new.json").mkdir()  # where it is written at first
     trainer = start()
     assert not (dataset / "topology.json").exists()
@@ -378,7 +378,7 @@ def test_the_copy_of_another_fold_stays_and_the_log_says_so(start, dataset):
     assert second.prior["0"] == [1, None, 0]
 
 
-def test_a_training_goes_on_with_the_prior_that_it_began_with_alone(start, make_trainer, dataset):
+def test_a_resumed_training_only_uses_the_prior_that_it_began_with(start, make_trainer, dataset):
     write_topology(priors_for_tiny({"ring": [[1, None], 1, 0]}), dataset / "topology.json")
     trainer = start()
     for name in ("latest", "final"):

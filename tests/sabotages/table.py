@@ -1,4 +1,4 @@
-"""What the project must never get wrong, each with the test that would notice.
+"""What the project must never get wrong, each with the test that must fail.
 
 Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `tests/mutation.py`.
 """
@@ -45,7 +45,7 @@ TOPOLOGY = [
         "label_components",
         "_NUMBER_OF_NEIGHBOURS[mask.ndim, connectivity]",
         "_NUMBER_OF_NEIGHBOURS[mask.ndim, dual(connectivity)]",
-        "test_voxels_that_touch_at_a_corner_are_one_component_at_full_connectivity_alone",
+        "test_voxels_that_touch_at_a_corner_are_one_component_only_at_full_connectivity",
     ),
     Sabotage(
         "highest dimension dropped",
@@ -412,7 +412,7 @@ TRAINING = [
         "check_prior",
         "origin.prior != prior",
         "False",
-        "test_a_training_goes_on_with_the_prior_that_it_began_with_alone",
+        "test_a_resumed_training_only_uses_the_prior_that_it_began_with",
     ),
 ]
 
@@ -429,7 +429,7 @@ EVALUATION = [
         "compare_case",
         "case.settings.connectivity",
         '"full"',
-        "test_the_connectivity_asked_for_is_used_and_recorded",
+        "test_the_chosen_connectivity_is_used_and_recorded",
     ),
     Sabotage(
         "changed voxels not noticed",
@@ -516,7 +516,7 @@ COMMANDS_AND_EXPERIMENTS = [
         "trainings.train",
         "status == 0 and dice is not None",
         "True",
-        "test_a_training_that_fails_keeps_no_other_from_its_own",
+        "test_a_training_that_fails_does_not_stop_the_others",
     ),
     Sabotage(
         "test digits train the classifier",

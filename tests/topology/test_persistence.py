@@ -79,7 +79,7 @@ def test_a_subset_of_the_dimensions_has_their_bars(image):
         np.testing.assert_array_equal(bars(image, k, dimensions=[k]), bars(image, k))
 
 
-def test_dimensions_that_can_be_read_only_once_are_those_asked_for():
+def test_dimensions_may_come_from_a_generator():
     image = np.random.default_rng(0).random((6, 7))
     once: Any = (k for k in (0, 1))
     found = persistence_pairs(image, dimensions=once)
@@ -159,7 +159,7 @@ def test_adding_a_constant_to_an_image_moves_its_bars_and_loses_none(engine, ima
 
 
 def named(image, **options):
-    """Returns the bars with their ranks at birth and death: a diagram but for the values."""
+    """Returns the bars with their ranks at birth and death: a diagram without the values."""
     pairs = persistence_pairs(image, **options)
     ranks = np.unique(image, return_inverse=True)[1].ravel()
     deaths = np.where(pairs.death < 0, -1, ranks[pairs.death])
@@ -197,7 +197,7 @@ INTEGERS = [
 
 @pytest.mark.parametrize("engine", ["numba", "gudhi"])
 @pytest.mark.parametrize(("dtype", "offset"), INTEGERS)
-def test_whole_numbers_of_any_size_are_told_apart(dtype, offset, engine):
+def test_whole_numbers_of_any_size_are_distinguished(dtype, offset, engine):
     small = np.random.default_rng(3).permutation(5 * 6 * 4).reshape(5, 6, 4)
     large = np.array([offset + int(v) for v in small.ravel()], dtype).reshape(small.shape)
     assert named(large, engine=engine) == named(small)
@@ -230,7 +230,7 @@ def test_a_clamp_between_whole_numbers_parts_them_where_it_lies(dtype, clamp):
 
 
 @pytest.mark.parametrize("dtype", ["<f2", ">f2", ">f4", "<f8", ">f8", np.longdouble])
-def test_floats_of_every_size_and_byte_order_are_told_apart(dtype):
+def test_floats_of_every_size_and_byte_order_are_distinguished(dtype):
     ranks = np.random.default_rng(5).permutation(5 * 6 * 4).reshape(5, 6, 4)
     least = np.finfo(dtype).eps
     image = (1 + ranks * least).astype(dtype)

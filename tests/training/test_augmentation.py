@@ -217,7 +217,7 @@ def test_the_measured_gradient_is_that_of_the_intact_samples(started):
     trainer = started("nnUNetTrainerTAFL_2epochs_30iters_weight0.1_from0_seed3")
     batch, loss = batches(trainer, 1)[0], trainer.loss
     target = [scale.to(trainer.device) for scale in note_apart(batch)["target"]]
-    logits = [torch.randn(len(t), 3, *t.shape[2:], generator=_seeded()) for t in target]
+    logits = [torch.randn(len(t), 4, *t.shape[2:], generator=_seeded()) for t in target]
 
     def gradient(*samples):
         loss.weight = 0.1

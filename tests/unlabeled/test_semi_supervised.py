@@ -1,4 +1,4 @@
-"""Labelled and unlabelled batches in an nnU-Net that loads, trains and saves for real."""
+"""Labelled and unlabelled batches in nnU-Net with its real loading, training and saving."""
 
 import json
 import random
@@ -43,7 +43,7 @@ def gradient(trainer):
 
 
 def everywhere(trainer):
-    """Lets the prior hold for all objects: a network that has learnt nothing shows no whole one."""
+    """Applies the prior to all objects, because an untrained network shows no whole one."""
     trainer._topology.term.in_patches = False
 
 
@@ -237,14 +237,14 @@ def test_without_unlabelled_images_the_command_that_makes_them_is_named(start, u
         aside.rename(unlabelled)
 
 
-def test_an_unlabelled_case_that_is_labelled_by_now_ends_the_training_before_it_begins(
+def test_an_unlabelled_case_that_is_now_labelled_stops_the_training_before_it_begins(
     start, unlabelled
 ):
     trainer = start("2epochs_3iters_from0_nospatial")
     leaked = [shutil.copy(f, f.with_name(f"tiny_1{f.name.removeprefix('unlabelled_1')}"))
               for f in unlabelled.glob("unlabelled_1*")]  # fmt: skip
     try:
-        with pytest.raises(RuntimeError, match=r"tiny_1 in .* labelled by now"):
+        with pytest.raises(RuntimeError, match=r"tiny_1 in .* now labelled"):
             trainer.on_train_start()
     finally:
         for file in leaked:
@@ -312,7 +312,7 @@ def test_worker_processes_end_with_the_training(make_trainer, unlabelled, monkey
     assert trainer._unlabelled is None
 
 
-def test_a_training_goes_on_with_its_history_and_predicts_on_stock_nnunet(
+def test_a_training_resumes_with_its_history_and_predicts_on_stock_nnunet(
     make_trainer, unlabelled, monkeypatch
 ):
     name = f"{STEM}_3epochs_3iters_from1_nospatial_seed5"
