@@ -4,6 +4,7 @@ Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `test
 """
 
 from .code import Sabotage
+from .experiments import EXPERIMENTS
 
 LEVELS = "test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 LOOPS_AND_PLANES = "test_the_loss_is_that_of_loops_over_planes_kernels_and_cells"
@@ -417,7 +418,7 @@ REPORT = [
     ),
 ]
 
-COMMANDS_AND_EXPERIMENTS = [
+COMMANDS = [
     Sabotage(
         "cases that a model lacks left out in silence",
         "comparison._pair",
@@ -433,16 +434,9 @@ COMMANDS_AND_EXPERIMENTS = [
         "True",
         "test_a_training_that_fails_keeps_no_other_from_its_own",
     ),
-    Sabotage(
-        "test digits train the classifier",
-        "digit_sets",
-        "DigitSets(network, development, test, classifier)",
-        "DigitSets(network, development, test, np.append(test, classifier))",
-        "test_no_digit_is_in_two_sets_and_none_is_left_out",
-    ),
 ]
 
 SABOTAGES = [
     *(*TOPOLOGY, *LOSSES, *METRICS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
-    *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS_AND_EXPERIMENTS),
+    *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS, *EXPERIMENTS),
 ]
