@@ -54,6 +54,8 @@ RUN_SLOWLY = [
     "docs/compare.md: Trainers",
     "docs/compare.md: Trainers that are still to be trained",
 ]
+# Headings whose commands a test of their own runs.
+RUN_ELSEWHERE = {"docs/regions.md: From planning to the report": "tests/test_regions.py"}
 NEWCOMER = "tests/acceptance/newcomer.sh runs it, in a fresh environment"
 OF_CI = ".ci/run does that"
 NO_DOCKER, NO_CONDA, NO_WINDOWS = "needs Docker", "needs conda", "needs Windows"
@@ -119,10 +121,13 @@ def to_run(heading: str) -> list[str]:
 
 
 def test_every_command_is_run_here_or_says_why_not():
-    run = {command for heading in RUN + RUN_SLOWLY for command in to_run(heading)}
+    headings = [*RUN, *RUN_SLOWLY, *RUN_ELSEWHERE]
+    run = {command for heading in headings for command in to_run(heading)}
     assert sorted(run | NOT_RUN.keys()) == COMMANDS
-    for heading in RUN + RUN_SLOWLY:
+    for heading in headings:
         assert to_run(heading), f"nothing is run under {heading}"
+    for heading, test in RUN_ELSEWHERE.items():
+        assert heading.partition(": ")[2] in (ROOT / test).read_text(), heading
 
 
 def test_what_the_newcomer_runs_stands_in_its_script():

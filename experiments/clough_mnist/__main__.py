@@ -15,7 +15,7 @@ def main() -> None:
     add_data_option(parser)
     parser.add_argument("-o", "--output", type=Path, default="clough-mnist", help="folder")
     parser.add_argument(
-        "--digits", type=int, default=130, help="test digits for each m, up to 1000 (default 130)"
+        "--digits", type=int, default=1000, help="test digits for each m (default 1000, all)"
     )
     arguments = parser.parse_args()
     if not 1 <= arguments.digits <= 1000:

@@ -21,12 +21,14 @@ def closed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return closing(np.pad(mask, 7), disk(7))[7:-7, 7:-7]
 
 
-def measure(predicted: NDArray[np.bool_], slices: Slices) -> dict[str, dict[str, float]]:
-    """Returns Dice and share of correct topology, over the slices of each patient and over all."""
+def measure(
+    predicted: NDArray[np.bool_], slices: Slices, betti: tuple[int, int]
+) -> dict[str, dict[str, float]]:
+    """Returns Dice and share of correct topology, over the slices of each group and over all."""
     dice = dice_of(predicted, slices)
-    correct = np.array([betti_numbers(mask) == (1, 0) for mask in predicted], float)
+    correct = np.array([betti_numbers(mask) == betti for mask in predicted], float)
     groups = {"all": np.ones(len(dice), bool)}
-    groups |= {str(name): slices.patients == name for name in np.unique(slices.patients)}
+    groups |= {str(name): slices.groups == name for name in np.unique(slices.groups)}
     return {
         "dice": {name: round(float(dice[chosen].mean()), 4) for name, chosen in groups.items()},
         "correct": {

@@ -5,6 +5,7 @@ Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `test
 
 from .augmentation import AUGMENTATION
 from .code import Sabotage
+from .experiments import EXPERIMENTS
 
 LEVELS = "test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 LOOPS_AND_PLANES = "test_the_loss_is_that_of_loops_over_planes_kernels_and_cells"
@@ -502,7 +503,7 @@ REPORT = [
     ),
 ]
 
-COMMANDS_AND_EXPERIMENTS = [
+COMMANDS = [
     Sabotage(
         "cases that a model lacks left out in silence",
         "comparison._pair",
@@ -518,16 +519,9 @@ COMMANDS_AND_EXPERIMENTS = [
         "True",
         "test_a_training_that_fails_does_not_stop_the_others",
     ),
-    Sabotage(
-        "test digits train the classifier",
-        "digit_sets",
-        "DigitSets(network, development, test, classifier)",
-        "DigitSets(network, development, test, np.append(test, classifier))",
-        "test_no_digit_is_in_two_sets_and_none_is_left_out",
-    ),
 ]
 
 SABOTAGES = [
     *(*TOPOLOGY, *LOSSES, *METRICS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
-    *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS_AND_EXPERIMENTS, *AUGMENTATION),
+    *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS, *EXPERIMENTS, *AUGMENTATION),
 ]
