@@ -14,6 +14,7 @@ class nnUNetTrainerTAFLSinkhorn(TopologyTrainerMixin, nnUNetTrainer):
     term = "Wasserstein distance, Demir's Algorithm 1"
     control = "nnUNetTrainerFocal"
     topology_weight = 0.001
+    term_settings = ("clamp<x>", "face")
 
     def build_base_loss(self, stock):
         """Returns the focal loss, on label maps or regions."""

@@ -58,7 +58,8 @@ class WeightSchedule:
             nominal=printed if settings.weight is None else settings.weight,
             given=settings.weight is not None,
             start=start if settings.start is None else settings.start,
-            ramp=0 if settings.start == 0 else ramp,  # from0 asks for the full weight at once
+            # A start that is given asks for the full weight at once, as the papers have it.
+            ramp=ramp if settings.start is None else 0,
             iterations=iterations,
             every=settings.every or 1,
         )

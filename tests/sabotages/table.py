@@ -136,9 +136,9 @@ LOSSES = [
     ),
     Sabotage(
         "a plane forgotten by projected pooling",
-        "projected_pooling._planes",
-        "(2, 3, 4)",
-        "(2, 3)",
+        "ProjectedPoolingLoss._projections",
+        "(0, 1, 2)",
+        "(0, 1)",
         LOOPS_AND_PLANES,
     ),
     Sabotage(

@@ -1,6 +1,7 @@
 import pytest
 
 from nnunet_topo.training.schedule import MEASURED_ITERATIONS, WeightSchedule
+from nnunet_topo.training.settings import Settings
 
 
 def schedule(**options):
@@ -70,3 +71,12 @@ def test_what_was_measured_survives_in_plain_numbers():
     resumed.restore(s.state())
     assert resumed == s
     assert all(type(value) in (int, float) for value in s.state().values())
+
+
+def test_only_a_term_whose_start_is_not_given_ramps_up():
+    def planned(**given):
+        return WeightSchedule.planned(Settings(**given), printed=0.1, epochs=300, iterations=10)
+
+    assert (planned().start, planned().ramp) == (150, 300)
+    assert (planned(start=150).start, planned(start=150).ramp) == (150, 0)
+    assert planned(start=0).ramp == planned(start=7).ramp == 0
