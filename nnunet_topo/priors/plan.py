@@ -10,6 +10,7 @@ from typing import Any
 from nnunet_topo.dataset import Channels, Dataset
 from nnunet_topo.priors import decisions
 from nnunet_topo.priors.fingerprint import CONNECTIVITIES, Fingerprint
+from nnunet_topo.priors.form import KEY as FORM
 from nnunet_topo.priors.labelled_data import find_labels
 from nnunet_topo.priors.measure import take_fingerprint
 from nnunet_topo.priors.topology_json import (
@@ -66,8 +67,8 @@ def plan(
         plans: name of nnU-Net's plans.
         configurations: whose preprocessed labels are measured; all if none is given.
         processes: at most so many.
-        update: keep the priors, unions and decisions about augmentation of a file that was edited,
-            and measure the rest anew.
+        update: keep the priors, unions, decisions about augmentation and form of the loss of a file
+            that was edited, and measure the rest anew.
         overwrite: replace a file that was edited, and keep a copy of it.
 
     Raises:
@@ -87,7 +88,7 @@ def plan(
     edited = before is not None and _is_edited(file)
     if edited and not (update or overwrite):
         raise ValueError(
-            f"{file} was edited, and stays as it is. --update keeps its priors, unions and "
+            f"{file} was edited, and stays as it is. --update keeps its priors, unions, {FORM} and "
             f"{decisions.KEY} and measures the rest anew; --overwrite writes all anew, and "
             "keeps it under another name"
         )
@@ -146,7 +147,7 @@ def _lacks(content: Any, *keys: str) -> bool:
 
 
 def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns new content with the priors and decisions of a former file, where it has some."""
+    """Returns new content with priors, decisions and form of a former file, where it has some."""
     priors = {
         connectivity: {
             objects: measured | former.get("priors", {}).get(connectivity, {}).get(objects, {})
@@ -155,7 +156,8 @@ def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -
         for connectivity, sections in content["priors"].items()
     }
     joined = decisions.joined(content, former)
-    return {**content, "priors": priors} | ({decisions.KEY: joined} if joined else {})
+    kept = {FORM: former[FORM]} if FORM in former else {}
+    return {**content, "priors": priors} | ({decisions.KEY: joined} if joined else {}) | kept
 
 
 def _keep(file: Path) -> Path:

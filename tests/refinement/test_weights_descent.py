@@ -3,8 +3,10 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 
+from nnunet_topo.priors.form import PriorForm
 from nnunet_topo.refinement.descent import Options, WeightsDescent
 from nnunet_topo.topology import persistence_pairs
 
@@ -12,7 +14,10 @@ from ..model_folder import ring
 from .folders import Folders, opened
 
 
-def test_the_loss_is_equation_5_of_the_paper(folders):
+@pytest.mark.parametrize(
+    ("form", "weights"), [("quadratic", (1, 1)), ("published", (1, 1)), ("quadratic", (2, 0.5))]
+)
+def test_the_loss_is_equation_5_of_the_paper(folders, form, weights):
     folders.put("gap", ring(0.3))
     model = opened(folders)
     prediction = model.predict([folders.images / "gap_0000.nii.gz"])
@@ -27,10 +32,13 @@ def test_the_loss_is_equation_5_of_the_paper(folders):
         for k, number in enumerate((1, 1)):
             bars = pairs.diagram(image, k)
             length = np.sort(bars[:, 0] - bars[:, 1])[::-1]
-            loss += ((1 - length[:number]) ** 2).sum() + (length[number:] ** 2).sum()
+            drawn = length[:number]
+            to_one = (1 - drawn) ** 2 if form == "quadratic" else 1 - drawn**2
+            loss += weights[k] * (to_one.sum() + (length[number:] ** 2).sum())
         return float((now - start).square().sum()) / now.numel() + 0.02 * loss
 
-    descent = WeightsDescent(model.predictor, Options(steps=8, lr=0.001), "full")
+    options = Options(steps=8, lr=0.001, form=PriorForm(form, weights))
+    descent = WeightsDescent(model.predictor, options, "full")
     steps = descent.changed_logits(prediction.image[:, 0], logits, {0: (1, 1)}, ())
     values = [eq_5(logits), *map(eq_5, steps)]
     assert len(values) == 9
