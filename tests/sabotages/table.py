@@ -4,6 +4,7 @@ Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `test
 """
 
 from .code import Sabotage
+from .settings_table import SETTINGS
 
 LEVELS = "test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 LOOPS_AND_PLANES = "test_the_loss_is_that_of_loops_over_planes_kernels_and_cells"
@@ -443,6 +444,6 @@ COMMANDS_AND_EXPERIMENTS = [
 ]
 
 SABOTAGES = [
-    *(*TOPOLOGY, *LOSSES, *METRICS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
+    *(*TOPOLOGY, *LOSSES, *METRICS, *SETTINGS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
     *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS_AND_EXPERIMENTS),
 ]
