@@ -106,6 +106,16 @@ class WeightsDescent:
         manager = self.predictor.label_manager
         return topology_probability(logits[None], manager, unions)[0]
 
+    def term(self, priors: Mapping[int, BettiPrior]) -> BettiPriorLoss:
+        """Returns the topology term of eq. 5."""
+        return BettiPriorLoss(
+            priors,
+            form=self.options.form.form,
+            dimension_weights=self.options.form.dimension_weights,
+            connectivity=self.connectivity,
+            clamp=_CLAMP,
+        )
+
     def has_trace(
         self, logits: Tensor, channel: int, unions: Sequence[Union], least: Sequence[float]
     ) -> bool:
@@ -141,13 +151,7 @@ class WeightsDescent:
             unions: the channels that make up each union.
         """
         device = self.predictor.device
-        term = BettiPriorLoss(
-            priors,
-            form=self.options.form.form,
-            dimension_weights=self.options.form.dimension_weights,
-            connectivity=self.connectivity,
-            clamp=_CLAMP,
-        )
+        term = self.term(priors)
         classes = len(self.probability(logits[:, :1], ()))
         chosen = {c for i in priors for c in (unions[i - classes] if i >= classes else (i,))}
         seen = self.probability(logits, ())[sorted(chosen)].amax(dim=0) >= TRACE

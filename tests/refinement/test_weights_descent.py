@@ -9,6 +9,7 @@ import torch
 from nnunet_topo.priors.form import PriorForm
 from nnunet_topo.refinement.descent import Options, WeightsDescent
 from nnunet_topo.topology import persistence_pairs
+from nnunet_topo.topology.betti_range import BettiPrior
 
 from ..model_folder import ring
 from .folders import Folders, opened
@@ -43,6 +44,16 @@ def test_the_loss_is_equation_5_of_the_paper(folders, form, weights):
     values = [eq_5(logits), *map(eq_5, steps)]
     assert len(values) == 9
     assert all(after < before for before, after in pairwise(values))
+
+
+def test_the_term_has_the_form_and_the_weights_that_are_asked_for(folders):
+    predictor = opened(folders).predictor
+    given = Options(form=PriorForm("published", (2, 0.5)))
+    term = WeightsDescent(predictor, given, "face").term({0: BettiPrior.of((1, 1))})
+    assert (term.form, term.dimension_weights) == ("published", (2, 0.5))
+    assert (term.connectivity, term.clamp) == ("face", 0.01)
+    plain = WeightsDescent(predictor, Options(), "full").term({})
+    assert (plain.form, plain.dimension_weights) == ("quadratic", None)
 
 
 def test_the_weight_decides_how_much_may_change(folders):

@@ -64,10 +64,10 @@ SETTINGS = [
     ),
     Sabotage(
         "the form forgotten in refinement",
-        "WeightsDescent.changed_logits",
+        "WeightsDescent.term",
         "self.options.form.form",
         '"quadratic"',
-        "test_the_loss_is_equation_5_of_the_paper[published-weights1]",
+        "test_the_term_has_the_form_and_the_weights_that_are_asked_for",
     ),
     Sabotage(
         "weights of slices for volumes",
