@@ -39,6 +39,7 @@ SETUP = "setup_instructions.md"
 RUN = [
     f"{SETUP}: A second environment, or the first",
     "docs/metrics.md: Metrics",
+    "docs/metrics.md: Betti errors in windows",
     "docs/compare.md: Folders",
 ]
 RUN_SLOWLY = [

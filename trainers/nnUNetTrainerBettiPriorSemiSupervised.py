@@ -15,8 +15,11 @@ class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTr
 
     def build_topology_term(self):
         """Returns the loss for the Betti numbers that are known of images without labels."""
+        priors = self.take_priors()
         return BettiPriorLoss(
-            self.take_priors().channels,
+            priors.channels,
+            form=priors.form.form,
+            dimension_weights=priors.form.dimension_weights,
             connectivity=self.settings.connectivity,
             clamp=self.clamp,
             in_patches=True,

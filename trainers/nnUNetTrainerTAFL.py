@@ -14,6 +14,7 @@ class nnUNetTrainerTAFL(TopologyTrainerMixin, nnUNetTrainer):
     term = "Wasserstein distance, matched in space"
     control = "nnUNetTrainerFocal"
     topology_weight = 0.001
+    term_settings = ("clamp<x>", "optimal", "face")
 
     def build_base_loss(self, stock):
         """Returns the focal loss, on label maps or regions."""
@@ -21,4 +22,8 @@ class nnUNetTrainerTAFL(TopologyTrainerMixin, nnUNetTrainer):
 
     def build_topology_term(self):
         """Returns the Wasserstein distance in all dimensions."""
-        return WassersteinLoss(connectivity=self.settings.connectivity, clamp=self.clamp)
+        return WassersteinLoss(
+            matching=self.settings.matching,
+            connectivity=self.settings.connectivity,
+            clamp=self.clamp,
+        )

@@ -15,6 +15,7 @@ class nnUNetTrainerTAFLSinkhorn(TopologyTrainerMixin, nnUNetTrainer):
     control = "nnUNetTrainerFocal"
     topology_weight = 0.001
     wanted_ratio = None  # the weight is used as printed
+    term_settings = ("clamp<x>", "face")
 
     def build_base_loss(self, stock):
         """Returns the focal loss, on label maps or regions."""

@@ -12,7 +12,12 @@ class nnUNetTrainerWasserstein(TopologyTrainerMixin, nnUNetTrainer):
     term = "Wasserstein distance, matched in space"
     control = "nnUNetTrainerStock"
     topology_weight = 0.001
+    term_settings = ("ce", "dice", "clamp<x>", "optimal", "face")
 
     def build_topology_term(self):
         """Returns the Wasserstein distance in all dimensions."""
-        return WassersteinLoss(connectivity=self.settings.connectivity, clamp=self.clamp)
+        return WassersteinLoss(
+            matching=self.settings.matching,
+            connectivity=self.settings.connectivity,
+            clamp=self.clamp,
+        )

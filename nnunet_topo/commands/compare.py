@@ -10,6 +10,7 @@ from nnunet_topo.commands.arguments import (
     add_metric_arguments,
     label_choice,
     number_of_processes,
+    windows,
 )
 from nnunet_topo.commands.exit_status import exit_status, report_problems
 
@@ -92,7 +93,9 @@ def run(chosen: argparse.Namespace) -> int:
         control=chosen.control,
         processes=processes,
         settings=Settings(
-            chosen.connectivity or ("face" if face else "full"), chosen.nsd_tolerance
+            chosen.connectivity or ("face" if face else "full"),
+            chosen.nsd_tolerance,
+            windows(chosen),
         ),
         command=chosen.command_line,
     )

@@ -254,6 +254,7 @@ def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -
         "Folds": ", ".join(fold for fold in models[0].folders if fold) or "none, bare folders",
         "Connectivity": settings.connectivity,
         "Tolerance of surface distances": length(settings.nsd_tolerance_mm, unit),
+        **({} if (windows := settings.windows) is None else {"Windows": str(windows)}),
         "References": str(study.references),
         "Versions": ", ".join(
             f"{package} {_version(package)}"

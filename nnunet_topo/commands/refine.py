@@ -34,6 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="columns case, label, betti0, betti1, in 3D betti2, in 2D slice if needed",
     )
     parser.add_argument("--weight", type=float, metavar="X", help="lambda of eq. 5")
+    parser.add_argument(
+        "--form",
+        choices=("quadratic", "published"),
+        help="of eq. 3: (1 - length)^2, or 1 - length^2 as published; default: as in topology.json",
+    )
+    parser.add_argument(
+        "--dimension-weights",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="weight of components, loops and, in 3D, cavities; default: as in topology.json",
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="maximum number of steps of Adam")
     parser.add_argument("--lr", type=float, metavar="X", help="learning rate of Adam")
     parser.add_argument(
@@ -71,6 +83,8 @@ def run(chosen: argparse.Namespace) -> int:
         prior=chosen.prior,
         case_priors=chosen.per_case_priors,
         options=Options(**{name: value for name, value in given.items() if value is not None}),
+        form=chosen.form,
+        dimension_weights=chosen.dimension_weights,
         largest_component=chosen.largest_component,
         closing=chosen.closing,
         probabilities=chosen.save_probabilities,

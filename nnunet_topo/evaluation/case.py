@@ -23,7 +23,12 @@ from nnunet_topo.images.segmentation import (
 )
 from nnunet_topo.labels.labels import Label, Labels
 from nnunet_topo.labels.values import describe_unknown_labels, distinct_values, refuse_values
-from nnunet_topo.metrics import NSD_TOLERANCE_MM, compare_label_maps, narrow_label_map
+from nnunet_topo.metrics import (
+    NSD_TOLERANCE_MM,
+    Windows,
+    compare_label_maps,
+    narrow_label_map,
+)
 from nnunet_topo.topology import Connectivity
 
 
@@ -34,10 +39,12 @@ class Settings:
     Attributes:
         connectivity: of the foreground.
         nsd_tolerance_mm: distance up to which surfaces count as equal.
+        windows: that Betti errors are also averaged over.
     """
 
     connectivity: Connectivity = "full"
     nsd_tolerance_mm: float = NSD_TOLERANCE_MM
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError on a tolerance that would fail in every case."""
@@ -141,6 +148,7 @@ def compare_case(case: Case) -> CaseResult:
         spacing_mm=spacing_mm.tolist(),
         connectivity=case.settings.connectivity,
         nsd_tolerance_mm=case.settings.nsd_tolerance_mm,
+        windows=case.settings.windows,
     )
     metrics: dict[str, dict[str, float]] = {}
     nnunet_metrics: dict[str, dict[str, float]] = {}

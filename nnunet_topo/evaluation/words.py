@@ -1,7 +1,7 @@
 """An evaluation in words."""
 
 from collections.abc import Mapping
-from math import isnan
+from math import isnan, nan
 
 from nnunet_topo.evaluation.record import Evaluation, Metrics, nanmean
 from nnunet_topo.labels.labels import label_title, sorted_label_keys
@@ -44,6 +44,11 @@ def _means_in_words(
     parts = [
         ("Dice {:.4f}", means["Dice"], ""),
         ("Betti error {:.3g}", means["topo_betti_error"], ""),
+        (
+            "Betti error in windows {:.3g}",
+            means.get("topo_betti_error_windows", nan),
+            "",
+        ),
         ("Betti matching error {:.3g}", means["topo_betti_matching_error"], f", {exact}"),
         ("clDice {:.4f}", means["topo_cldice"], notes.get("topo_cldice", "")),
         (f"HD95 {{:.3g}} {unit}", means["topo_hd95_mm"], notes.get("topo_hd95_mm", "")),

@@ -24,7 +24,7 @@ def split_into_boxes(mask: NDArray[np.bool_]) -> list[Box]:
     if not parts or _saved(cropped.size, parts) <= 0:
         return [box]
     return [
-        _shift(_shift(inner, part), box)
+        shift(shift(inner, part), box)
         for part in parts
         for inner in split_into_boxes(cropped[part])
     ]
@@ -44,7 +44,7 @@ def _splits(mask: NDArray[np.bool_]) -> Iterator[list[Box]]:
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
             part = [slice(0, side) for side in mask.shape]
             part[axis] = slice(begin, end)
-            parts.append(_shift(foreground_box(mask[tuple(part)]), tuple(part)))
+            parts.append(shift(foreground_box(mask[tuple(part)]), tuple(part)))
         yield parts
 
 
@@ -56,7 +56,8 @@ def _voxels(box: Box) -> int:
     return int(np.prod([side.stop - side.start for side in box]))
 
 
-def _shift(box: Box, by: Box) -> Box:
+def shift(box: Box, by: Box) -> Box:
+    """Returns where in an image a box of a part of it is, given where that part is."""
     return tuple(
         slice(side.start + outer.start, side.stop + outer.start)
         for side, outer in zip(box, by, strict=True)

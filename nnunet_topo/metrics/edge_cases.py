@@ -30,6 +30,8 @@ EDGE_CASES = (
     EdgeCases("topo_betti_ref_k", remark="an empty mask has 0"),
     EdgeCases("topo_betti_error_k", remark="one empty: the numbers of the other; both: 0"),
     EdgeCases("topo_betti_error", remark="one empty: all numbers of the other; both: 0"),
+    EdgeCases("topo_betti_error_windows_k", remark="windows without foreground have 0"),
+    EdgeCases("topo_betti_error_windows", remark="windows without foreground have 0"),
     EdgeCases("topo_betti_exact", 0.0, 0.0, 1.0),
     EdgeCases("topo_betti_matching_error", remark="one empty: all numbers of the other; both: 0"),
     EdgeCases("topo_euler_error", remark="an empty mask has 0"),

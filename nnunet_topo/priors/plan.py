@@ -9,6 +9,7 @@ from typing import Any
 
 from nnunet_topo.dataset import Channels, Dataset
 from nnunet_topo.priors.fingerprint import CONNECTIVITIES, Fingerprint
+from nnunet_topo.priors.form import KEY as FORM
 from nnunet_topo.priors.labelled_data import find_labels
 from nnunet_topo.priors.measure import take_fingerprint
 from nnunet_topo.priors.topology_json import (
@@ -66,7 +67,8 @@ def plan(
         plans: name of nnU-Net's plans.
         configurations: whose preprocessed labels are measured; all if none is given.
         processes: maximum number.
-        update: keep the priors and unions of a file that was edited, and measure the rest again.
+        update: keep the priors, the unions and the form of the loss of a file that was edited, and
+            measure the rest again.
         overwrite: replace a file that was edited, and keep a copy of it.
 
     Raises:
@@ -86,9 +88,9 @@ def plan(
     edited = before is not None and _is_edited(file)
     if edited and not (update or overwrite):
         raise ValueError(
-            f"{file} was edited, so it is not replaced. --update keeps its priors and unions and "
-            "measures the rest again; --overwrite replaces all of it, and keeps a copy under "
-            "another name"
+            f"{file} was edited, so it is not replaced. --update keeps its priors, unions and "
+            f"{FORM} and measures the rest again; --overwrite replaces all of it, and keeps a copy "
+            "under another name"
         )
     unions: Mapping[str, Sequence[str]] = channels.default_unions()
     former = read_topology(file) if edited and update else {}
@@ -150,7 +152,7 @@ def _lacks(content: Any, *keys: str) -> bool:
 
 
 def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns new content with the priors of an earlier file, if it has any."""
+    """Returns new content with the priors and the form of an earlier file, if it has any."""
     priors = {
         connectivity: {
             objects: measured | former.get("priors", {}).get(connectivity, {}).get(objects, {})
@@ -158,7 +160,8 @@ def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -
         }
         for connectivity, sections in content["priors"].items()
     }
-    return {**content, "priors": priors}
+    kept = {FORM: former[FORM]} if FORM in former else {}
+    return {**content, "priors": priors} | kept
 
 
 def _keep(file: Path) -> Path:

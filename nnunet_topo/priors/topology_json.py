@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import nnunet_topo
 from nnunet_topo import files
 from nnunet_topo.dataset import Channels, Union
 from nnunet_topo.files import OWN_KEY, read_json, write_whole
+from nnunet_topo.priors.form import OBJECTS, PriorForm, read_form
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior, as_json
 
 FILE = "topology.json"
 NO_PRIOR = "none"
 FORMER_DECISION = "rotation_and_scaling"  # of earlier versions; it is no longer read
-OBJECTS = {3: "volumes", 2: "slices"}  # by the number of axes of a patch
 _DEEPEST = 4  # level at which each key still gets its own line
 
 
@@ -28,10 +28,12 @@ class Priors:
         channels: Betti numbers of each class or region, counted from 0 as foreground classes or
             regions are, then of each union; channels without a prior are left out.
         unions: the channels that make up each union.
+        form: how the loss is computed.
     """
 
     channels: Mapping[int, BettiPrior]
     unions: tuple[Union, ...] = ()
+    form: PriorForm = field(default_factory=PriorForm)
 
 
 def read_priors(
@@ -101,7 +103,7 @@ def priors_of(
             used.append(members[name])
         else:
             found[labels.index(name)] = prior
-    return Priors(found, tuple(used))
+    return Priors(found, tuple(used), read_form(content, file, space))
 
 
 def recorded_prior(

@@ -7,7 +7,7 @@ Intelligence 2020.
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from math import inf, isfinite
 from typing import cast
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
 from nnunet_topo.losses import BettiPriorLoss
+from nnunet_topo.priors.form import PriorForm
 from nnunet_topo.topology import Connectivity, persistence_pairs
 from nnunet_topo.topology.betti_range import BettiPrior
 from nnunet_topo.training.channels import topology_probability
@@ -43,11 +44,13 @@ class Options:
         weight: lambda of eq. 5.
         steps: maximum number of steps.
         lr: learning rate of Adam.
+        form: how the topology term is computed.
     """
 
     weight: float = 0.02
     steps: int = 100
     lr: float = 1e-5
+    form: PriorForm = field(default_factory=PriorForm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,16 @@ class WeightsDescent:
         manager = self.predictor.label_manager
         return topology_probability(logits[None], manager, unions)[0]
 
+    def term(self, priors: Mapping[int, BettiPrior]) -> BettiPriorLoss:
+        """Returns the topology term of eq. 5."""
+        return BettiPriorLoss(
+            priors,
+            form=self.options.form.form,
+            dimension_weights=self.options.form.dimension_weights,
+            connectivity=self.connectivity,
+            clamp=_CLAMP,
+        )
+
     def has_trace(
         self, logits: Tensor, channel: int, unions: Sequence[Union], least: Sequence[float]
     ) -> bool:
@@ -139,7 +152,7 @@ class WeightsDescent:
             unions: the channels that make up each union.
         """
         device = self.predictor.device
-        term = BettiPriorLoss(priors, connectivity=self.connectivity, clamp=_CLAMP)
+        term = self.term(priors)
         classes = len(self.probability(logits[:, :1], ()))
         chosen = {c for i in priors for c in (unions[i - classes] if i >= classes else (i,))}
         seen = self.probability(logits, ())[sorted(chosen)].amax(dim=0) >= TRACE

@@ -33,6 +33,7 @@ class Settings:
         weight: of the topology term, None for a control.
         steps: maximum number, None for a control.
         lr: learning rate, None for a control.
+        form: of the topology term, None for a control.
         probabilities: whether probabilities are written.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     weight: float | None
     steps: int | None
     lr: float | None
+    form: str | None
     probabilities: bool
 
 

@@ -14,7 +14,13 @@ from nnunet_topo.refinement.controls import postprocess
 from nnunet_topo.refinement.descent import WeightsDescent
 from nnunet_topo.refinement.output import Output, Settings, WriteCase, digest_files
 from nnunet_topo.refinement.part import WantedTopology
-from nnunet_topo.refinement.request import Request, find_cases, find_priors, note_unknown_cases
+from nnunet_topo.refinement.request import (
+    Request,
+    find_cases,
+    find_form,
+    find_priors,
+    note_unknown_cases,
+)
 from nnunet_topo.refinement.result import CaseResult, describe
 from nnunet_topo.refinement.trained_model import TrainedModel, one_line, open_model
 from nnunet_topo.topology.betti_range import BettiPrior
@@ -71,6 +77,8 @@ def refine(
         probabilities=request.probabilities,
     )
     priors = find_priors(model, model_folder, request)
+    form = find_form(model, model_folder, request)
+    request = replace(request, options=replace(request.options, form=form))
     cases = find_cases(images, model.ending)
     case_priors: dict[str, list[CasePrior]] = {}
     notes: list[str] = []
@@ -116,6 +124,7 @@ def _settings(
         weight=None if control else options.weight,
         steps=None if control else options.steps,
         lr=None if control else options.lr,
+        form=None if control else str(options.form),
         probabilities=request.probabilities,
     )
 

@@ -46,6 +46,9 @@ MEASURES = {
     ),
     "topo_betti_error_1": Measure("Betti error, loops", False, "loops too many or too few"),
     "topo_betti_error_2": Measure("Betti error, cavities", False, "cavities too many or too few"),
+    "topo_betti_error_windows": Measure(
+        "Betti error in windows", False, "the same in small windows of the image, on average"
+    ),
     "topo_betti_exact": Measure(
         "right Betti numbers (share)",
         True,

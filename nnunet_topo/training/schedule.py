@@ -75,7 +75,8 @@ class WeightSchedule:
         return cls(
             nominal=printed if settings.weight is None else settings.weight,
             start=start if settings.start is None else settings.start,
-            ramp=0 if settings.start == 0 else share,  # from0 asks for the full weight at once
+            # A start that is given asks for the full weight at once, as the papers have it.
+            ramp=share if settings.start is None else 0,
             iterations=iterations,
             every=every,
             period=period,

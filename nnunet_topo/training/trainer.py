@@ -14,12 +14,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
+from nnunet_topo.training import checks
 from nnunet_topo.training.augmentation import (
     INTACT,
     NotedTransforms,
     note_apart,
     warn_of_former_decision,
 )
+from nnunet_topo.training.base_losses import replaced_base_loss
 from nnunet_topo.training.checkpoints import Origin, check_prior
 from nnunet_topo.training.epoch_log import epoch_figures, epoch_lines, with_term
 from nnunet_topo.training.loss import StepRecord, TopologyAwareLoss, TopologyTerm
@@ -27,6 +29,7 @@ from nnunet_topo.training.priors_of_training import TrainingPriors, priors_of_tr
 from nnunet_topo.training.progress import LOGGED, plot_topology
 from nnunet_topo.training.scales import replace_single_scale, single_scale
 from nnunet_topo.training.schedule import WeightSchedule
+from nnunet_topo.training.settings import TERM_SETTINGS
 from nnunet_topo.training.settings_trainer import SettingsTrainerMixin
 from nnunet_topo.training.validation import add_topology_metrics
 
@@ -46,7 +49,8 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     control: ClassVar[str] = "nnUNetTrainerStock"  # trainer to compare with
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
     wanted_ratio: ClassVar[float | None] = 10.0  # of gradients term : base; None: weight as printed
-    has_filtration: ClassVar[bool] = True  # whether clamp<x> and face mean anything to the term
+    # Suffixes that mean something to this trainer, and nothing to others with a term.
+    term_settings: ClassVar[tuple[str, ...]] = TERM_SETTINGS
     topology_loss: ClassVar[type[TopologyAwareLoss]] = TopologyAwareLoss
     logged: ClassVar[Mapping[str, str]] = LOGGED  # figures of each epoch -> labels of the plot
     topology_unions: Sequence[Union] = ()  # see `topology_channels`
@@ -59,7 +63,8 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
 
     def build_base_loss(self, stock: nn.Module) -> nn.Module:
         """Returns the base loss of one scale, given nnU-Net's own."""
-        return stock
+        replaced = replaced_base_loss(self.settings)
+        return stock if replaced is None else replaced.loss(stock)
 
     def build_topology_term(self) -> TopologyTerm | Sequence[tuple[float, TopologyTerm]] | None:
         """Returns the topology term, or several with their factors; None for no term."""
@@ -104,6 +109,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             self.logger.local_logger.my_fantastic_logging[key] = []
 
     def _build_loss(self) -> nn.Module:
+        checks.check_planes(self.settings.planes, self.context())
         loss = super()._build_loss()
         loss = replace_single_scale(loss, self.build_base_loss(single_scale(loss)))
         term = self.build_topology_term()

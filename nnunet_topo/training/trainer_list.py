@@ -8,7 +8,7 @@ from typing import Any
 
 import nnunet_topo
 from nnunet_topo._register import trainers_folder
-from nnunet_topo.training.settings import describe_suffixes, valid_suffixes
+from nnunet_topo.training.settings import TERM_SETTINGS, describe_suffixes, valid_suffixes
 
 _DEFAULTS: dict[str, Any] = {
     "base_loss": "nnU-Net's Dice + cross-entropy",
@@ -16,7 +16,7 @@ _DEFAULTS: dict[str, Any] = {
     "topology_weight": 0.0,
     "wanted_ratio": 10.0,
     "control": "",
-    "has_filtration": True,
+    "term_settings": TERM_SETTINGS,
 }
 
 
@@ -84,7 +84,6 @@ def _describe(file: Path) -> DescribedTrainer:
             name = node.targets[0].id
             if name in given:
                 given[name] = ast.literal_eval(node.value)
-    without_filtration = () if given["has_filtration"] else ("clamp<x>", "face")
     return DescribedTrainer(
         name=class_.name,
         description=(ast.get_docstring(class_) or "").split("\n")[0],
@@ -94,8 +93,6 @@ def _describe(file: Path) -> DescribedTrainer:
         ratio=given["wanted_ratio"] if given["term"] else None,
         control=given["control"],
         settings=tuple(
-            suffix
-            for suffix in valid_suffixes(has_term=bool(given["term"]))
-            if suffix not in without_filtration
+            valid_suffixes(has_term=bool(given["term"]), term_settings=given["term_settings"])
         ),
     )

@@ -44,6 +44,14 @@ def test_bare_folders_are_evaluated_paired_and_written(folders, capsys):
     assert told in page.text
 
 
+def test_errors_in_windows_can_be_compared(folders):
+    windows = ("--windows", "9", "20", "--primary", "topo_betti_error_windows")
+    assert folders.compare(*windows) == 0
+    rows = [row for row in folders.result()["table"] if row["family"] == "primary"]
+    assert {row["metric"] for row in rows} == {"topo_betti_error_windows"}
+    assert "20 of 9 voxels a side" in Page(folders.page()).text
+
+
 def test_an_undefined_value_is_null_in_json_empty_in_csv_and_counted(folders):
     folders.compare()  # case 2 of the first has no blob
     result = folders.result()

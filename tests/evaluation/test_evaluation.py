@@ -13,7 +13,7 @@ from nnunet_topo.evaluation import evaluate
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.record import file_name, nanmean
 from nnunet_topo.evaluation.summary import read_summary
-from nnunet_topo.metrics import compute
+from nnunet_topo.metrics import Windows, compute
 
 from .study import CASES, LABELS, SPACING, assert_contains, pair
 
@@ -112,6 +112,25 @@ def test_only_what_has_changed_is_computed_again(study):
     assert second["mean"]["1"]["Dice"] > first["mean"]["1"]["Dice"]
     assert study.evaluate(settings=Settings("face")).computed == CASES
     assert study.read()["nnunet_topo"]["connectivity"] == "face"
+
+
+def test_windows_are_measured_recorded_and_left_out_again(study, capsys):
+    study.evaluate()
+    before = study.read()
+    assert study.command("--windows", "9", "20") == 0
+    assert "Betti error in windows" in capsys.readouterr().out
+    measured = study.read()
+    assert measured["nnunet_topo"]["windows"] == {"side": 9, "number": 20}
+    reference, prediction = pair(0)
+    expected = compute(prediction == 1, reference == 1, windows=Windows(9, 20))
+    found = measured["metric_per_case"][0]["metrics"]["1"]
+    for key in ("topo_betti_error_windows", "topo_betti_error_windows_0"):
+        assert found[key] == expected[key]
+        assert measured["foreground_mean"][key] > 0
+    assert study.command() == 0
+    again = study.read()
+    assert again["mean"] == before["mean"]
+    assert again["nnunet_topo"]["windows"] is None
 
 
 def test_a_case_that_came_or_went_changes_our_summary_and_never_nnunets(study):

@@ -148,5 +148,7 @@ def test_a_tolerance_below_0_is_refused_and_costs_no_metrics(study, capsys):
     study.evaluate()
     before = study.read()
     assert study.command("--nsd-tolerance", "-1") == 2
+    assert study.command("--windows", "0") == 2
+    assert study.command("--windows", "65", "10", "3") == 2
     assert "the NSD tolerance must be at least 0, got -1" in capsys.readouterr().err
     assert study.read() == before

@@ -42,6 +42,19 @@ def test_a_decision_of_an_earlier_version_is_left_out_by_an_update_which_says_so
     assert "rotation_and_scaling" not in capsys.readouterr().out
 
 
+def test_an_update_keeps_the_form_of_the_loss_and_a_wrong_one_is_named(dataset, capsys):
+    assert plan(configurations=("2d",)) == 0
+    file = dataset[1] / "topology.json"
+    content = read_topology(file)
+    loss = {"form": "published", "dimension_weights": {"volumes": [1, 0.5, 0]}}
+    file.write_text(json.dumps(content | {"loss": loss}))
+    assert plan("--update", configurations=("2d",)) == 0
+    assert read_topology(file)["loss"] == loss
+    file.write_text(json.dumps(content | {"loss": {"form": "new"}}))
+    assert plan("--update", configurations=("2d",)) == 2
+    assert "topology.json: loss > form: wanted one of quadratic," in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("edited", ["priors", "no JSON", "of someone else"])
 def test_an_edited_file_stays_and_the_ways_out_are_named(dataset, capsys, edited):
     file = dataset[1] / "topology.json"

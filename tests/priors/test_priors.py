@@ -15,6 +15,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_topo.cli import main
 from nnunet_topo.dataset import Channels
 from nnunet_topo.losses import BettiPriorLoss
+from nnunet_topo.priors.form import PriorForm
 from nnunet_topo.priors.topology_json import (
     Priors,
     is_edited,
@@ -97,6 +98,17 @@ def test_regions_are_counted_as_nnunet_counts_them(tmp_path):
     assert REGIONS.members == ((1, 2, 3), (2, 3))
 
 
+LOSS = {"form": "published", "dimension_weights": {"volumes": [1, 0.5, 0], "slices": [2, 1]}}
+
+
+def test_the_form_of_the_loss_has_weights_for_volumes_and_for_slices(tmp_path):
+    volumes = priors_of(tmp_path, content(loss=LOSS)).form
+    assert volumes == PriorForm("published", (1, 0.5, 0))
+    assert priors_of(tmp_path, content(loss=LOSS), space=2).form == PriorForm("published", (2, 1))
+    only = content(loss={"dimension_weights": {"slices": [2, 1]}})
+    assert priors_of(tmp_path, only).form == priors_of(tmp_path, content()).form == PriorForm()
+
+
 def prior(value, name="a"):
     return content(priors={"full": {"volumes": {name: value}}})
 
@@ -117,6 +129,30 @@ WRONG = {
     ),
     "too few numbers": (prior([1, 0]), r"volumes > a: wanted 3 numbers .*, got \[1, 0\]"),
     "no list": (prior(1), 'volumes > a: wanted a list of numbers .* or "none", got 1'),
+    "another form": (
+        content(loss={"form": "cubic"}),
+        'loss > form: wanted one of quadratic, published, got "cubic"',
+    ),
+    "another setting of the loss": (
+        content(loss={"weight": 1}),
+        'topology.json: loss: wanted one of form, dimension_weights, got "weight"',
+    ),
+    "weights without their objects": (
+        content(loss={"dimension_weights": [1, 1, 1]}),
+        r"loss > dimension_weights: wanted an object \{...\}, got \[1, 1, 1\]",
+    ),
+    "weights of other objects": (
+        content(loss={"dimension_weights": {"volume": [1, 1, 1]}}),
+        'dimension_weights: wanted volumes or slices, got "volume"',
+    ),
+    "too few weights": (
+        content(loss={"dimension_weights": {"volumes": [1, 1]}}),
+        r"dimension_weights > volumes: wanted 3 numbers from 0, got \[1, 1\]",
+    ),
+    "a weight below 0": (
+        content(loss={"dimension_weights": {"slices": [1, -1]}}),
+        r"dimension_weights > slices: wanted 2 numbers from 0, got \[1, -1\]",
+    ),
     "another word": (prior("no"), 'volumes > a: .* or "none", got "no"'),
     "negative": (prior([1, -1, 0]), "volumes > a > beta1: wanted numbers from 0.*, got -1"),
     "no whole number": (prior([1.0, 0, 0]), r"volumes > a > beta0: .*, got 1.0"),
@@ -331,6 +367,23 @@ def test_an_edited_union_reaches_the_loss(start, dataset):
     expected = (of_union[0](*channels) + 3 * of_union[1](*channels)) / 4
     assert trainer.loss.measure_term(moved, target).loss.item() == pytest.approx(expected.item())
     assert "ring + blob (1 to 3, 0, 0)" in log_of(trainer)
+
+
+def test_form_and_weights_reach_the_loss_the_log_and_the_checkpoint(start, dataset):
+    file = dataset / "topology.json"
+    write_topology(priors_for_tiny({"blob": [1, 0, 0]}) | {"loss": LOSS}, file)
+    trainer = start()
+    term = trainer.loss.term
+    assert (term.form, term.dimension_weights) == ("published", (1, 0.5, 0))
+    recorded = {"form": "published", "dimension_weights": (1, 0.5, 0)}
+    assert trainer.origin().prior["loss"] == recorded
+    assert "published form of eq. 3, dimensions weighted 1.0, 0.5, 0.0" in log_of(trainer)
+    write_topology(priors_for_tiny({"blob": [1, 0, 0]}), file)
+    other = start(fold=1)
+    assert (other.loss.term.form, other.loss.term.dimension_weights) == ("quadratic", None)
+    assert "holds other priors, of another fold or edited" in log_of(other)
+    with pytest.raises(RuntimeError, match=r"was trained with the prior .*'published'.* now says"):
+        checkpoints.check_prior("x.pth", trainer.origin(), other.prior)
 
 
 def test_the_unions_of_a_trainer_of_ones_own_come_first(start, dataset):

@@ -6,6 +6,7 @@ Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `test
 from .augmentation import AUGMENTATION
 from .code import Sabotage
 from .experiments import EXPERIMENTS
+from .settings_table import SETTINGS
 
 LEVELS = "test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
 LOOPS_AND_PLANES = "test_the_loss_is_that_of_loops_over_planes_kernels_and_cells"
@@ -173,9 +174,9 @@ LOSSES = [
     ),
     Sabotage(
         "a plane forgotten by projected pooling",
-        "projected_pooling._planes",
-        "(2, 3, 4)",
-        "(2, 3)",
+        "ProjectedPoolingLoss._projections",
+        "(0, 1, 2)",
+        "(0, 1)",
         LOOPS_AND_PLANES,
     ),
     Sabotage(
@@ -522,6 +523,6 @@ COMMANDS = [
 ]
 
 SABOTAGES = [
-    *(*TOPOLOGY, *LOSSES, *METRICS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
+    *(*TOPOLOGY, *LOSSES, *METRICS, *SETTINGS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
     *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS, *EXPERIMENTS, *AUGMENTATION),
 ]

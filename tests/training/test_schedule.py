@@ -210,3 +210,14 @@ def test_a_checkpoint_of_the_older_rule_is_measured_anew_and_ramps_up():
 def test_a_checkpoint_of_the_older_rule_from_before_the_start_has_nothing_to_say():
     assert planned().restore({"base_norm": 0.0, "topology_norm": 0.0, "measured": 0}) == ""
     assert planned(weight=1.0).restore({"measured": 20}) == ""
+
+
+def test_only_a_term_whose_start_is_not_given_ramps_up():
+    def planned(**given):
+        return WeightSchedule.planned(
+            Settings(**given), printed=0.1, wanted_ratio=10.0, epochs=300, iterations=10
+        )
+
+    assert (planned().start, planned().ramp) == (150, 300)
+    assert (planned(start=150).start, planned(start=150).ramp) == (150, 0)
+    assert planned(start=0).ramp == planned(start=7).ramp == 0
