@@ -51,7 +51,6 @@ EDGE_CASES = (
         remark="two partitions that are equal have 1, even with only one part or single voxels",
     ),
 )
-_OF_METRIC = {edge_cases.key: edge_cases for edge_cases in EDGE_CASES}
 
 
 def declared_values(*, prediction_empty: bool, reference_empty: bool) -> dict[str, float]:
@@ -68,13 +67,3 @@ def declared_values(*, prediction_empty: bool, reference_empty: bool) -> dict[st
         if value is not None:
             declared[edge_cases.key] = value
     return declared
-
-
-def edge_cases_of(key: str) -> EdgeCases:
-    """Returns the table's row of a metric, for any dimension in its key.
-
-    Raises:
-        KeyError: there is no such metric.
-    """
-    stem, _, dimension = key.rpartition("_")
-    return _OF_METRIC[f"{stem}_k" if dimension.isdigit() else key]

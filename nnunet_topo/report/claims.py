@@ -86,7 +86,7 @@ def reason(comparison: Comparison, row: Row) -> str:
     return f"{direction} {title}{where}, but {' and '.join(counts)}: {difference.verdict}"
 
 
-def in_words(comparison: Comparison, row: Row) -> str:
+def in_words(row: Row) -> str:
     """Returns the difference of a line with interval, p-value and effect."""
     difference, digits = row.difference, MEASURES[row.metric].digits
     if difference is None or not difference.pairs:
@@ -199,7 +199,7 @@ def _named(comparison: Comparison, rows: Sequence[Row]) -> str:
     parts = []
     for row in rows[:MOST_NAMED]:
         told = reason(comparison, row)
-        what = told or f"{comparison.title_of(row.metric)} {in_words(comparison, row)}"
+        what = told or f"{comparison.title_of(row.metric)} {in_words(row)}"
         parts.append(f"{comparison.name_of(row.label)}: {what}")
     left = len(rows) - MOST_NAMED
     return "; ".join([*parts, f"and {left} more in the table"] if left > 0 else parts)

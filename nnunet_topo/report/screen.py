@@ -64,7 +64,7 @@ def _means(comparison: Comparison) -> Iterator[str]:
         yield f"  {title}; {comparison.models[0]} {mean}"
         for row in of_metric[1:]:
             mean = number(row.spread.mean, measure.digits)
-            found = f"{in_words(comparison, row)}: {_verdict(comparison, row)}"
+            found = f"{in_words(row)}: {_verdict(comparison, row)}"
             yield f"    {row.model} {mean}, {found}"
 
 
@@ -81,7 +81,7 @@ def _labels(comparison: Comparison) -> Iterator[str]:
         label = f"{comparison.name_of(row.label)} (label {row.label})"
         model = f"{row.model}: " if len(comparison.models) > 2 else ""
         yield (
-            f"  {model}{label}, {comparison.title_of(row.metric)} {in_words(comparison, row)}: "
+            f"  {model}{label}, {comparison.title_of(row.metric)} {in_words(row)}: "
             f"{_verdict(comparison, row)}"
         )
 

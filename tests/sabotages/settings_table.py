@@ -17,7 +17,7 @@ SETTINGS = [
         "a named start that ramps up",
         "WeightSchedule.planned",
         "share if settings.start is None else 0",
-        "ramp",
+        "share",
         "test_only_a_term_whose_start_is_not_given_ramps_up",
     ),
     Sabotage(
