@@ -6,6 +6,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_topo.files import replacing
+
 # Key in nnU-Net's logger -> label of its axis.
 LOGGED: Mapping[str, str] = {
     "topology_term": "topology term",
@@ -28,7 +30,7 @@ def plot_topology(
 
     Args:
         values: one number per epoch for each key of `labels`, NaN if it is not known.
-        file: PNG to write; replaced if it exists.
+        file: PNG to write in one step; replaced if it exists.
         labels: of the axes.
     """
     figure = Figure(figsize=(8, 1 + 1.8 * len(labels)), layout="constrained")
@@ -40,4 +42,5 @@ def plot_topology(
         axis.set(ylabel=label, xlim=(-0.5, max(len(values[key]) - 0.5, 0.5)))
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    figure.savefig(file)
+    with replacing(file) as new:
+        figure.savefig(new)
