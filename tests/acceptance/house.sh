@@ -55,7 +55,7 @@ if wanted 5; then
         "has been seen to do much" "became most better" "Returns what returns the loss" "is no dataset.json" "goes on where it was"
     )
     for phrase in "${phrases[@]}"; do
-        found=$(git -C "$root" grep -icF "$phrase" -- . ':!tests/acceptance/house.sh' ':!tests/test_words.py' | wc -l)
+        found=$(git -C "$root" grep -icF "$phrase" -- . ':!tests/acceptance/house.sh' ':!tests/test_words.py' | wc -l) || true # grep that finds nothing ends with 1
         echo "$found files: $phrase"
         [ "$found" = 0 ] || failed+=("5 $phrase")
     done
