@@ -6,6 +6,7 @@
 # FOLDER is empty, or holds what an earlier run has left. Sections are 1 to 6, default all. Needs the history of the repository.
 source "$(dirname "$0")/prelude.sh" house "$@"
 before=0b6f1af # the commit before the modules moved
+moved=65cb058 # the commit after; later ones change what the topology term does
 sections=${*:2}
 wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
 failed=()
@@ -17,8 +18,9 @@ if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
 fi
 "$work/plugin/bin/pip" install -q --no-deps --force-reinstall "$root"
 mkdir -p "$work"/{raw,preprocessed,results}
-rm -rf "$work/before" "$work/now" && mkdir "$work/before" "$work/now"
+rm -rf "$work/before" "$work/moved" "$work/now" && mkdir "$work/before" "$work/moved" "$work/now"
 git -C "$root" archive "$before" nnunet_topo trainers | tar -x -C "$work/before"
+git -C "$root" archive "$moved" nnunet_topo trainers | tar -x -C "$work/moved"
 git -C "$root" archive HEAD | tar -x -C "$work/now"
 say "before is $before, now is $(git -C "$root" rev-parse --short HEAD)"
 
@@ -28,13 +30,13 @@ if wanted 1; then
 fi
 
 if wanted 2; then
-    say "2. figures of losses, topology, metrics, files and trainings, bit for bit"
+    say "2. figures of losses, topology, metrics, files and trainings, bit for bit: $before and $moved"
     for part in losses topology metrics comparison plan training; do
         EXTRA="PYTHONPATH=$work/before" in_env python "$here/house.py" $part >"$work/before_$part.txt" 2>"$work/errors.txt" ||
             tail -1 "$work/errors.txt"
-        in_env python "$here/house.py" $part >"$work/now_$part.txt" 2>"$work/errors.txt" || tail -1 "$work/errors.txt"
+        EXTRA="PYTHONPATH=$work/moved" in_env python "$here/house.py" $part >"$work/moved_$part.txt" 2>"$work/errors.txt" || tail -1 "$work/errors.txt"
         printf '%-12s' "$part"
-        in_env python "$here/house.py" --equal "$work/before_$part.txt" "$work/now_$part.txt" || failed+=("2 $part")
+        in_env python "$here/house.py" --equal "$work/before_$part.txt" "$work/moved_$part.txt" || failed+=("2 $part")
     done
 fi
 
