@@ -184,7 +184,10 @@ def descend(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
 def main(trials: int, rows: list[str]) -> None:
     """Prints the table, row by row."""
     columns = [(name, ndim) for name, (_, spaces) in ERRORS.items() for ndim in spaces]
-    headings = [f"{name} {ndim}D" for name, ndim in columns] + ["cut, erased: 2D", "cut, erased: 3D"]
+    headings = [f"{name} {ndim}D" for name, ndim in columns] + [
+        "cut, erased: 2D",
+        "cut, erased: 3D",
+    ]
     print("| loss | " + " | ".join(headings) + " |")
     print("|---" * (len(headings) + 1) + "|")
     for name in rows or losses(np.zeros(PLANE, dtype=bool)):

@@ -28,7 +28,7 @@ def test_weight_0_is_a_setting():
 
 def test_a_wanted_ratio_is_a_setting_in_the_place_of_a_weight():
     assert parse("_ratio0.5_from1").given() == {"ratio": 0.5, "start": 1}
-    with pytest.raises(ValueError, match="weight<x> gives the weight and ratio<x> has it measured"):
+    with pytest.raises(ValueError, match="wanted weight or ratio, got both"):
         parse("_weight0.1_ratio10")
 
 

@@ -1,0 +1,210 @@
+"""What topology and losses must never get wrong, each with the test that must fail."""
+
+from .code import Sabotage
+
+LEVELS = "test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
+LOOPS_AND_PLANES = "test_the_loss_is_that_of_loops_over_planes_kernels_and_cells"
+TILES_AVERAGED = "test_tiles_are_averaged_and_those_without_foreground_skipped"
+
+TOPOLOGY = [
+    Sabotage(
+        "Fortran order",
+        "persistence._ordered_integers",
+        'np.require(values, np.float32, ["C", "W"])',
+        'np.require(values, np.float32, ["C", "W"]).ravel("F").reshape(values.shape)',
+        LEVELS,
+    ),
+    Sabotage(
+        "sublevel filtration",
+        "fill_ages",
+        "key if dual else np.int32(-key)",
+        "np.int32(-key) if dual else key",
+        LEVELS,
+    ),
+    Sabotage(
+        "essential class dropped",
+        "persistence_pairs",
+        "pairs = _pairs([*bars, (0, [(peak, NO_VOXEL)])])",
+        "bars.extend([])",
+        "test_the_essential_class_is_born_at_the_maximum_and_has_no_death_voxel",
+    ),
+    Sabotage(
+        "connectivities swapped in the filtration",
+        "_cubical_pairs",
+        'connectivity == "full"',
+        'connectivity == "face"',
+        "test_connectivities_differ_where_voxels_touch_at_a_corner",
+    ),
+    Sabotage(
+        "connectivities swapped in the count",
+        "label_components",
+        "_NUMBER_OF_NEIGHBOURS[mask.ndim, connectivity]",
+        "_NUMBER_OF_NEIGHBOURS[mask.ndim, dual(connectivity)]",
+        "test_voxels_that_touch_at_a_corner_are_one_component_only_at_full_connectivity",
+    ),
+    Sabotage(
+        "highest dimension dropped",
+        "check_dimensions",
+        "range(ndim)",
+        "range(ndim - 1)",
+        "test_the_optimal_matching_is_the_exact_distance_summed_over_dimensions",
+        index=0,
+    ),
+    Sabotage(
+        "border counted as a cavity",
+        "betti.betti_numbers",
+        "label_components(background, dual(connectivity))[1] - 1",
+        "label_components(background, dual(connectivity))[1]",
+        "test_betti_numbers_agree_with_gudhi",
+    ),
+    Sabotage(
+        "Sinkhorn with uniform marginals",
+        "sinkhorn_plan",
+        "1 / (copies * (kernel @ v) + _NO_DIVISION_BY_ZERO)",
+        "1 / n / (copies * (kernel @ v) + _NO_DIVISION_BY_ZERO)",
+        "test_algorithm_1_agrees_with_its_printed_steps_one_by_one",
+    ),
+    Sabotage(
+        "diagonal left out of the matching",
+        "_optimal_plan",
+        "np.append(np.ones(n), m)",
+        "np.append(np.ones(n), m) * (np.arange(n + 1) < n)",
+        "test_the_distance_is_the_minimum_over_all_matchings",
+    ),
+    Sabotage(
+        "a structure takes several bars",
+        "match_spatially",
+        "rank < capacity[places]",
+        "rank < target_bars",
+        "test_each_structure_takes_one_bar_before_any_takes_a_second",
+    ),
+    Sabotage(
+        "anchored bars as good as those inside",
+        "match_spatially",
+        "np.lexsort((death - birth, -fit, place))",
+        "np.lexsort((death - birth, place))",
+        "test_bars_inside_come_before_longer_ones_that_are_only_anchored",
+    ),
+    Sabotage(
+        "a hole found by its birth voxel",
+        "Places.locate",
+        "self.holes.ravel()[pairs.death]",
+        "self.holes.ravel()[pairs.birth]",
+        "test_a_cavity_is_anchored_by_the_voxel_that_fills_it",
+    ),
+    Sabotage(
+        "a loop between two components given to one",
+        "Places._component_beside",
+        "np.where(most == least, most, 0)",
+        "most",
+        "test_a_loop_beside_two_components_or_none_is_apart",
+    ),
+    Sabotage(
+        "components of the same maximum name one voxel",
+        "persistence_pairs",
+        "_pairs(bars)",
+        "_pairs([(k, [pair for pair in bar if pair[1] >= 0]) for k, bar in bars])",
+        "test_components_that_reach_the_same_maximum_name_a_voxel_each",
+    ),
+    Sabotage(
+        "components matched wherever they are",
+        "_match_components",
+        "holds.all(axis=0)",
+        "holds.any(axis=0)",
+        "test_equal_numbers_in_other_places_do_not_match",
+    ),
+    Sabotage(
+        "connectivity of the background not dual",
+        "_match_outsides",
+        "dual(connectivity)",
+        "connectivity",
+        "test_matches_are_those_of_linear_algebra_over_f2",
+    ),
+    Sabotage(
+        "thinning removes end points",
+        "thin_in_order",
+        "ends_in & (ends_in - 1)",
+        "ends_in",
+        "test_ends_of_curves_stay_and_cavities_stay_closed",
+    ),
+]
+
+LOSSES = [
+    Sabotage(
+        "detach at the gather",
+        "diagrams._gather",
+        "probability.flatten(2)[tuple(where)]",
+        "probability.detach().flatten(2)[tuple(where)].requires_grad_()",
+        "test_wasserstein_loss.py::test_the_gradient_is_that_of_the_loss",
+    ),
+    Sabotage(
+        "plateau taken for a place",
+        "diagrams._channel_bars",
+        "dies & (death_value > clamp)",
+        "dies",
+        "test_a_death_on_the_plateau_names_no_place",
+    ),
+    Sabotage(
+        "ignore mask ignored by the term",
+        "measure.prepare",
+        "torch.where(mask, probability, 0)",
+        "probability + 0",
+        "test_wasserstein_loss.py::test_ignored_voxels_are_background_without_gradient",
+    ),
+    Sabotage(
+        "missing bars cost nothing",
+        "WassersteinLoss._measure",
+        "UNMATCHED_TARGET_BAR * missing",
+        "0 * missing",
+        "test_a_missing_structure_costs_one_half_without_gradient",
+    ),
+    Sabotage(
+        "tiles without foreground averaged in",
+        "cut_into_tiles",
+        "occupied.nonzero()",
+        "(occupied | True).nonzero()",
+        TILES_AVERAGED,
+    ),
+    Sabotage(
+        "a plane forgotten by projected pooling",
+        "ProjectedPoolingLoss._projections",
+        "(0, 1, 2)",
+        "(0, 1)",
+        LOOPS_AND_PLANES,
+    ),
+    Sabotage(
+        "projected pooling blind to position",
+        "ProjectedPoolingLoss._difference",
+        "self.reduce_before_difference",
+        "True",
+        "test_only_the_form_of_the_published_code_is_blind_to_position",
+    ),
+    Sabotage(
+        "shortest bars kept",
+        "BettiPriorLoss._measure",
+        "-length_value[found]",
+        "length_value[found]",
+        "test_the_loss_is_eq_3_summed_over_dimensions",
+    ),
+    Sabotage(
+        "absent organs hallucinated for a prior",
+        "betti_prior._whole",
+        "object_.flatten(2).any(dim=2)",
+        "torch.ones_like(object_.flatten(2)[..., 0])",
+        "test_without_labels_a_prior_holds_for_predictions_off_the_border_alone",
+    ),
+    Sabotage(
+        "objects cut by the patch border counted as whole",
+        "betti_prior._whole",
+        "~object_.select(axis, side).flatten(2).any(dim=2)",
+        "whole",
+        "test_a_range_holds_for_whole_objects_and_the_target_where_they_are_cut",
+    ),
+    Sabotage(
+        "the prior stronger than the label",
+        "BettiPriorLoss._measure",
+        "holds and wanted.allows(own)",
+        "holds",
+        "test_where_a_label_contradicts_the_prior_the_label_counts",
+    ),
+]
