@@ -43,11 +43,4 @@ EXPERIMENTS = [
         "whole.any()",
         RINGS,
     ),
-    Sabotage(
-        "the largest component taken of the wrong arm",
-        "run_setting",
-        '("prior_component", "prior", (largest_component,))',
-        '("prior_component", "supervised", (largest_component,))',
-        "test_the_ring_is_kept_setting_by_setting_and_resumes",
-    ),
 ]
