@@ -90,7 +90,7 @@ def nnunet_folders(tmp_path_factory) -> dict[str, str]:
     folders = {f"nnUNet_{name}": str(kept / name) for name in ("raw", "preprocessed")}
     folders["nnUNet_results"] = str(fresh / "results")
     for folder in folders.values():
-        Path(folder).mkdir(exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
     os.environ.update(folders)
     return folders
 

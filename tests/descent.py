@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nnunet_topo.losses import BettiPriorLoss, ProjectedPoolingLoss, WassersteinLoss
 from nnunet_topo.topology import betti_numbers
 
-from .shapes import ball, ring
+from .shapes import ball, distance_to_circle, ring
 
 PLANE, SPACE = (22, 26), (11, 15, 17)
 TWO_BARS = ((16, 26), (14, 6, 20))
@@ -72,18 +72,12 @@ def tunnel(shape):
 def displaced(shape):
     """A blurred thin ring, or torus, beside the true one, by half its width along the diagonal."""
     width = 2.0
-    target = _distance_to_ring(shape, 0.0) <= width / 2
-    distance = _distance_to_ring(shape, width / 2 / np.sqrt(2))
+    radius = 8.5 if len(shape) == 2 else 5.0
+    target = distance_to_circle(shape, radius, (0.0,) * len(shape)) <= width / 2
+    shift = (0.0,) * (len(shape) - 2) + (-width / 2 / np.sqrt(2),) * 2
+    distance = distance_to_circle(shape, radius, shift)
     p = 0.6 * np.exp(-2 * (distance / width) ** 2)
     return target, logit(p.clip(min=1e-4)), {}
-
-
-def _distance_to_ring(shape, shift):
-    *height, rows, columns = (
-        voxel - side / 2 + 0.5 for voxel, side in zip(np.indices(shape), shape, strict=True)
-    )
-    in_plane = np.hypot(rows + shift, columns + shift) - (8.5 if len(shape) == 2 else 5.0)
-    return np.hypot(in_plane, height[0]) if height else np.abs(in_plane)
 
 
 def absent(shape):

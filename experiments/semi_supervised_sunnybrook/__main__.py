@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from experiments.semi_supervised_sunnybrook import crf, ring
-from experiments.semi_supervised_sunnybrook.measures import closed, largest_component, measure
+from experiments.semi_supervised_sunnybrook.measures import measure, repaired_arms
 from experiments.semi_supervised_sunnybrook.slices import Slices, read_crops, split
 from experiments.semi_supervised_sunnybrook.tables import table, tests
 from experiments.semi_supervised_sunnybrook.training import (
@@ -73,16 +73,7 @@ def run_setting(data: dict[str, Slices], betti: tuple[int, int], seed: int) -> d
             validation = data["validate"]
             potentials = crf.best_potentials(probabilities(network, validation), validation)
             predicted["crf"] = crf.all_smoothed(probabilities(network, test), test, potentials)
-    for name, arm, repairs in (
-        ("component", "supervised", (largest_component,)),
-        ("closing", "supervised", (closed,)),
-        ("closing_component", "supervised", (closed, largest_component)),
-        ("prior_component", "prior", (largest_component,)),
-    ):
-        repaired = predicted[arm]
-        for repair in repairs:
-            repaired = np.stack([repair(mask) for mask in repaired])
-        predicted[name] = repaired
+    predicted |= repaired_arms(predicted["supervised"], predicted["prior"])
     arms = {arm: measure(masks, test, betti) for arm, masks in predicted.items()}
     sizes = {name: len(part.groups) for name, part in data.items()}
     seconds["all"] = round(time.perf_counter() - began, 1)

@@ -1,5 +1,7 @@
 """Repairs of a mask, and its scores."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -8,6 +10,8 @@ from skimage.morphology import closing, disk
 from experiments.semi_supervised_sunnybrook.slices import Slices
 from experiments.semi_supervised_sunnybrook.training import dice_of
 from nnunet_topo.topology import betti_numbers
+
+Masks = NDArray[np.bool_]
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -19,6 +23,21 @@ def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def closed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Returns the closing by a disk of radius 7, the paper's."""
     return closing(np.pad(mask, 7), disk(7))[7:-7, 7:-7]
+
+
+def repaired_arms(supervised: Masks, prior: Masks) -> dict[str, Masks]:
+    """Returns the arms that repair the masks of another one, without training."""
+
+    def each(repair: Callable[[Masks], Masks], masks: Masks) -> Masks:
+        return np.stack([repair(mask) for mask in masks])
+
+    whole = each(closed, supervised)
+    return {
+        "component": each(largest_component, supervised),
+        "closing": whole,
+        "closing_component": each(largest_component, whole),
+        "prior_component": each(largest_component, prior),
+    }
 
 
 def measure(

@@ -43,9 +43,7 @@ class MeasuredWeight:
     term_norm: float = 0.0
     measured: int = 0
     looked_at: int = 0
-    KEPT: ClassVar[tuple[str, ...]] = (
-        *("weight", "base_norm", "term_norm", "measured", "looked_at"),
-    )
+    KEPT: ClassVar = ("weight", "base_norm", "term_norm", "measured", "looked_at")
 
     def record(self, base_norm: float, term_norm: float) -> str:
         """Takes the norms of an iteration, the term's at its printed weight.

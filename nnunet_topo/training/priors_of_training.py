@@ -132,8 +132,7 @@ def _make_topology(context: TrainingContext) -> dict[str, Any]:
     if "priors" in former:  # written by the training of another fold, and perhaps edited since
         return former
     kept = former if former and is_edited(former) else {}
-    form = {FORM: former[FORM]} if FORM in former else {}
-    content = signed(kept | taken.to_json() | form, edited=bool(kept))
+    content = signed(kept | taken.to_json(), edited=bool(kept))
     try:
         write_topology(content, file)
     except OSError as error:

@@ -12,6 +12,7 @@ from scipy.ndimage import label
 from nnunet_topo.losses import WassersteinLoss
 from nnunet_topo.topology import betti_numbers
 from tests.descent import TWO_BARS, cut, descend, logit
+from tests.shapes import distance_to_circle, distance_to_sphere
 
 SHAPES = {"ring": (26, 28), "sphere": (19, 19, 21), "torus": (9, 21, 23)}
 RADII = {"ring": 8.5, "sphere": 6.5, "torus": 7.0}
@@ -66,13 +67,8 @@ def _ring_repaired(name, shape, width, peak, seed, loss) -> bool:
 
 def _distance(name, shape, shift):
     """Returns the distance of each voxel to a circle, a sphere, or the circle within a torus."""
-    offsets = [
-        g - (side / 2 - 0.5 + s) for g, side, s in zip(np.indices(shape), shape, shift, strict=True)
-    ]
-    if name != "torus":
-        return np.abs(np.sqrt(sum(o**2 for o in offsets)) - RADII[name])
-    in_plane = np.sqrt(offsets[1] ** 2 + offsets[2] ** 2) - RADII[name]
-    return np.hypot(in_plane, offsets[0])
+    distance = distance_to_sphere if name == "sphere" else distance_to_circle
+    return distance(shape, RADII[name], shift)
 
 
 if __name__ == "__main__":

@@ -188,3 +188,19 @@ def test_the_ring_is_kept_setting_by_setting_and_resumes(
     with pytest.raises(SystemExit):
         command()
     assert "--ring needs --contours" in capsys.readouterr().err
+
+
+def test_each_repair_takes_the_masks_of_its_own_arm():
+    supervised, prior = np.zeros((2, 1, 40, 40), bool)
+    supervised[0, 5:15, 5:15] = True
+    supervised[0, 17:20, 5:15] = supervised[0, 30:33, 30:33] = True  # near, and far away
+    prior[0, 20:30, 20:30] = prior[0, 3, 3] = True
+    arms = part("measures").repaired_arms(supervised, prior)
+    assert arms.keys() == {"component", "closing", "closing_component", "prior_component"}
+    assert arms["component"].sum() == 100
+    assert arms["closing"][0, 15:17, 8:12].all()
+    assert arms["closing"][0, 30:33, 30:33].all()
+    assert arms["closing_component"][0, 5:20, 8:12].all()
+    assert not arms["closing_component"][0, 30:33, 30:33].any()
+    assert np.array_equal(np.argwhere(arms["prior_component"][0]).min(axis=0), [20, 20])
+    assert arms["prior_component"].sum() == 100

@@ -43,4 +43,11 @@ EXPERIMENTS = [
         "whole.any()",
         RINGS,
     ),
+    Sabotage(
+        "the largest component taken of the wrong arm",
+        "repaired_arms",
+        "each(largest_component, prior)",
+        "each(largest_component, supervised)",
+        "test_each_repair_takes_the_masks_of_its_own_arm",
+    ),
 ]
