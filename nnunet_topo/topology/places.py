@@ -121,13 +121,13 @@ def find_places(mask: NDArray[np.bool_], connectivity: Connectivity) -> Places:
     zeroth, top = _one_each(number), _one_each(enclosed)
     if mask.ndim == 2:
         return Places((number, enclosed), (zeroth, top), components, holes)
-    loops = number + enclosed - euler_characteristic(inner, connectivity=connectivity)
-    first = np.zeros(number + 1, np.int64)
-    if loops and number == 1:
-        first[1] = loops
-    elif loops:
+    if number == 1:
+        loops = number + enclosed - euler_characteristic(inner, connectivity=connectivity)
+        first = np.array([0, loops])
+    else:
         pairs = persistence_pairs(mask, connectivity=connectivity, dimensions=(1,))
         first = np.bincount(components.ravel()[pairs.birth], minlength=number + 1)
+        loops = len(pairs.birth)
     return Places((number, loops, enclosed), (zeroth, first, top), components, holes)
 
 
