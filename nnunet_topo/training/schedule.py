@@ -15,9 +15,10 @@ class WeightSchedule:
     """The weight of the topology term over a training.
 
     The term is off before its first epoch. Then its gradient is measured: only when the weight is
-    known does the term count, and its weight ramp up linearly. After every tenth of the training
-    the weight is measured again; meanwhile the former one stays in force. See `MeasuredWeight`. A
-    given weight is never changed.
+    known does the term count, and its weight ramp up linearly. The network changes as the term
+    comes into force, so the weight is measured again at the end of the ramp, and then after every
+    tenth of the training; meanwhile the former one stays in force. See `MeasuredWeight`. A given
+    weight is never changed.
 
     Attributes:
         nominal: weight as printed in the paper or given in the name.
@@ -68,15 +69,17 @@ class WeightSchedule:
         every = settings.every or 1
         period = max(1, share)
         wanted = wanted_ratio if settings.ratio is None else settings.ratio
+        # A start that is given asks for the full weight as soon as it is known, as the papers do.
+        ramp = share if settings.start is None else 0
         measured = None
         if settings.weight is None and wanted is not None and printed > 0:
             needed = min(MEASURED_ITERATIONS, max(1, period // every))
             measured = MeasuredWeight(printed, wanted, needed)
+            ramp = max(ramp, needed * every)
         return cls(
             nominal=printed if settings.weight is None else settings.weight,
             start=start if settings.start is None else settings.start,
-            # A start that is given asks for the full weight at once, as the papers have it.
-            ramp=share if settings.start is None else 0,
+            ramp=ramp,
             iterations=iterations,
             every=every,
             period=period,
@@ -126,6 +129,8 @@ class WeightSchedule:
             self.measures_from = (now // self.period + 1) * self.period
             if not self.is_known:
                 self.known_since = now + 1
+                length = self.measured.needed * self.every
+                self.measures_from = self.known_since + max(0, self.ramp - length)
         return words
 
     def weight(self, epoch: int, iteration: int) -> float | None:

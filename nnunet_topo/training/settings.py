@@ -80,7 +80,9 @@ class Settings:
         of_term=True,
     )
     start: int | None = _suffix(
-        "from<n>", "epoch, counted from 0, at which the term starts, without a ramp", of_term=True
+        "from<n>",
+        "epoch, counted from 0, at which the term starts, without the long ramp",
+        of_term=True,
     )
     every: int | None = _suffix(
         "every<n>",

@@ -52,7 +52,7 @@ def ratio() -> None:
     worst = 0.0
     for dataset in DATASETS:
         for seed in (1, 2, 3):
-            trainer = make(dataset, "Wasserstein", f"10epochs_40iters_from3_nospatial_seed{seed}")
+            trainer = make(dataset, "Wasserstein", f"10epochs_80iters_nospatial_seed{seed}")
             found, steps = _measurements(trainer)
             for at, weight in found:
                 after = np.array(steps[at : at + AFTER])
@@ -81,7 +81,7 @@ def _measurements(trainer) -> tuple[list[tuple[int, float]], list[tuple[float, f
         if known and (not found or known != found[-1][1]):
             found.append((len(steps), known))
 
-    train(trainer, watch, end_at=8)
+    train(trainer, watch)
     return found, steps
 
 

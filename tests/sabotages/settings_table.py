@@ -18,7 +18,7 @@ SETTINGS = [
         "WeightSchedule.planned",
         "share if settings.start is None else 0",
         "share",
-        "test_only_a_term_whose_start_is_not_given_ramps_up",
+        "test_a_start_that_is_given_asks_for_the_full_weight_as_soon_as_it_is_known",
     ),
     Sabotage(
         "a named base loss forgotten",

@@ -184,6 +184,13 @@ TRAINING = [
         "test_no_weight_is_in_force_before_it_is_measured_and_then_it_ramps_up",
     ),
     Sabotage(
+        "full weight in force that was only measured without the term",
+        "WeightSchedule.record",
+        "self.known_since + max(0, self.ramp - length)",
+        "self.measures_from",
+        "test_the_weight_is_measured_again_as_the_ramp_ends",
+    ),
+    Sabotage(
         "term that is measured moves the network",
         "TopologyAwareLoss.begin_term",
         "logits.detach().requires_grad_()",

@@ -150,23 +150,35 @@ def test_the_weight_is_measured_again_after_every_tenth_of_the_training():
     first = run(s, range(10), term_norm=2.0)
     second = run(s, range(10, 20), term_norm=4.0)
     third = run(s, range(20, 30), term_norm=1.0)
-    assert first[40:] == [pytest.approx(0.5)] * 60
+    assert first[80:] == [pytest.approx(0.5)] * 20  # after a ramp of 40
     assert second[:40] == [pytest.approx(0.5)] * 40  # while it is measured
     assert second[40:] == [pytest.approx(0.25)] * 60
     assert third[40:] == [pytest.approx(1)] * 60
 
 
+@pytest.mark.parametrize(("start", "ramp"), [(None, 100), (0, 40)])
+def test_the_weight_is_measured_again_as_the_ramp_ends(start, ramp):
+    s = planned() if start is None else planned(start=start)
+    begin = s.start
+    run(s, range(begin, begin + 4), term_norm=2.0)  # the network does not feel the term yet
+    weights = run(s, range(begin + 4, begin + 20), term_norm=4.0)  # it does
+    assert weights[ramp - 1] == pytest.approx(0.5)  # the first of the full weight
+    assert weights[ramp] == pytest.approx(0.25)
+
+
 def test_a_short_training_measures_in_fewer_iterations():
     s = planned(epochs=2, iterations=10, start=0)
-    assert run(s, range(1), term_norm=2.0) == [None] * 2 + [pytest.approx(0.5)] * 8
+    ramp = [pytest.approx(0.25), pytest.approx(0.5)]
+    assert run(s, range(1), term_norm=2.0) == [None] * 2 + ramp + [pytest.approx(0.5)] * 6
     s = planned(epochs=2, iterations=2, start=0)
     assert run(s, range(1)) == [None, pytest.approx(1)]
 
 
 def test_with_every_the_wanted_ratio_is_that_of_the_mean_over_iterations():
     s = planned(start=0, every=5)
-    weights = run(s, range(20), base_norm=1.0, term_norm=2.0)
-    assert weights[:105:5] == [None] * 20 + [pytest.approx(2.5)]  # 5 times 0.5
+    weights = run(s, range(30), base_norm=1.0, term_norm=2.0)
+    assert weights[:100:5] == [None] * 20
+    assert weights[200::5] == [pytest.approx(2.5)] * 20  # 5 times 0.5, after the ramp
 
 
 def test_a_given_or_printed_weight_is_never_altered():
@@ -179,7 +191,7 @@ def test_a_given_or_printed_weight_is_never_altered():
 def test_a_ratio_in_the_name_goes_before_that_of_the_trainer():
     for wanted in (10.0, None):
         s = planned(wanted_ratio=wanted, ratio=3.0, start=0)
-        assert run(s, range(5))[-1] == pytest.approx(0.3)
+        assert run(s, range(8))[-1] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("stop", [1, 7, 10, 11, 12, 15, 29])
@@ -212,12 +224,14 @@ def test_a_checkpoint_of_the_older_rule_from_before_the_start_has_nothing_to_say
     assert planned(weight=1.0).restore({"measured": 20}) == ""
 
 
-def test_only_a_term_whose_start_is_not_given_ramps_up():
+def test_a_start_that_is_given_asks_for_the_full_weight_as_soon_as_it_is_known():
     def planned(**given):
         return WeightSchedule.planned(
             Settings(**given), printed=0.1, wanted_ratio=10.0, epochs=300, iterations=10
         )
 
     assert (planned().start, planned().ramp) == (150, 300)
-    assert (planned(start=150).start, planned(start=150).ramp) == (150, 0)
-    assert planned(start=0).ramp == planned(start=7).ramp == 0
+    assert (planned(weight=1.0).start, planned(weight=1.0).ramp) == (150, 300)
+    assert (planned(start=150).start, planned(start=150).ramp) == (150, 40)
+    assert (planned(start=7, every=2).start, planned(start=7, every=2).ramp) == (7, 80)
+    assert planned(start=0, weight=1.0).ramp == planned(start=7, weight=1.0).ramp == 0
