@@ -174,7 +174,7 @@ def test_form_and_weights_reach_the_loss_the_log_and_the_checkpoint(start, datas
     write_topology(priors_for_tiny({"blob": [1, 0, 0]}), file)
     other = start(fold=1)
     assert (other.loss.term.form, other.loss.term.dimension_weights) == ("quadratic", None)
-    assert "holds other priors, of another fold or edited" in log_of(other)
+    assert "contains other priors, from another fold or edited" in log_of(other)
     with pytest.raises(RuntimeError, match=r"was trained with the prior .*'published'.* now says"):
         checkpoints.check_prior("x.pth", trainer.origin(), other.prior)
 
@@ -199,7 +199,7 @@ def test_a_training_continues_if_the_file_cannot_be_written(start, dataset):
     (dataset / f".topology.{os.getpid()}.topo-new.json").mkdir()  # where it is written at first
     trainer = start()
     assert not (dataset / "topology.json").exists()
-    assert "cannot be written, going on without" in log_of(trainer)
+    assert "cannot be written, the training continues without" in log_of(trainer)
     assert trainer.prior["0"] == [1, 1, 0]
     copy = read_topology(Path(trainer.output_folder_base) / "topology.json")
     assert copy["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
@@ -220,7 +220,9 @@ def test_the_copy_of_another_fold_stays_and_the_log_says_so(start, dataset):
     write_topology(priors_for_tiny({"ring": [1, None, 0]}), dataset / "topology.json")
     second = start(fold=1)
     assert copy.read_bytes() == before
-    assert "holds other priors, of another fold or edited, and stays as it is" in log_of(second)
+    assert "contains other priors, from another fold or edited, and is not changed" in log_of(
+        second
+    )
     assert second.prior["0"] == [1, None, 0]
 
 
