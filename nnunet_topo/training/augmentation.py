@@ -16,7 +16,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import OneOfTransform, RandomTransform
 
-from nnunet_topo.priors.topology_json import FILE, forbids_rotation, read_topology
+from nnunet_topo.priors.topology_json import FILE, TopologyJson
 from nnunet_topo.training.context import TrainingContext
 
 INTACT = "label_is_intact"  # key of a batch: a boolean for each sample
@@ -151,10 +151,10 @@ def warn_of_former_decision(context: TrainingContext) -> None:
     """
     file = context.dataset_folder / FILE
     try:
-        content = read_topology(file) if file.exists() else {}
+        topology = TopologyJson.read_if_there(file)
     except (OSError, ValueError):  # a trainer that needs the file's priors reports this itself
         return
-    if forbids_rotation(content, context.configuration, context.connectivity):
+    if topology.forbids_rotation(context.configuration, context.connectivity):
         context.log(
             f"topology: {file} forbids rotation and scaling, but this entry is no longer read. "
             "Both are used, and the term leaves out samples whose labels were interpolated. To "

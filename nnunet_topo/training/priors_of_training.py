@@ -10,15 +10,7 @@ from nnunet_topo.dataset import Union
 from nnunet_topo.losses.betti_prior import Prior
 from nnunet_topo.priors.form import KEY as FORM
 from nnunet_topo.priors.form import PriorForm
-from nnunet_topo.priors.topology_json import (
-    FILE,
-    OBJECTS,
-    is_edited,
-    priors_of,
-    read_topology,
-    signed,
-    write_topology,
-)
+from nnunet_topo.priors.topology_json import FILE, OBJECTS, TopologyJson
 from nnunet_topo.topology.betti_range import BettiPrior
 from nnunet_topo.training.context import TrainingContext
 
@@ -69,13 +61,9 @@ def priors_of_training(
         ValueError: topology.json is wrong. The message names the place.
     """
     file = context.dataset_folder / FILE
-    content = context.ranks.first_finds(lambda: _read_or_make_topology(context))
-    priors = priors_of(
-        content,
-        str(file),
-        context.channels,
-        space=context.space,
-        connectivity=context.connectivity,
+    topology = context.ranks.first_finds(lambda: _read_or_make_topology(context))
+    priors = topology.priors(
+        context.channels, space=context.space, connectivity=context.connectivity
     )
     names, own = context.channels.names, len(own_unions)
     channels = {
@@ -100,19 +88,18 @@ def priors_of_training(
         + (f"; {priors.form}" if priors.form.plain else "")
     )
     if context.ranks.rank == 0:
-        _keep_copy(context, content)
+        _keep_copy(context, topology)
     return TrainingPriors(channels, (*own_unions, *priors.unions), plain, len(names), priors.form)
 
 
-def _read_or_make_topology(context: TrainingContext) -> dict[str, Any]:
-    """Returns the content of topology.json; counts the Betti numbers if it has no priors."""
-    file = context.dataset_folder / FILE
-    content = read_topology(file) if file.exists() else {}
+def _read_or_make_topology(context: TrainingContext) -> TopologyJson:
+    """Returns topology.json; counts the Betti numbers if it has no priors."""
+    topology = TopologyJson.read_if_there(context.dataset_folder / FILE)
     # The file of an earlier version may contain only a decision about rotation and scaling.
-    return content if "priors" in content else _make_topology(context)
+    return topology if topology.has_priors else _make_topology(context)
 
 
-def _make_topology(context: TrainingContext) -> dict[str, Any]:
+def _make_topology(context: TrainingContext) -> TopologyJson:
     """Returns the topology of all labels, and writes it to topology.json if that is possible."""
     # Imported here because nnU-Net imports all trainers when it searches for one.
     from nnunet_topo.priors.labelled_data import find_labels
@@ -128,29 +115,28 @@ def _make_topology(context: TrainingContext) -> dict[str, Any]:
     taken = take_fingerprint(data, unions=unions, processes=default_num_processes)
     for problem in taken.problems:
         context.log(f"topology: {problem}")
-    former = read_topology(file) if file.exists() else {}
-    if "priors" in former:  # the training of another fold has written them in the meantime
+    former = TopologyJson.read_if_there(file)
+    if former.has_priors:  # the training of another fold has written them in the meantime
         return former
-    kept = former if former and is_edited(former) else {}
-    content = signed(kept | taken.to_json(), edited=bool(kept))
+    kept = former.content if former.is_edited else {}
+    topology = TopologyJson(file, {**kept, **taken.to_json()}).signed(edited=bool(kept))
     try:
-        write_topology(content, file)
+        topology.write()
     except OSError as error:
         context.log(
             f"topology: {file} cannot be written, the training continues without it: {error}"
         )
-    return content
+    return topology
 
 
-def _keep_copy(context: TrainingContext, content: dict[str, Any]) -> None:
+def _keep_copy(context: TrainingContext, topology: TopologyJson) -> None:
     """Writes a copy of topology.json to the folder of the model's plans.json, unless one exists."""
     copy = context.model_folder / FILE
     try:
         if not copy.exists():
-            write_topology(content, copy)
+            TopologyJson(copy, topology.content).write()
             return
-        former = read_topology(copy)
-        if any(former.get(key) != content.get(key) for key in ("priors", FORM)):
+        if not TopologyJson.read(copy).has_priors_of(topology):
             context.log(
                 f"topology: {copy} contains other priors, from another fold or edited, and is not "
                 "changed. The priors of this fold are in its checkpoint"
