@@ -8,6 +8,10 @@ an interrupted run resumes there, and without the copy it starts again. Prints t
 package and the survivors that `mutation_survivors.json` does not explain; exit status 1 if there
 are any. Lines with messages and `raise` are not changed. Nor are decorated functions, which mutmut
 cannot change: the compiled kernels are compared with gudhi, voxel by voxel, instead.
+
+An installed nnunet-topo is imported when Python starts, because its .pth file registers the
+trainers. mutmut's copy would then never be imported, and no test would notice any mutant. So mutmut
+runs in a Python that does not read .pth files.
 """
 
 import ast
@@ -16,11 +20,12 @@ import json
 import os
 import re
 import shutil
+import site
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,10 +94,53 @@ def mutate(package: str) -> Path:
         files, *tests = PACKAGES[package]
         configuration = CONFIGURATION.format(files=files, tests="\n    ".join(tests))
         (folder / "setup.cfg").write_text(configuration)
-    environment = os.environ | {"HYPOTHESIS_PROFILE": "first-failure", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1"]
+    python, environment = python_without_pth_files(sys.executable, site_packages())
+    environment |= {"HYPOTHESIS_PROFILE": "first-failure", "OMP_NUM_THREADS": "1"}
+    check_start(python, environment)
+    command = [*python, "-m", "mutmut", "run", "--max-children", "1"]
     subprocess.run(command, cwd=folder, env=environment, check=True)
     return folder / "mutants"
+
+
+def site_packages() -> list[str]:
+    """Returns the folders with the installed packages of this environment."""
+    return [
+        folder
+        for folder in (*site.getsitepackages(), site.getusersitepackages())
+        if folder in sys.path
+    ]
+
+
+def python_without_pth_files(
+    executable: str, packages: Sequence[str]
+) -> tuple[list[str], dict[str, str]]:
+    """Returns command and environment of a Python that finds packages but reads no .pth files.
+
+    Processes that multiprocessing starts from it do the same.
+
+    Args:
+        executable: of Python.
+        packages: folders with installed packages.
+    """
+    return [executable, "-S"], os.environ | {"PYTHONPATH": os.pathsep.join(packages)}
+
+
+def check_start(python: Sequence[str], environment: dict[str, str]) -> None:
+    """Checks that Python starts without importing the package.
+
+    Raises:
+        SystemExit: it imports the package, so no mutant could be tested.
+    """
+    code = "import sys; module = sys.modules.get('nnunet_topo'); print(module and module.__file__)"
+    started = subprocess.run(
+        [*python, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    if (imported := started.stdout.strip()) != "None":
+        raise SystemExit(
+            f"mutmut needs a Python that starts without nnunet-topo, but {python[0]} imports "
+            f"{imported} at its start: run this script in an environment in which nnunet-topo is "
+            "not installed"
+        )
 
 
 def results(mutants: Path) -> Iterator[tuple[Path, str, int | None]]:

@@ -58,8 +58,8 @@ def tests(record: dict[str, dict], group: str) -> str:
         group: what results are kept by: patient or slice.
     """
     lines = [
-        f"The {ARMS[OURS].lower()} against the other arms: mean difference in points (p of the "
-        f"two-sided Wilcoxon test; a pair is one test {group} of one seed)",
+        f"The table compares the {ARMS[OURS].lower()} with the other arms: mean difference in "
+        f"points, and p of the two-sided Wilcoxon test. A pair is one test {group} of one seed.",
         "",
         "| m, labelled | against | pairs | Dice | correct topology |",
         "|---|---|---|---|---|",

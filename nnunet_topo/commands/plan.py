@@ -52,12 +52,12 @@ def run(chosen: argparse.Namespace) -> int:
         update=chosen.update,
         overwrite=chosen.overwrite,
     )
-    print(*map(printable, describe(done.fingerprint, done.content)), "", sep="\n")
-    for warned in warn(done.fingerprint, done.content):
+    print(*map(printable, describe(done.fingerprint, done.written)), "", sep="\n")
+    for warned in warn(done.fingerprint, done.written):
         print("\n".join(map(printable, f"warning: {warned}".splitlines())))
     for line in done.notes:
         print(f"note: {printable(line)}")
     if done.kept is not None:
         print(f"the former file is kept as {printable(str(done.kept))}")
-    print(f"written: {printable(str(done.file))}")
+    print(f"written: {printable(str(done.written.file))}")
     return report_problems(done.problems, nothing_done=False)

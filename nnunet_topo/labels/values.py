@@ -13,7 +13,7 @@ _FEWEST_GREY = 8  # different values of a mask that has been compressed
 _DARK, _BRIGHT = (1, 8), (247, 254)  # what compression makes of black and white in 8 bits
 _EXACT = 2**24  # nnU-Net's readers give 32-bit floats, which hold no larger integer for certain
 _SHOWN = 5
-NOT_FINITE = "holds NaN or infinite values, which are not labels"
+NOT_FINITE = "contains NaN or infinite values, which are not labels"
 
 
 def distinct_values(label_map: NDArray) -> NDArray:

@@ -1,4 +1,4 @@
-"""Losses on PyTorch tensors. They know nothing of nnU-Net, epochs or label maps."""
+"""Losses on PyTorch tensors. They do not depend on nnU-Net, epochs or label maps."""
 
 from nnunet_topo.losses.betti_prior import BettiPriorLoss
 from nnunet_topo.losses.focal import FocalLoss

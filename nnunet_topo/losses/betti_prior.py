@@ -1,4 +1,4 @@
-"""Known Betti numbers as a loss, which needs no labels.
+"""A loss that compares a prediction with known Betti numbers and needs no labels.
 
 Clough, Byrne, Oksuz, Zimmer, Schnabel, King: A Topological Loss Function for Deep-Learning based
 Image Segmentation using Persistent Homology. IEEE Transactions on Pattern Analysis and Machine
@@ -28,29 +28,30 @@ Prior = Sequence[BettiRange | int | Sequence[float | int] | None] | Literal["tar
 class BettiPriorLoss(nn.Module):
     """Returns how far the bars of a prediction are from given Betti numbers.
 
-    The longest beta*_k bars of dimension k are drawn to length 1, all others to length 0 (eq. 3). A
-    missing bar costs 1 and has no gradient.
+    The loss pulls the longest beta*_k bars of dimension k to length 1, and all others to length 0
+    (eq. 3). A missing bar costs 1 and has no gradient.
 
     Args:
         priors: Betti numbers (beta0, beta1[, beta2]) of each channel with a prior. A number may be
-            a range (low, high) with both ends included; high may be infinite. The bars between low
-            and high are free. None leaves a dimension free. "target" takes the numbers of the
-            target, which must then be given. All zeros say that the channel is empty.
-        form: "quadratic" draws a bar to length 1 by (1 - length)^2, "published" by 1 - length^2.
+            a range (low, high) that includes both ends; high may be infinite. Bars between low and
+            high cost nothing. None leaves a dimension free. "target" uses the Betti numbers of the
+            target, which must then be passed. All zeros mean that the channel is empty.
+        form: of the cost of a bar that should have length 1: (1 - length)^2 if "quadratic",
+            1 - length^2 if "published".
         dimension_weights: factor of each dimension, default 1.
         connectivity: of the foreground; see `persistence_pairs`.
-        clamp: None changes nothing. Otherwise p is raised to at least this before the filtration.
-            No bar moves by more, and voxels below it get no gradient.
-        in_patches: whether samples may be parts of images. A prior then only holds for objects that
-            are seen as a whole. With a target, it holds if the object of the target does not touch
-            the border of the patch and agrees with the prior; otherwise the target's own Betti
-            numbers are used. Without a target, it holds if the prediction at 0.5 is not empty and
-            does not touch the border; otherwise sample and channel are skipped. An object that
-            touches ignored voxels is always skipped.
+        clamp: every p below this is raised to it before the filtration; None changes nothing. The
+            ends of a bar move by at most this much, and voxels below it get no gradient.
+        in_patches: whether samples may be parts of images. A prior then only applies to objects
+            that lie completely in the patch. With a target, it applies if the object of the target
+            does not touch the border of the patch and agrees with the prior; otherwise the loss
+            uses the target's own Betti numbers. Without a target, it applies if the prediction at
+            0.5 is not empty and does not touch the border; otherwise the loss skips sample and
+            channel. It always skips an object that touches ignored voxels.
 
     Raises:
-        ValueError: unknown names, a wrong prior, clamp outside [0, 1); tensors whose shapes do not
-            fit, a missing target, NaN.
+        ValueError: a name is unknown, a prior is wrong, or clamp is outside [0, 1); in a call, the
+            shapes of the tensors do not fit, the target is missing, or there are NaN.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class BettiPriorLoss(nn.Module):
 
     @property
     def needs_intact_labels(self) -> bool:
-        """Returns whether the Betti numbers of the target, if there is one, are looked at."""
+        """Returns whether the loss uses the Betti numbers of the target, if there is one."""
         return self.in_patches or None in self._wanted
 
     def extra_repr(self) -> str:
@@ -102,10 +103,10 @@ class BettiPriorLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"] | None = None,
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Returns the sum over bars and dimensions (eq. 4), mean over samples and priors.
+        """Returns the sum over bars and dimensions (eq. 4), averaged over samples and priors.
 
-        Gradients pass to the critical voxels of the probability. A sample whose voxels are all
-        ignored costs nothing.
+        Gradients pass to the critical voxels of the probability. If all voxels of a sample are
+        ignored, it costs nothing.
 
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
@@ -120,7 +121,7 @@ class BettiPriorLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"] | None = None,
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
-        """Starts `forward` in other threads, and returns a function that waits for the loss."""
+        """Starts `forward` in other threads and returns a function that waits for the loss."""
         probability, foreground = prepare(probability, target, mask)
         self._check_call(probability, foreground)
         if not self.priors:
@@ -148,10 +149,10 @@ class BettiPriorLoss(nn.Module):
         for channel, prior in self.priors.items():
             if not 0 <= channel < probability.shape[1]:
                 raise ValueError(
-                    f"a prior is given for channel {channel}, but there are {probability.shape[1]}"
+                    f"priors name channel {channel}, but there are {probability.shape[1]} channels"
                 )
             if prior == "target" and foreground is None:
-                raise ValueError(f"the prior of channel {channel} is the target, got no target")
+                raise ValueError(f"the prior of channel {channel} needs a target, got None")
             if prior != "target" and len(prior) != space:
                 raise ValueError(
                     f"the prior of channel {channel} must hold {space} Betti numbers for {space}D "
@@ -173,8 +174,8 @@ class BettiPriorLoss(nn.Module):
 
         Args:
             bars: of all samples and priors.
-            whole: where an object is seen as a whole, `[sample, prior]`.
-            skipped: where it touches ignored voxels, `[sample, prior]`.
+            whole: whether an object is there and does not touch the border, `[sample, prior]`.
+            skipped: whether it touches ignored voxels, `[sample, prior]`.
             ignored: samples whose voxels are all ignored.
             labelled: whether there is a target.
         """
@@ -213,10 +214,10 @@ class BettiPriorLoss(nn.Module):
 
 
 def _as_prior(prior: Prior, channel: int) -> BettiPrior | None:
-    """Returns the ranges of a prior, None if the target's numbers are used.
+    """Returns the ranges of a prior, or None for "target".
 
     Raises:
-        ValueError: the prior is wrong; the message names the channel.
+        ValueError: the prior is wrong. The message names the channel.
     """
     if isinstance(prior, str):
         if prior != "target":
@@ -229,7 +230,7 @@ def _as_prior(prior: Prior, channel: int) -> BettiPrior | None:
 
 
 def _whole(object_: Bool[Tensor, "batch entry *space"]) -> Bool[Tensor, "batch entry"]:
-    """Returns where there is an object that does not touch the border."""
+    """Returns for which samples and entries there is an object that does not touch the border."""
     whole = object_.flatten(2).any(dim=2)
     for axis in range(2, object_.ndim):
         for side in (0, -1):
@@ -240,7 +241,7 @@ def _whole(object_: Bool[Tensor, "batch entry *space"]) -> Bool[Tensor, "batch e
 def _skipped(
     object_: Bool[Tensor, "batch entry *space"], mask: Bool[Tensor, "batch 1 *space"] | None
 ) -> Bool[Tensor, "batch entry"]:
-    """Returns where an object touches ignored voxels, be it at a corner."""
+    """Returns for which samples and entries an object touches ignored voxels, even at a corner."""
     if mask is None:
         return torch.zeros_like(object_.flatten(2)[..., 0])
     pool = nn.functional.max_pool2d if mask.ndim == 4 else nn.functional.max_pool3d

@@ -1,7 +1,7 @@
-"""Persistence diagrams of probabilities: the one place where gradients enter.
+"""Persistence diagrams of probabilities. Only this module passes gradients through them.
 
-The engine returns the critical voxels of every bar. Their values are gathered here, so a gradient
-on a birth or a death reaches its voxel and no other.
+The engine returns the critical voxels of every bar. This module gathers their values, so the
+gradient of a birth or a death reaches its voxel and no other.
 """
 
 import os
@@ -21,7 +21,7 @@ from nnunet_topo.topology import Connectivity, PersistencePairs, persistence_pai
 from nnunet_topo.topology.persistence import NO_VOXEL
 from nnunet_topo.topology.places import Places, find_places
 
-_MOST_THREADS = 4  # nnU-Net's augmentation workers need cores, too
+_MOST_THREADS = 4  # nnU-Net's augmentation workers also need cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,14 @@ class Bars:
     Attributes:
         channel: channel and sample of each bar, as `sample * channels + channel`.
         dimension: homology dimension of each bar.
-        birth: probability at which the bar starts; carries the gradient of its voxel.
-        death: probability at which it ends, likewise; 0 without gradient for the essential class.
-        birth_value: `birth` as numbers, in float64.
-        death_value: `death` as numbers, in float64.
+        birth: probability at which each bar starts. Its gradient reaches the voxel of the birth.
+        death: probability at which each bar ends. Its gradient reaches the voxel of the death. The
+            essential class has death 0 without a gradient.
+        birth_value: `birth` in float64, without gradient.
+        death_value: `death` in float64, without gradient.
         place: structure of the target at which each bar lies, 0 for none; see `Places.locate`.
-        fit: how well it fits there; likewise. The essential class, and bars that end on the plateau
-            at the clamp, die nowhere in particular.
+        fit: how well each bar fits there; see `Places.locate`. The essential class and bars that
+            end on the plateau at the clamp have no place of death.
         targets: structures of each channel of the target.
     """
 
@@ -72,22 +73,23 @@ def begin_bars(
     dimensions: tuple[int, ...],
     clamp: float,
 ) -> Callable[[], Bars]:
-    """Starts to compute the bars of superlevel sets, and returns a function that waits for them.
+    """Starts to compute the bars of superlevel sets and returns a function that waits for them.
 
     Each channel of each sample is one job. The jobs run in a few threads without the GIL, so caller
-    and device can compute something else meanwhile. A channel that never exceeds the clamp costs
-    one reduction and has only its essential bar (max p, 0). Of any other channel, only the box of
-    the voxels above the clamp leaves the device. The number of threads does not change the result.
+    and device can compute something else meanwhile. A channel that never exceeds the clamp has only
+    its essential bar (max p, 0) and takes a single reduction. For any other channel, only the box
+    around the voxels above the clamp leaves the device. The number of threads does not change the
+    result.
 
     Args:
         probability: values in [0, 1], 2D or 3D space.
         target: foreground.
         connectivity: of the foreground, see `persistence_pairs`.
         dimensions: homology dimensions.
-        clamp: p is raised to at least this before the filtration.
+        clamp: every p below this is raised to it before the filtration.
 
     Raises:
-        ValueError: NaN or infinite values; raised by the function that waits.
+        ValueError: values are NaN or infinite. The function that waits raises this.
     """
     jobs = [
         _threads(os.getpid(), thread_count()).submit(
@@ -128,7 +130,7 @@ def _gather(probability: Tensor, channels: list[_ChannelBars], clamp: float) -> 
     voxel = np.concatenate([birth, np.where(dies, death, 0)])
     where = [torch.from_numpy(index).to(probability.device) for index in (sample, of_sample, voxel)]
     births, deaths = probability.flatten(2)[tuple(where)].chunk(2)
-    # A birth below the clamp is the essential bar of a channel that lies below it altogether.
+    # Only a channel that lies completely below the clamp has a birth there, its essential bar.
     deaths = torch.where(torch.from_numpy(dies).to(deaths.device), deaths.clamp(min=clamp), 0)
     return Bars(
         channel=channel,
@@ -145,13 +147,13 @@ def _gather(probability: Tensor, channels: list[_ChannelBars], clamp: float) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """A part of one channel in main memory, or on its way there.
+    """A part of one channel in main memory, or one that is being copied there.
 
     Attributes:
-        values: the part.
-        start: its first voxel in the patch.
+        values: of the part.
+        start: first voxel of the part in the patch.
         patch: shape of the patch.
-        copied: event of the copy's end, None if the values are there.
+        copied: CUDA's event at the end of the copy, None if there is nothing to wait for.
     """
 
     values: Tensor
@@ -182,12 +184,12 @@ def _boxes(values: Tensor, clamp: float) -> list[_Box]:
     """Returns the part of each channel that the engine needs."""
     if values.device.type != "cpu":
         return _occupied_boxes(values, clamp)
-    patch = tuple(values.shape[2:])  # views of the whole: the engine finds the box itself
+    patch = tuple(values.shape[2:])  # no copy is needed, and the engine finds the box itself
     return [_Box(channel, (0,) * len(patch), patch) for channel in _each_channel(values)]
 
 
 def _occupied_boxes(values: Tensor, clamp: float) -> list[_Box]:
-    """Returns a copy of the voxels above the clamp in each channel, or of its maximum."""
+    """Returns a copy of the box of the voxels above the clamp; without any, of the maximum."""
     patch = tuple(values.shape[2:])
     peaks = values.flatten(2).max(dim=2).indices.flatten().cpu().numpy()
     above = values > clamp
@@ -208,10 +210,10 @@ def _occupied_boxes(values: Tensor, clamp: float) -> list[_Box]:
 
 
 def _copy_to_host(values: Tensor) -> "tuple[Tensor, torch.cuda.Event | None]":
-    """Returns a copy in main memory, and an event of its end.
+    """Returns a copy in main memory and the event at the end of the copy.
 
-    On CUDA the copy runs on a stream of its own, into pinned memory, beside what is queued next on
-    the current stream. Other devices wait for the copy and have no event.
+    On CUDA the copy goes to pinned memory in a stream of its own, so the current stream does not
+    wait for it. Other devices wait for the copy and have no event.
     """
     if values.device.type != "cuda":
         return values.cpu(), None
@@ -232,7 +234,7 @@ def _side_stream(device: torch.device) -> "torch.cuda.Stream":
 
 
 def _host_masks(target: Tensor) -> list[NDArray[np.bool_] | None]:
-    """Returns the target of each channel in main memory, None if a device finds it empty."""
+    """Returns the target of each channel in main memory, None for an empty one on a GPU."""
     if target.device.type == "cpu":
         return [channel.numpy() for channel in _each_channel(target)]
     there = target.flatten(2).any(dim=2).flatten().cpu().tolist()
@@ -244,7 +246,7 @@ def _host_masks(target: Tensor) -> list[NDArray[np.bool_] | None]:
 
 
 def _each_channel(values: Tensor) -> list[Tensor]:
-    """Returns views of the channels of all samples, which reshaping might copy."""
+    """Returns the channels of all samples as views. Reshaping could copy them."""
     return [channel for sample in values for channel in sample]
 
 

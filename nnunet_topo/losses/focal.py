@@ -12,19 +12,19 @@ from torch.nn import functional
 
 
 class FocalLoss(nn.Module):
-    """Returns the mean of -alpha (1 - p_t)^gamma log(p_t), p_t the probability of the truth.
+    """Returns the mean of -alpha (1 - p_t)^gamma log(p_t); p_t is the probability of the truth.
 
     It takes logits, as a base loss does. If the target has one channel and the logits have several,
-    the classes exclude one another (softmax). If both have the same number, each channel is a
-    binary problem of its own (sigmoid), as for nnU-Net's regions.
+    the classes exclude one another (softmax). If both have the same number of channels, each
+    channel is a binary problem of its own (sigmoid), as for nnU-Net's regions.
 
     Args:
         alpha: factor of the whole loss, at least 0.
-        gamma: how strongly well classified voxels are discounted, at least 0; 0 gives the
+        gamma: at least 0. The larger it is, the less do well classified voxels count; 0 gives the
             cross-entropy.
 
     Raises:
-        ValueError: alpha or gamma negative; shapes of a call that do not fit.
+        ValueError: alpha or gamma is negative, or the shapes of a call do not fit.
     """
 
     def __init__(self, alpha: float = 1.0, gamma: float = 2.0) -> None:

@@ -1,4 +1,4 @@
-"""What all topology losses take and return."""
+"""Input and output that all topology losses share."""
 
 from dataclasses import dataclass
 from math import nan
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class BarCounts:
-    """What a loss makes of the bars of all samples and channels.
+    """How many bars of all samples and channels a loss keeps, removes and misses.
 
     Attributes:
-        matched: bars drawn to a bar of the target, or towards the prior.
-        removed: bars shortened.
-        missing: bars of the target, or of the prior, for which there is no bar.
+        matched: bars that are pulled to a bar of the target, or to length 1 by a prior.
+        removed: bars that are shortened.
+        missing: bars of the target, or of the prior, for which the prediction has no bar.
     """
 
     matched: int
@@ -32,16 +32,16 @@ class BarCounts:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A loss and the figures beside it.
+    """A loss and the figures that a training logs with it.
 
     Attributes:
-        loss: the loss with its gradient.
-        distance: exact Wasserstein distance under the optimal matching, sum of squares over bars
-            and dimensions, mean over samples and channels (and tiles); NaN for a loss without such
-            a distance.
-        used: share of the objects, of every sample and prior, that a prior was applied to; NaN for
-            a loss without priors.
-        bars: what becomes of the bars; None for a loss without bars.
+        loss: with its gradient.
+        distance: exact Wasserstein distance under the optimal matching: squares are summed over
+            bars and dimensions, and averaged over samples and channels (and tiles). NaN for a loss
+            without such a distance.
+        used: share of all pairs of sample and prior in which the prior was applied; NaN for a loss
+            without priors.
+        bars: numbers of bars; None for a loss without bars.
     """
 
     loss: Float[Tensor, ""]
@@ -55,7 +55,7 @@ def prepare(
     target: Shaped[Tensor, "batch channel *space"] | None,
     mask: Bool[Tensor, "batch 1 *space"] | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Returns the probability in float32 or float64 and the target as booleans, 0 where ignored.
+    """Returns the probability in float32 or float64, and the target as booleans; ignored is 0.
 
     Args:
         probability: foreground probabilities in [0, 1], 2D or 3D space, of any precision.
@@ -63,7 +63,7 @@ def prepare(
         mask: False at ignored voxels, which count as background in both and get no gradient.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: the shapes do not fit.
     """
     if probability.ndim not in (4, 5) or (target is not None and probability.shape != target.shape):
         raise ValueError(

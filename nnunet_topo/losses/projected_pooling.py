@@ -19,23 +19,23 @@ KERNEL_SIZES = (4, 5, 8, 10, 20)  # section 3.1
 class ProjectedPoolingLoss(nn.Module):
     """Returns the mean absolute difference of pooled maximum projections, in [0, 1].
 
-    A volume is projected onto its three planes by the maximum; an image is its own projection. Each
+    A maximum projection turns a volume into three planes; an image is its own projection. Each
     plane is max-pooled with several square kernels, stride = kernel, and compared cell by cell.
 
-    The loss sees what changes the pooled silhouettes: islands, and parts that are missing at a
-    border. It does not see what is hidden in all three projections, such as a cavity.
+    The loss sees whatever changes the pooled silhouettes: islands, and missing parts at a border.
+    It does not see what is hidden in all three projections, such as a cavity.
 
     Args:
-        kernel_sizes: of the pooling. A kernel that is wider than a plane is cut to the plane, and
-            cells at the far border may be smaller than the kernel, so nothing is left out.
-        planes: axes of a volume along which it is projected, None for all three: 0 gives the plane
-            of the other two axes, and so on.
+        kernel_sizes: of the pooling. A kernel that is wider than a plane is cut to the plane. Cells
+            at the far border may be smaller than the kernel, so all voxels are used.
+        planes: axes along which a volume is projected, None for all three. 0 gives the plane of the
+            other two axes, and so on.
         reduce_before_difference: compares the means of the planes instead of their cells, as the
             published code compares sums. The position of a structure then does not matter.
 
     Raises:
-        ValueError: no kernel, or one below 1; no plane, or another than 0, 1 and 2; tensors whose
-            shapes do not fit, images if planes are given.
+        ValueError: there is no kernel, or one below 1; there is no plane, or one other than 0, 1
+            and 2; in a call, the shapes of the tensors do not fit, or planes are given for images.
     """
 
     # It compares silhouettes cell by cell, as Dice compares voxels: a torn line changes few cells.
@@ -72,8 +72,8 @@ class ProjectedPoolingLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """Returns the mean over kernels, planes, channels, samples and the cells of each plane.
 
-        Gradients pass to the voxel with the maximum of a cell; equal maxima of a projection share
-        them.
+        Gradients pass to the voxel with the maximum of a cell. If several voxels of a projection
+        are equally large, they share the gradient.
 
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
@@ -99,15 +99,17 @@ class ProjectedPoolingLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
-        """Returns a function that returns the loss, which is computed at once on the device."""
+        """Computes the loss at once on the device and returns a function that returns it."""
         loss = self(probability, target, mask)
         return lambda: Measure(loss)
 
     def _projections(self, values: Float[Tensor, "batch channel *space"]) -> list[Tensor]:
-        """Returns the maximum projections of a volume along the axes; for an image, the image."""
+        """Returns the maximum projections of a volume along the axes, or an image as it is."""
         if values.ndim == 4:
             if self.planes is not None:
-                raise ValueError(f"planes are those of a volume, got the shape {values.shape}")
+                raise ValueError(
+                    f"planes need a volume, got an image with shape {tuple(values.shape)}"
+                )
             return [values]
         return [values.amax(dim=2 + axis) for axis in self.planes or (0, 1, 2)]  # Eq. 1
 

@@ -1,4 +1,4 @@
-"""Cuts patches into tiles, so that structures are compared close to where they are.
+"""Cuts patches into tiles, so that a loss only compares structures that are close to each other.
 
 Hu, Li, Samaras, Chen: Topology-Preserving Deep Image Segmentation. NeurIPS 2019; "Random Sampling"
 in Datta: Preservation of Topology using Deep Image Segmentation. 2024.
@@ -18,14 +18,14 @@ def cut_into_tiles(
 ) -> tuple[
     Float[Tensor, "tiles 1 *side"], Bool[Tensor, "tiles 1 *side"], Int64[np.ndarray, " tiles"]
 ]:
-    """Returns the tiles with foreground, and the channel and sample of each.
+    """Returns the tiles with foreground, and the channel and sample of each tile.
 
-    The grid starts at a random voxel, drawn from PyTorch's generator of the CPU, and is padded with
+    The grid starts at a random voxel, which PyTorch's CPU generator draws. It is padded with
     background, which changes no bar. An axis that is no longer than a tile is not cut. Tiles
     without p > 0.5 and without target are left out. Gradients pass.
 
     Returns:
-        probability and target of the tiles, and `sample * channels + channel` of each, ascending.
+        Probability and target of the tiles, and `sample * channels + channel` of each, ascending.
     """
     padding: list[int] = []
     sides: list[int] = []
@@ -46,7 +46,7 @@ def cut_into_tiles(
 
 
 def _as_tiles(values: Tensor, sides: list[int]) -> Tensor:
-    """Returns tiles, `[batch * channel, tile, *side]`; the sides must divide the space."""
+    """Returns tiles, `[batch * channel, tile, *side]`. The sides must divide the space."""
     blocks = values.flatten(0, 1)
     for axis, side in enumerate(sides):
         blocks = blocks.unflatten(1 + 2 * axis, (-1, side))

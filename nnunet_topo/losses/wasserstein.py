@@ -1,4 +1,4 @@
-"""Wasserstein distance between the diagrams of a prediction and its target, as a loss.
+"""A loss: the Wasserstein distance between the diagrams of a prediction and its target.
 
 Demir, Massaad, Kiziltan: Topology-Aware Focal Loss for 3D Image Segmentation. CVPR Workshops 2023,
 section 4 (L_topo). On tiles: Hu, Li, Samaras, Chen: Topology-Preserving Deep Image Segmentation.
@@ -32,31 +32,31 @@ Matching = Literal["spatial", "optimal", "sinkhorn"]
 class WassersteinLoss(nn.Module):
     """Returns the squared 2-Wasserstein distance between persistence diagrams.
 
-    The target is binary, so its diagram holds as many bars (1, 0) in dimension k as its Betti
-    number says. A bar (b, d) costs (1 - b)^2 + d^2 when matched to one of them and (b - d)^2 / 2
-    when sent to the diagonal; a target bar without a match costs 1/2 and has no gradient.
+    The target is binary, so its diagram has beta_k bars (1, 0) in dimension k. A bar (b, d) costs
+    (1 - b)^2 + d^2 if it is matched to one of them, and (b - d)^2 / 2 if it is sent to the
+    diagonal. A target bar without a match costs 1/2 and has no gradient.
 
     Args:
         matching: "spatial" matches each structure of the target with the longest bars that lie at
-            it, see `match_spatially`, and sends the others to the diagonal. The optimal matching
-            would erase a ring that is nearly closed. "optimal" gives the distance itself.
-            "sinkhorn" is Demir's Algorithm 1 to the letter: entropic plan, no diagonal, an empty
-            side gives 0, the plan carries no gradient.
+            it, see `match_spatially`, and sends the others to the diagonal. "optimal" gives the
+            distance itself, but erases rings that are nearly closed. "sinkhorn" is Demir's
+            Algorithm 1 to the letter: an entropic plan without a diagonal. If one side is empty, it
+            gives 0. The plan has no gradient.
         dimensions: homology dimensions, default all.
         connectivity: of the foreground, in prediction and target; see `persistence_pairs`.
-        clamp: None changes nothing. Otherwise p is raised to at least this before the filtration.
-            No bar moves by more, and voxels below it get no gradient.
-        tile_size: compares within square or cubic tiles of this side, which keeps matches local.
-            Each call draws the position of the grid from PyTorch's random numbers. An axis that is
-            no longer than a tile is not cut. A tile is skipped if its target is empty and no p
-            exceeds 0.5. None for no tiles.
+        clamp: every p below this is raised to it before the filtration; None changes nothing. The
+            ends of a bar move by at most this much, and voxels below it get no gradient.
+        tile_size: side of square or cubic tiles, None for no tiles. Bars are compared tile by tile,
+            which keeps matches local. Each call draws the position of the grid from PyTorch's
+            random numbers. An axis that is no longer than a tile is not cut. A tile is skipped if
+            its target is empty and no p exceeds 0.5.
 
     Raises:
-        ValueError: unknown names, clamp outside [0, 1), tile_size below 1; tensors whose shapes do
-            not fit, NaN.
+        ValueError: a name is unknown, clamp is outside [0, 1), or tile_size is below 1; in a call,
+            the shapes of the tensors do not fit, or there are NaN.
     """
 
-    needs_intact_labels = True  # it takes the topology of the target
+    needs_intact_labels = True  # it compares with the topology of the target
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class WassersteinLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Returns the sum over bars and dimensions, mean over tiles, samples and channels.
+        """Returns the sum over bars and dimensions, averaged over tiles, samples and channels.
 
         Gradients pass to the critical voxels of the probability.
 
@@ -121,7 +121,7 @@ class WassersteinLoss(nn.Module):
         target: Shaped[Tensor, "batch channel *space"],
         mask: Bool[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
-        """Starts `measure` in other threads, and returns a function that waits for its result."""
+        """Starts `measure` in other threads and returns a function that waits for its result."""
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
         channels = probability.shape[0] * probability.shape[1]
@@ -148,7 +148,7 @@ class WassersteinLoss(nn.Module):
         self, bars: Bars, dimensions: tuple[int, ...], share: Float[np.ndarray, " channels"]
     ) -> Measure:
         """Returns loss and exact distance; the sum of each channel is weighted by its share."""
-        to_target = np.zeros(len(bars.dimension))  # mass of each bar that goes to a target bar
+        to_target = np.zeros(len(bars.dimension))  # mass that each bar sends to target bars
         to_diagonal = np.zeros(len(bars.dimension))
         missing, distance = 0.0, 0.0
         counts = BarCounts(0, 0, 0)
@@ -191,7 +191,7 @@ class WassersteinLoss(nn.Module):
 def _sinkhorn_mass(
     birth: Float[np.ndarray, " bars"], death: Float[np.ndarray, " bars"], target_bars: int
 ) -> Float[np.ndarray, " bars"]:
-    """Returns sum_j P_ij of Algorithm 1 against bars (1, 0), which are all equal."""
+    """Returns sum_j P_ij of Algorithm 1, in which all target bars are (1, 0)."""
     if target_bars == 0:
         return np.zeros(len(birth))
     cost = ((1 - birth) ** 2 + death**2)[:, None]

@@ -1,7 +1,6 @@
 """What `nnunet-topo plan` prints: a table of topology.json, and warnings."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from nnunet_topo.priors.fingerprint import (
     AGREEMENT,
@@ -11,7 +10,7 @@ from nnunet_topo.priors.fingerprint import (
     Fingerprint,
     Record,
 )
-from nnunet_topo.priors.topology_json import FILE, NO_PRIOR, OBJECTS, recorded_prior
+from nnunet_topo.priors.topology_json import FILE, NO_PRIOR, OBJECTS, TopologyJson
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior
 
@@ -23,12 +22,12 @@ _PRIOR = "nnUNetTrainerBettiPrior"
 _HEADS = ("label", "measured on", "objects", "absent", "at border", "", "Betti numbers")
 
 
-def describe(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
+def describe(fingerprint: Fingerprint, topology: TopologyJson) -> list[str]:
     """Returns a table of a topology.json for a terminal, line by line.
 
     Args:
         fingerprint: that was measured.
-        content: of the topology.json, whose priors may have been edited.
+        topology: the file, whose priors may have been edited.
     """
     lines = [f"{fingerprint.dataset}: labels of {_plural(fingerprint.cases, 'case')}"]
     for name, labels in fingerprint.unions.items():
@@ -38,7 +37,7 @@ def describe(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
         for space in fingerprint.spaces(connectivity):
             rows = [_HEADS]
             for name, records in fingerprint.of_labels(connectivity, space).items():
-                prior = recorded_prior(content, connectivity, space, name)
+                prior = topology.prior(name, space=space, connectivity=connectivity)
                 rows += [_row(record, prior) for record in records]
             dimensions = "components, loops" + (" or handles, cavities" if space == 3 else "")
             lines += [
@@ -79,7 +78,7 @@ def _row(record: Record, prior: BettiPrior | None) -> tuple[str, ...]:
     return (name, record.source, *counts, said, ", ".join(betti) or "-")
 
 
-def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
+def warn(fingerprint: Fingerprint, topology: TopologyJson) -> list[str]:
     """Returns what the user should know before a training, the most important first.
 
     The default connectivity comes first, with the volumes or slices of the configurations that were
@@ -88,7 +87,7 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
 
     Args:
         fingerprint: that was measured.
-        content: of the topology.json, whose priors may have been edited.
+        topology: the file, whose priors may have been edited.
     """
     warned: list[tuple[tuple[int, ...], str]] = []
     if fingerprint.unreadable:
@@ -104,7 +103,7 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
             configurations = [source for source in sources if source != RAW]
             place = (rank, not configurations)
             for name, (raw, *preprocessed) in of_labels.items():
-                prior = recorded_prior(content, connectivity, space, name)
+                prior = topology.prior(name, space=space, connectivity=connectivity)
                 told = (
                     *_warn_of_raw(raw, prior, listed=rank == 0),
                     *_warn_of_preprocessed(preprocessed, prior),
@@ -113,7 +112,7 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
                     text = f"{name}, {OBJECTS[space]}, {connectivity}: {line}"
                     warned.append(((*place, kind, name in fingerprint.unions), text))
     warned += [
-        ((len(CONNECTIVITIES),), line) for line in _warn_of_connectivity(fingerprint, content)
+        ((len(CONNECTIVITIES),), line) for line in _warn_of_connectivity(fingerprint, topology)
     ]
     return [line for _, line in sorted(warned, key=lambda of: of[0])]
 
@@ -202,10 +201,10 @@ def _warn_of_preprocessed(
             )
 
 
-def _warn_of_connectivity(fingerprint: Fingerprint, content: Mapping[str, Any]) -> Iterator[str]:
+def _warn_of_connectivity(fingerprint: Fingerprint, topology: TopologyJson) -> Iterator[str]:
     for space in fingerprint.spaces(CONNECTIVITIES[0]):
         for name in fingerprint.of_labels(CONNECTIVITIES[0], space):
-            full, face = (recorded_prior(content, c, space, name) for c in CONNECTIVITIES)
+            full, face = (topology.prior(name, space=space, connectivity=c) for c in CONNECTIVITIES)
             if full != face:
                 yield (
                     f"{name}, {OBJECTS[space]}: the prior depends on the connectivity, full "

@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import nnunet_topo
 from nnunet_topo import files
 from nnunet_topo.dataset import Channels, Union
 from nnunet_topo.files import OWN_KEY, read_json, write_whole
+from nnunet_topo.priors.form import KEY as FORM
 from nnunet_topo.priors.form import OBJECTS, PriorForm, read_form
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior, as_json
@@ -25,10 +26,10 @@ class Priors:
     """Betti numbers that are known beforehand.
 
     Attributes:
-        channels: Betti numbers of each class or region, counted from 0 as foreground classes or
-            regions are, then of each union; channels without a prior are left out.
+        channels: Betti numbers by channel: the classes or regions first, counted from 0, then the
+            unions. Channels without a prior are left out.
         unions: the channels that make up each union.
-        form: how the loss is computed.
+        form: of the loss.
     """
 
     channels: Mapping[int, BettiPrior]
@@ -36,123 +37,204 @@ class Priors:
     form: PriorForm = field(default_factory=PriorForm)
 
 
-def read_priors(
-    file: Path, channels: Channels, *, space: int, connectivity: Connectivity
-) -> Priors:
-    """Returns the priors of a topology.json for the labels of a data set.
+@dataclass(frozen=True, slots=True)
+class TopologyJson:
+    """The content of a topology.json, which users may have edited.
 
-    Unions without a prior are left out, and so are labels that the file does not name.
+    The content is kept as it is in the file, including entries that this package does not know.
+    Each method checks what it returns and nothing else. If that is wrong, it raises a ValueError
+    with the place in the file, what was wanted and what came.
 
-    Args:
-        file: as `nnunet-topo plan` writes it; priors stand under the labels' names.
-        channels: classes or regions of the data set that the priors are for.
-        space: 3 for the priors of volumes, 2 for the priors of slices.
-        connectivity: of the foreground.
-
-    Raises:
-        ValueError: the file is wrong; the message names the place, what was wanted and what came.
-        OSError: the file cannot be read.
+    Attributes:
+        file: that the content comes from, or is written to.
+        content: the JSON object; empty if there is no file yet.
     """
-    content = read_topology(file)
-    return priors_of(content, str(file), channels, space=space, connectivity=connectivity)
 
+    file: Path
+    content: Mapping[str, Any]
 
-def priors_of(
-    content: Mapping[str, Any],
-    file: str,
-    channels: Channels,
-    *,
-    space: int,
-    connectivity: Connectivity,
-) -> Priors:
-    """Returns the priors of a topology.json that has been read, as `read_priors` does.
+    @classmethod
+    def read(cls, file: Path) -> "TopologyJson":
+        """Returns the content of a file; only that it is a JSON object is checked.
 
-    Args:
-        content: of the file.
-        file: its name, for the messages.
-        channels: classes or regions of the data set that the priors are for.
-        space: 3 for the priors of volumes, 2 for the priors of slices.
-        connectivity: of the foreground.
+        Raises:
+            ValueError: it is not a JSON object, or has a key twice in the same place.
+            OSError: it cannot be read.
+        """
+        return cls(file, read_json(file, object_pairs_hook=_each_key_once))
 
-    Raises:
-        ValueError: the content is wrong; the message names the place.
-    """
-    labels = channels.names
-    members = read_unions(content, file, channels)
-    keys = ("priors", connectivity, OBJECTS[space])
-    section: Any = content
-    place = str(file)
-    for depth, key in enumerate(keys):
-        section = _object(section, place)
-        place += f"{' >' if depth else ':'} {key}"
-        if key not in section:
-            raise ValueError(f"{place}: missing; `nnunet-topo plan` writes it")
-        section = section[key]
-    found: dict[int, BettiPrior] = {}
-    used: list[Union] = []
-    given = _object(section, place)
-    for name in given:
-        if name not in labels and name not in members:
-            raise ValueError(f"{place}: {_unknown(name, (*labels, *members), content)}")
-    for name in (*labels, *members):
-        if given.get(name, NO_PRIOR) == NO_PRIOR:
-            continue
-        prior = BettiPrior.from_json(given[name], f"{place} > {name}", space)
-        if name in members:
-            found[len(labels) + len(used)] = prior
-            used.append(members[name])
-        else:
-            found[labels.index(name)] = prior
-    return Priors(found, tuple(used), read_form(content, file, space))
+    @classmethod
+    def read_if_there(cls, file: Path) -> "TopologyJson":
+        """Returns the content of a file as `read` does, empty if there is no file."""
+        return cls.read(file) if file.exists() else cls(file, {})
 
+    @property
+    def is_empty(self) -> bool:
+        """Returns whether there is no content."""
+        return not self.content
 
-def recorded_prior(
-    content: Mapping[str, Any], connectivity: str, space: int, label: str
-) -> BettiPrior | None:
-    """Returns the prior of a label in a topology.json without mistakes, None if it has none."""
-    plain = content["priors"][connectivity][OBJECTS[space]].get(label, NO_PRIOR)
-    return None if plain == NO_PRIOR else BettiPrior.from_json(plain, FILE, space)
+    @property
+    def has_priors(self) -> bool:
+        """Returns whether there are priors; the file of an earlier version may have none."""
+        return "priors" in self.content
 
+    @property
+    def has_former_decision(self) -> bool:
+        """Returns whether an earlier version decided about rotation and scaling."""
+        return FORMER_DECISION in self.content
 
-def read_unions(content: Mapping[str, Any], file: str, channels: Channels) -> dict[str, Union]:
-    """Returns the channels of each union of a topology.json, by its name.
+    def has_priors_of(self, other: "TopologyJson") -> bool:
+        """Returns whether priors and form of the loss are written as in another file."""
+        return all(self.content.get(key) == other.content.get(key) for key in ("priors", FORM))
 
-    Raises:
-        ValueError: what is there is not a union of labels; the message names the place.
-    """
-    labels = channels.names
-    members: dict[str, Union] = {}
-    for name, union in _object(content.get("unions", {}), f"{file}: unions").items():
-        place = f"{file}: unions > {name}"
-        if name in labels:
-            raise ValueError(f"{place}: wanted a name of its own, but a label of the data has it")
-        if not (isinstance(union, list) and len(set(map(str, union))) > 1):
-            raise ValueError(f"{place}: wanted a list of two labels or more, got {as_json(union)}")
-        for label in union:
-            if label not in labels:
-                raise ValueError(f"{place}: {_unknown(label, labels, content)}")
-        members[name] = channels.union(union)
-    return members
+    def priors(self, channels: Channels, *, space: int, connectivity: Connectivity) -> Priors:
+        """Returns the priors for the labels of a data set.
 
+        Unions without a prior are left out, and so are labels that the file does not name.
 
-def forbids_rotation(
-    content: Mapping[str, Any], configuration: str, connectivity: Connectivity
-) -> bool:
-    """Returns whether a topology.json of an earlier version says not to rotate and scale."""
-    section: Any = content.get(FORMER_DECISION)
-    for key in (connectivity, configuration):
-        section = section.get(key) if isinstance(section, Mapping) else None
-    return (section.get("used") if isinstance(section, Mapping) else section) is False
+        Args:
+            channels: classes or regions of the data set, whose names the file uses.
+            space: 3 for the priors of volumes, 2 for the priors of slices.
+            connectivity: of the foreground.
+        """
+        labels = channels.names
+        members = self.unions(channels)
+        section: Any = self.content
+        place = str(self.file)
+        for depth, key in enumerate(("priors", connectivity, OBJECTS[space])):
+            section = _object(section, place)
+            place += f"{' >' if depth else ':'} {key}"
+            if key not in section:
+                raise ValueError(f"{place}: missing; `nnunet-topo plan` writes it")
+            section = section[key]
+        given = _object(section, place)
+        for name in given:
+            if name not in labels and name not in members:
+                raise ValueError(f"{place}: {self._unknown(name, (*labels, *members))}")
+        found: dict[int, BettiPrior] = {}
+        used: list[Union] = []
+        for name in (*labels, *members):
+            if given.get(name, NO_PRIOR) == NO_PRIOR:
+                continue
+            prior = BettiPrior.from_json(given[name], f"{place} > {name}", space)
+            if name in members:
+                found[len(labels) + len(used)] = prior
+                used.append(members[name])
+            else:
+                found[labels.index(name)] = prior
+        return Priors(found, tuple(used), self.form(space))
 
+    def prior(self, label: str, *, space: int, connectivity: Connectivity) -> BettiPrior | None:
+        """Returns the prior of a label in a file without mistakes, None if it has none."""
+        plain = self.content["priors"][connectivity][OBJECTS[space]].get(label, NO_PRIOR)
+        return None if plain == NO_PRIOR else BettiPrior.from_json(plain, str(self.file), space)
 
-def read_topology(file: Path) -> dict[str, Any]:
-    """Returns the content of a topology.json; only that it is a JSON object is checked.
+    def unions(self, channels: Channels) -> dict[str, Union]:
+        """Returns the channels of each union, by its name."""
+        labels = channels.names
+        members: dict[str, Union] = {}
+        for name, union in _object(self.content.get("unions", {}), f"{self.file}: unions").items():
+            place = f"{self.file}: unions > {name}"
+            if name in labels:
+                raise ValueError(
+                    f"{place}: wanted a name of its own, but a label of the data has it"
+                )
+            if not (isinstance(union, list) and len(set(map(str, union))) > 1):
+                raise ValueError(
+                    f"{place}: wanted a list of two labels or more, got {as_json(union)}"
+                )
+            for label in union:
+                if label not in labels:
+                    raise ValueError(f"{place}: {self._unknown(label, labels)}")
+            members[name] = channels.union(union)
+        return members
 
-    Raises:
-        ValueError: it is not a JSON object, or has a key twice in the same place.
-        OSError: it cannot be read.
-    """
-    return read_json(file, object_pairs_hook=_each_key_once)
+    def union_labels(self, default: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+        """Returns the labels of each union by name, or the default if the file has no unions."""
+        return self.content.get("unions", default)
+
+    def form(self, space: int) -> PriorForm:
+        """Returns the form of the loss, with the weights for volumes (3) or slices (2)."""
+        return read_form(self.content, str(self.file), space)
+
+    def forbids_rotation(self, configuration: str, connectivity: Connectivity) -> bool:
+        """Returns whether an earlier version decided not to rotate and scale."""
+        section: Any = self.content.get(FORMER_DECISION)
+        for key in (connectivity, configuration):
+            section = section.get(key) if isinstance(section, Mapping) else None
+        return (section.get("used") if isinstance(section, Mapping) else section) is False
+
+    def check(self, channels: Channels) -> None:
+        """Checks all unions and priors for the labels of a data set."""
+        self.unions(channels)
+        for connectivity in get_args(Connectivity):
+            for space, objects in OBJECTS.items():
+                if not self._lacks("priors", connectivity, objects):
+                    self.priors(channels, space=space, connectivity=connectivity)
+
+    def with_priors_of(self, former: "TopologyJson") -> "TopologyJson":
+        """Returns this content with the priors and the form of an earlier file, if it has any."""
+        own, kept = self.content["priors"], former.content.get("priors", {})
+        priors = {
+            connectivity: {
+                objects: measured | kept.get(connectivity, {}).get(objects, {})
+                for objects, measured in sections.items()
+            }
+            for connectivity, sections in own.items()
+        }
+        form = {FORM: former.content[FORM]} if FORM in former.content else {}
+        return TopologyJson(self.file, {**self.content, "priors": priors, **form})
+
+    # -- writing -------------------------------------------------------------------------------
+
+    @property
+    def is_edited(self) -> bool:
+        """Returns whether the content was changed after it was signed, or signed as edited."""
+        written_by = self.content.get("written_by")
+        if not isinstance(written_by, dict) or written_by.get("edited"):
+            return True
+        return written_by.get("digest") != _digest(self._unsigned())
+
+    def signed(self, *, edited: bool = False) -> "TopologyJson":
+        """Returns the content with a digest, by which edits are found later.
+
+        Args:
+            edited: whether the content contains edits, so that it must be treated as edited.
+        """
+        rest = self._unsigned()
+        written_by = {OWN_KEY: nnunet_topo.__version__, "digest": _digest(rest)}
+        written_by |= {"edited": True} if edited else {}
+        return TopologyJson(self.file, rest | {"written_by": written_by})
+
+    def write(self) -> None:
+        """Writes the file in one step; it is replaced if it exists.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_whole(self.file, f"{_as_text(self.content)}\n")
+
+    # -- used by the methods above -------------------------------------------------------------
+
+    def _unsigned(self) -> dict[str, Any]:
+        return {key: value for key, value in self.content.items() if key != "written_by"}
+
+    def _lacks(self, *keys: str) -> bool:
+        """Returns whether a section is missing; a section of the wrong type is not missing."""
+        section: Any = self.content
+        for key in keys:
+            if not isinstance(section, dict):
+                return False
+            if key not in section:
+                return True
+            section = section[key]
+        return False
+
+    def _unknown(self, name: Any, known: Sequence[str]) -> str:
+        """Returns the message about a name that the data set does not have."""
+        dataset = self.content.get("dataset")
+        made_for = f" (the file was made for {dataset})" if "dataset" in self.content else ""
+        return f"wanted one of {', '.join(known)}, got {as_json(name)}{made_for}"
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -168,41 +250,6 @@ def _object(value: Any, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{place}: wanted an object {{...}}, got {as_json(value)}")
     return value
-
-
-def _unknown(name: Any, known: Sequence[str], content: Mapping[str, Any]) -> str:
-    """Returns the message about a name that the data set does not have."""
-    made_for = f" (the file was made for {content['dataset']})" if "dataset" in content else ""
-    return f"wanted one of {', '.join(known)}, got {as_json(name)}{made_for}"
-
-
-# -- writing -----------------------------------------------------------------------------------
-
-
-def signed(content: Mapping[str, Any], *, edited: bool = False) -> dict[str, Any]:
-    """Returns the content of a topology.json with a digest, by which edits are found later.
-
-    Args:
-        content: of the file; an earlier signature is replaced.
-        edited: whether somebody edited the content, so that it must be treated as edited.
-    """
-    rest = {key: value for key, value in content.items() if key != "written_by"}
-    written_by = {OWN_KEY: nnunet_topo.__version__, "digest": _digest(rest)}
-    return rest | {"written_by": written_by | ({"edited": True} if edited else {})}
-
-
-def is_edited(content: Mapping[str, Any]) -> bool:
-    """Returns whether a topology.json was changed after it was signed, or signed as edited."""
-    written_by = content.get("written_by")
-    if not isinstance(written_by, dict) or written_by.get("edited"):
-        return True
-    rest = {key: value for key, value in content.items() if key != "written_by"}
-    return written_by.get("digest") != _digest(rest)
-
-
-def write_topology(content: Mapping[str, Any], file: Path) -> None:
-    """Writes a topology.json in one step; the file is replaced if it exists."""
-    write_whole(file, f"{_as_text(content)}\n")
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -10,8 +10,8 @@ from nnunetv2.utilities.utils import create_paths_fn, get_identifiers_from_split
 
 from nnunet_topo.dataset import Union
 from nnunet_topo.files import case_files
-from nnunet_topo.priors.form import KEY, Form, PriorForm, check_weights, read_form
-from nnunet_topo.priors.topology_json import FILE, NO_PRIOR, OBJECTS, read_priors, read_topology
+from nnunet_topo.priors.form import KEY, Form, PriorForm, check_weights
+from nnunet_topo.priors.topology_json import FILE, NO_PRIOR, OBJECTS, TopologyJson
 from nnunet_topo.refinement.descent import Options
 from nnunet_topo.refinement.trained_model import TrainedModel
 from nnunet_topo.topology.betti_range import BettiPrior
@@ -103,7 +103,7 @@ def find_priors(model: TrainedModel, folder: Path, request: Request) -> dict[Uni
         return priors
     space, connectivity = model.space, model.connectivity
     file = request.prior or own
-    found = read_priors(file, model.channels, space=space, connectivity=connectivity)
+    found = TopologyJson.read(file).priors(model.channels, space=space, connectivity=connectivity)
     wanted = [number for betti in found.channels.values() for number in betti]
     if is_needed and all(number.is_free for number in wanted):
         example = json.dumps({model.channels.names[0]: [1] + [0] * (space - 1)})[1:-1]
@@ -134,7 +134,7 @@ def find_form(model: TrainedModel, folder: Path, request: Request) -> PriorForm:
     """
     file = request.prior or folder / FILE
     if request.prior is not None or file.is_file():
-        form = read_form(read_topology(file), str(file), model.space)
+        form = TopologyJson.read(file).form(model.space)
     else:
         origin = read_origin(model.checkpoints[0])
         form = PriorForm(**({} if origin is None else origin.prior.get(KEY, {})))

@@ -119,7 +119,7 @@ class TrainedModel:
             )
         image = torch.from_numpy(data)
         if not torch.isfinite(image).all():
-            raise ValueError("the image holds NaN or infinite values")
+            raise ValueError("the image contains NaN or infinite values")
         # A copy, because nnU-Net's tensor was made under torch.inference_mode.
         logits = predictor.predict_logits_from_preprocessed_data(image).cpu().clone()
         return Prediction(image, logits, properties, self.segment(logits, properties))

@@ -1,1 +1,1 @@
-"""Trainers of nnU-Net with a topology term."""
+"""nnU-Net trainers with a topology term."""

@@ -1,8 +1,8 @@
 """nnU-Net's augmentation, with a note for each sample whether its label map was interpolated.
 
 Rotation, scaling and elastic deformation interpolate a label map, which tears thin labels. A term
-that compares topology leaves such samples out. The augmentation and all random numbers that it
-draws stay nnU-Net's. Cropping, mirroring and rotation by 90 degrees keep each voxel's label.
+that compares topology leaves such samples out. Cropping, mirroring and rotation by 90 degrees keep
+each voxel's label. The augmentation itself and its random numbers stay as they are in nnU-Net.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import OneOfTransform, RandomTransform
 
-from nnunet_topo.priors.topology_json import FILE, forbids_rotation, read_topology
+from nnunet_topo.priors.topology_json import FILE, TopologyJson
 from nnunet_topo.training.context import TrainingContext
 
 INTACT = "label_is_intact"  # key of a batch: a boolean for each sample
 
-# Transforms of batchgeneratorsv2 that change label maps and interpolate none at full resolution.
+# Transforms of batchgeneratorsv2 that change label maps without interpolating at full resolution.
 _EXACT = frozenset(
     {
         *("Convert2DTo3DTransform", "Convert3DTo2DTransform"),
@@ -30,19 +30,20 @@ _EXACT = frozenset(
         *("RemoveLabelTransform", "Rot90Transform", "TransposeAxesTransform"),
     }
 )
-# Parameters of a SpatialTransform, None where it only crops; not all versions have each.
+# Parameters of a SpatialTransform that are None if it only crops. Some versions lack one of them.
 _GRIDS = ("grid", "affine", "elastic_offsets")
 
 
 class NotedTransforms(ComposeTransforms):
     """nnU-Net's augmentation, which notes for each sample whether its label map is intact.
 
-    nnU-Net's loader stacks images and label maps of a batch, and drops whatever else a sample
-    holds. So the note travels as one more label map: a boolean, with one axis if there are several
-    maps (deep supervision), else with none. `note_apart` takes it out of the batch again.
+    nnU-Net's loader stacks the images and label maps of a batch and drops everything else. So the
+    note travels as an additional label map: a boolean with one axis if there are several maps (deep
+    supervision), and without an axis otherwise. `note_apart` takes it out of the batch again.
 
     Args:
-        transforms: nnU-Net's. They are applied one by one and draw what they always draw.
+        transforms: nnU-Net's. They are applied one by one and draw the same random numbers as
+            usual.
     """
 
     def __init__(self, transforms: BasicTransform) -> None:
@@ -50,7 +51,7 @@ class NotedTransforms(ComposeTransforms):
         super().__init__(transforms.transforms if composed else [transforms])
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
-        """Returns the augmented sample, with the note among its label maps."""
+        """Returns the augmented sample, with the note added to its label maps."""
         data_dict, intact = _apply_all(self.transforms, data_dict)
         labels = data_dict["segmentation"]
         several = isinstance(labels, list)
@@ -59,14 +60,14 @@ class NotedTransforms(ComposeTransforms):
         return data_dict
 
     def unknown(self) -> list[str]:
-        """Returns the transforms that may interpolate label maps without being noticed."""
+        """Returns the names of transforms that may interpolate label maps unnoticed."""
         return [name for transform in self.transforms for name in _unknown(transform)]
 
 
 def _apply_all(
     transforms: Sequence[BasicTransform], sample: dict[str, Any]
 ) -> tuple[dict[str, Any], bool]:
-    """Returns a sample after all transforms, and whether none has interpolated its label map."""
+    """Returns a sample after all transforms, and whether its label map was never interpolated."""
     intact = True
     for transform in transforms:
         sample, exact = _apply(transform, sample)
@@ -81,7 +82,7 @@ def _apply(transform: BasicTransform, sample: dict[str, Any]) -> tuple[dict[str,
         grids = [parameters[name] for name in _GRIDS if name in parameters]
         exact = bool(grids) and all(grid is None for grid in grids)
         return transform.apply(sample, **parameters), exact
-    # These choose among transforms as they do when they are called.
+    # The following draw the same random numbers as when they are called.
     if isinstance(transform, ComposeTransforms):
         return _apply_all(transform.transforms, sample)
     if isinstance(transform, RandomTransform):
@@ -94,7 +95,7 @@ def _apply(transform: BasicTransform, sample: dict[str, Any]) -> tuple[dict[str,
 
 
 def _unknown(transform: BasicTransform) -> list[str]:
-    """Returns the names of transforms of which it is not known what they do to label maps."""
+    """Returns the names of transforms that may interpolate label maps unnoticed."""
     if isinstance(transform, (SpatialTransform, ImageOnlyTransform)):
         return []
     inner = []
@@ -110,13 +111,13 @@ def _unknown(transform: BasicTransform) -> list[str]:
 
 
 def note_apart(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a batch as nnU-Net's loader makes it, with the note of `NotedTransforms` beside it.
+    """Returns a batch with the note of `NotedTransforms` under a key of its own.
 
-    The note stands under `label_is_intact`, a boolean for each sample, `[batch]`. A batch without a
-    note, or whose note has been taken apart, is returned as it is.
+    The key is `label_is_intact`. It holds a boolean for each sample, `[batch]`. A batch without a
+    note among its label maps is returned as it is.
     """
     target = batch["target"]
-    if not isinstance(target, list) or target[-1].ndim > 2:  # a label map has a channel and space
+    if not isinstance(target, list) or target[-1].ndim > 2:  # the last one is a label map
         return dict(batch)
     *labels, note = target
     return {
@@ -127,10 +128,10 @@ def note_apart(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def restrict_transforms(transforms: BasicTransform, *, spatial: bool, seeded: bool) -> None:
-    """Changes nnU-Net's augmentation to what settings and seed allow.
+    """Switches off those parts of nnU-Net's augmentation that settings and seed forbid.
 
     Args:
-        transforms: nnU-Net's.
+        transforms: nnU-Net's, which are changed.
         spatial: whether patches are rotated and scaled.
         seeded: whether the training has a seed.
     """
@@ -143,19 +144,19 @@ def restrict_transforms(transforms: BasicTransform, *, spatial: bool, seeded: bo
 
 
 def warn_of_former_decision(context: TrainingContext) -> None:
-    """Logs that rotation and scaling are used, if an earlier topology.json says that they are not.
+    """Logs that rotation and scaling are used although an earlier topology.json forbids them.
 
-    Earlier versions wrote a decision there for trainers with a topology term, and it could be
-    edited. The suffix nospatial says the same in the name of a trainer, and to its control.
+    Earlier versions wrote this decision there for trainers with a topology term, and users could
+    edit it. The suffix nospatial now does the same, for a trainer as well as for its control.
     """
     file = context.dataset_folder / FILE
     try:
-        content = read_topology(file) if file.exists() else {}
-    except (OSError, ValueError):  # who needs priors of it will say so
+        topology = TopologyJson.read_if_there(file)
+    except (OSError, ValueError):  # a trainer that needs the file's priors reports this itself
         return
-    if forbids_rotation(content, context.configuration, context.connectivity):
+    if topology.forbids_rotation(context.configuration, context.connectivity):
         context.log(
-            f"topology: {file} says not to rotate and scale, which is no longer read: "
-            "both are used, and the term leaves out the samples whose labels they have "
-            "interpolated. The suffix nospatial trains without both"
+            f"topology: {file} forbids rotation and scaling, but this entry is no longer read. "
+            "Both are used, and the term leaves out samples whose labels were interpolated. To "
+            "train without both, add the suffix nospatial"
         )

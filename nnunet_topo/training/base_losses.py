@@ -1,4 +1,4 @@
-"""Base losses of one scale that replace nnU-Net's Dice + cross-entropy."""
+"""Base losses that replace nnU-Net's Dice + cross-entropy, each for one scale."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ class FocalBaseLoss(nn.Module):
         self.label_manager = label_manager
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss; the target is a label map, or regions [+ ignore]."""
+        """Returns the loss. The target is a label map, or regions [+ ignore]."""
         target, mask = split_ignored(target, self.label_manager)
         return self.focal(logits, target, mask)
 
@@ -29,7 +29,7 @@ class FocalBaseLoss(nn.Module):
 class _PartOfStockLoss(nn.Module):
     """Returns nnU-Net's loss of one scale, without one of its two parts."""
 
-    left_out: ClassVar[str]  # nnU-Net's name for the weight of that part
+    left_out: ClassVar[str]  # attribute of nnU-Net's loss with the weight of that part
 
     def __init__(self, stock: Any) -> None:
         super().__init__()
@@ -55,12 +55,12 @@ class CrossEntropyBaseLoss(_PartOfStockLoss):
 
 @dataclass(frozen=True, slots=True)
 class ReplacedBaseLoss:
-    """A base loss that a setting puts in the place of nnU-Net's.
+    """A base loss that replaces nnU-Net's because of a setting.
 
     Attributes:
-        loss: takes nnU-Net's loss of one scale.
-        words: what it is.
-        control: trainer with this loss alone.
+        loss: class of the loss; takes nnU-Net's loss of one scale.
+        words: its name for users.
+        control: trainer that uses only this loss.
     """
 
     loss: type[_PartOfStockLoss]
@@ -69,7 +69,7 @@ class ReplacedBaseLoss:
 
 
 def replaced_base_loss(settings: Settings) -> ReplacedBaseLoss | None:
-    """Returns the base loss that the settings name, None if it is the trainer's own."""
+    """Returns the base loss that the settings name, None if they name none."""
     if settings.ce:
         return ReplacedBaseLoss(CrossEntropyBaseLoss, "cross-entropy", "nnUNetTrainerCrossEntropy")
     if settings.dice:

@@ -17,16 +17,16 @@ def topology_channels(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Returns probability, one-hot target and mask of the channels of topology terms.
 
-    There is a channel for each foreground label (softmax) or region, none for the background, then
-    one for each union. A union of classes, which exclude one another, has the sum of their
-    probabilities; a union of regions, which may overlap, has their maximum. Tensors are `[batch,
-    channel, *space]`. Probabilities are float32, even of half-precision logits. The mask is False
-    at the ignore label; it is None without such a label.
+    Each foreground label (softmax) or region has a channel, followed by one for each union. The
+    background has none. Classes exclude one another, so the probability of their union is the sum.
+    Regions may overlap, so the probability of their union is the maximum. Tensors are `[batch,
+    channel, *space]`. Probabilities are float32, even if logits are half precision. The mask is
+    False at the ignore label; without such a label it is None.
 
     Args:
         logits: nnU-Net's output.
-        target: nnU-Net's, which is not changed; None for unlabelled images, whose one-hot target
-            and mask are also None.
+        target: nnU-Net's, which is not changed. None for unlabelled images; one-hot target and mask
+            are then also None.
         label_manager: nnU-Net's.
         unions: the channels that make up each union.
 
@@ -51,7 +51,7 @@ def topology_channels(
 def topology_probability(
     logits: Tensor, label_manager: LabelManager, unions: Sequence[Union] = ()
 ) -> Tensor:
-    """Returns the probabilities of `topology_channels`, which need no target.
+    """Returns only the probabilities of `topology_channels`.
 
     Raises:
         ValueError: a union names a channel that does not exist.
@@ -76,8 +76,8 @@ def topology_probability(
 def split_ignored(target: Tensor, label_manager: LabelManager) -> tuple[Tensor, Tensor | None]:
     """Returns the target without nnU-Net's ignore channel, and a mask that is False where ignored.
 
-    Only regions have such a channel; a label map keeps its ignore label. Without an ignore label
-    the mask is None.
+    Only targets of regions have such a channel. A label map keeps its ignore label. If the data set
+    has no ignore label, the mask is None.
     """
     if not label_manager.has_ignore_label:
         return target, None

@@ -1,4 +1,4 @@
-"""Checkpoints: stock nnU-Net predicts with them, and only the right trainer resumes from them."""
+"""Checkpoints that stock nnU-Net can predict with, and that only the same trainer can resume."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,16 +16,17 @@ _CHECKPOINTS = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who wrote a checkpoint, in plain types.
+    """The training that wrote a checkpoint, in plain types.
 
     Attributes:
-        trainer: full name, settings included.
-        settings: what the name sets.
+        trainer: name with settings.
+        settings: that the name contains.
         schedule: state of the topology term's weight, empty without a term.
-        prior: Betti numbers of each channel and union, such as 0+1; empty for a trainer that uses
-            none.
+        prior: Betti numbers of each channel and each union, such as 0+1; empty for a trainer
+            without priors.
         version: of nnunet_topo.
-        finetuned_from: checkpoint that the training started from, "" if it started from none.
+        finetuned_from: checkpoint of the finished training that this one started from, "" if there
+            was none.
         spatial: whether patches were rotated and scaled.
     """
 
@@ -39,10 +40,10 @@ class Origin:
 
 
 def portable_trainer_name(trainer: type) -> str:
-    """Returns the name under which stock nnU-Net rebuilds the network of a trainer.
+    """Returns the name of a trainer with which stock nnU-Net can rebuild the network.
 
-    It is the first class of the MRO inside nnunetv2, or the trainer's own name if a class outside
-    nnunetv2 builds the architecture.
+    This is the first class of the MRO that belongs to nnunetv2. If a class outside nnunetv2 builds
+    the architecture, it is the trainer's own name.
     """
     for class_ in trainer.__mro__:
         inside = class_.__module__.partition(".")[0] == "nnunetv2"
@@ -54,7 +55,7 @@ def portable_trainer_name(trainer: type) -> str:
 
 
 def rewrite(written: Path, destination: Path, trainer_name: str, origin: Origin) -> None:
-    """Adds our key to a checkpoint that nnU-Net wrote, and moves it to its place in one step."""
+    """Adds name and origin to a checkpoint of nnU-Net and moves it to its place in one step."""
     checkpoint = torch.load(written, map_location="cpu", weights_only=False)
     checkpoint["trainer_name"] = trainer_name
     checkpoint[OWN_KEY] = asdict(origin)
@@ -63,7 +64,7 @@ def rewrite(written: Path, destination: Path, trainer_name: str, origin: Origin)
 
 
 def read_origin(checkpoint: Path) -> Origin | None:
-    """Returns who wrote a checkpoint, None if it was not a trainer of ours."""
+    """Returns the training that wrote a checkpoint, None if none of our trainers did."""
     return _recorded_origin(
         torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
     )
@@ -80,21 +81,21 @@ def check_origin(
     settings: dict[str, Any],
     content: Mapping[str, Any] | None = None,
 ) -> Origin:
-    """Returns who wrote a checkpoint, if the trainer may resume from it.
+    """Returns the training that wrote a checkpoint, after checking that a trainer may resume it.
 
     Args:
         checkpoint: file, or its name in messages if the content is given.
-        trainer: name of the trainer that is to resume.
+        trainer: name of the trainer that wants to resume.
         settings: of that trainer.
         content: of the checkpoint, None to read it.
 
     Raises:
-        RuntimeError: stock nnU-Net, another trainer or other settings wrote it.
+        RuntimeError: stock nnU-Net, another trainer, or the same one with other settings wrote it.
     """
     origin = read_origin(Path(checkpoint)) if content is None else _recorded_origin(content)
     if origin is None:
         raise RuntimeError(
-            f"{checkpoint} was not written by {trainer}: it lacks the key {OWN_KEY!r}, so it comes "
+            f"{checkpoint} was not written by {trainer}: it has no key {OWN_KEY!r}, so it comes "
             "from stock nnU-Net or another trainer. Resume with the trainer that wrote it, or "
             "start from its weights with -pretrained_weights"
         )
@@ -116,18 +117,18 @@ def check_prior(checkpoint: str | Path, origin: Origin, prior: dict[str, Any]) -
     if origin.prior != prior:
         raise RuntimeError(
             f"--c: {checkpoint} was trained with the prior {origin.prior}, but the data set's "
-            f"topology.json now says {prior} (by channel). Write the former prior into it to "
-            "resume, or leave out --c to start a new training"
+            f"topology.json now says {prior} (by channel). To resume, write the former prior into "
+            "topology.json. To start a new training, leave out --c"
         )
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Returns whether the folder of a fold holds a checkpoint that nnU-Net resumes from."""
+    """Returns whether the folder of a fold contains a checkpoint that nnU-Net can resume from."""
     return any((folder / name).is_file() for name in _CHECKPOINTS)
 
 
 def sibling_trainings(fold_folder: Path, stem: str) -> list[str]:
-    """Returns the names under which the same fold was trained with other settings.
+    """Returns the names of trainings of the same trainer and fold with other settings.
 
     Args:
         fold_folder: `.../<trainer>__<plans>__<configuration>/fold_<n>`.

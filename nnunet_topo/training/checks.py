@@ -1,4 +1,4 @@
-"""What is checked before a training writes anything."""
+"""Checks that a training runs before it writes anything."""
 
 import os
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from nnunet_topo.training.starting_weights import find_stock_training
 
 
 def check_bases(trainer: type, mixin: type) -> None:
-    """Checks that no trainer of nnU-Net stands before our mixin and overrides it.
+    """Checks that no trainer of nnU-Net comes before our mixin and overrides it.
 
     Args:
-        trainer: class that is to be trained.
-        mixin: that all our trainers derive from.
+        trainer: class of the training.
+        mixin: base class of all our trainers.
 
     Raises:
-        TypeError: one does; the message shows the right order.
+        TypeError: a trainer of nnU-Net comes first. The message shows the right order.
     """
     order = trainer.__mro__
     for base in order[: order.index(mixin)]:
@@ -26,13 +26,13 @@ def check_bases(trainer: type, mixin: type) -> None:
             name = trainer.__name__
             ours = next(c.__name__ for c in order if c.__module__.startswith("nnunet_topo."))
             raise TypeError(
-                f"{name} derives from {base.__name__} before {ours}, which undoes part of "
-                f"what the mixin does: write class {name}({ours}, {base.__name__})"
+                f"{name} derives from {base.__name__} before {ours}, so {base.__name__} overrides "
+                f"part of the mixin: write class {name}({ours}, {base.__name__})"
             )
 
 
 def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: int | str) -> Path:
-    """Returns the folder in which nnU-Net will write a fold of a training.
+    """Returns the folder into which nnU-Net will write a fold of a training.
 
     Args:
         trainer: name with settings.
@@ -43,10 +43,10 @@ def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: i
     Raises:
         RuntimeError: nnUNet_results is not set.
     """
-    results = os.environ.get("nnUNet_results")  # noqa: SIM112 # nnU-Net spells it so
+    results = os.environ.get("nnUNet_results")  # noqa: SIM112 # nnU-Net's spelling
     if results is None:
         raise RuntimeError(
-            "the environment variable nnUNet_results is not set: it must name the folder for "
+            "the environment variable nnUNet_results is not set. It must name the folder for "
             "trained models, e.g. export nnUNet_results=/data/nnUNet_results"
         )
     model = f"{trainer}__{plans['plans_name']}__{configuration}"
@@ -54,17 +54,17 @@ def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: i
 
 
 def check_fold_folder(folder: Path, stem: str, *, finetune: bool, resumes: bool) -> None:
-    """Checks that a training finds what it is to start from.
+    """Checks that the training exists which a new training starts from or resumes.
 
     Args:
         folder: of the fold.
         stem: the trainer's name without settings.
-        finetune: whether it starts from the finished stock training.
+        finetune: whether the training starts from the finished stock training.
         resumes: whether --c was given.
 
     Raises:
-        RuntimeError: there is no stock training, or no checkpoint to resume from although the same
-            fold was trained with other settings.
+        RuntimeError: there is no stock training to start from, or there is no checkpoint to resume
+            from and the same fold was trained with other settings.
     """
     if has_checkpoint(folder):
         return
@@ -73,9 +73,9 @@ def check_fold_folder(folder: Path, stem: str, *, finetune: bool, resumes: bool)
     siblings = sibling_trainings(folder, stem) if resumes else []
     if siblings:
         raise RuntimeError(
-            f"--c: {folder} holds no checkpoint, and nnU-Net would start a new training. The "
-            f"same fold was trained as {', '.join(siblings)}: settings are part of the name, so "
-            "resume with -tr and that name. For a new training leave out --c"
+            f"--c: {folder} contains no checkpoint, and nnU-Net would start a new training. The "
+            f"same fold was trained as {', '.join(siblings)}. Settings are part of the name: to "
+            "resume, use -tr with that name. To start a new training, leave out --c"
         )
 
 
@@ -84,7 +84,7 @@ def check_previous_stage(
 ) -> None:
     """Checks that the previous stage of a cascade has predicted all cases.
 
-    nnU-Net's workers would die of a missing one.
+    If a prediction is missing, nnU-Net's workers crash.
 
     Args:
         context: of the training of the second stage.
@@ -93,27 +93,27 @@ def check_previous_stage(
         trainer: name with settings.
 
     Raises:
-        RuntimeError: a case is missing.
+        RuntimeError: the prediction of a case is missing.
     """
     predicted = {file.stem for file in folder.iterdir()} if folder.is_dir() else set()
     missing = sorted(cases - predicted)
     if missing:
         raise RuntimeError(
             f"{context.configuration}: {len(missing)} of {len(cases)} cases, such as {missing[0]}, "
-            f"have no segmentation in {folder}. The cascade uses those of the same trainer and "
-            f"settings: first run nnUNetv2_train with {context.previous_stage} and -tr {trainer} "
-            "on all folds, or on fold all"
+            f"have no segmentation in {folder}. The cascade uses segmentations of the same trainer "
+            f"with the same settings. First run nnUNetv2_train with {context.previous_stage} and "
+            f"-tr {trainer} on all folds, or on fold all"
         )
 
 
 def check_planes(planes: Sequence[int] | None, context: TrainingContext) -> None:
-    """Checks that the setting planes<n-n> is that of a training on volumes.
+    """Checks that the setting planes<n-n> is only used in a training on volumes.
 
     Raises:
-        ValueError: patches are images, which are their own projection.
+        ValueError: patches are images, which are not projected.
     """
     if planes is not None and context.space == 2:
         raise ValueError(
-            f"planes<n-n> names projections of volumes, but {context.configuration} trains on "
+            f"planes<n-n> chooses projections of volumes, but {context.configuration} trains on "
             "images: leave it out"
         )

@@ -1,4 +1,4 @@
-"""What the parts of a training need to know about it."""
+"""What the modules of this room need to know about a training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from nnunet_topo.training.ranks import Ranks
 
 @dataclass(frozen=True, slots=True)
 class TrainingContext:
-    """A training's data set, configuration, processes and log.
+    """The data set, configuration, processes and log of a training.
 
     Attributes:
-        dataset_folder: preprocessed data set, with plans and topology.json.
-        cases_folder: preprocessed cases of the configuration.
-        model_folder: where plans.json of the model is written.
+        dataset_folder: of the preprocessed data set, with plans and topology.json.
+        cases_folder: of the preprocessed cases of the configuration.
+        model_folder: that contains plans.json of the model.
         configuration: such as 3d_fullres.
         space: number of axes of a patch.
         connectivity: of the foreground.
@@ -53,12 +53,12 @@ class TrainingContext:
 
     @property
     def previous_stage(self) -> str | None:
-        """Returns the first stage of a cascade, None if this is no second stage."""
+        """Returns the configuration of the first stage of a cascade, None if there is none."""
         return self.plans.get_configuration(self.configuration).previous_stage_name
 
     @property
     def image_channels(self) -> int:
-        """Returns the number of image channels of a case, without a previous stage's labels."""
+        """Returns the number of channels of a case's image, without a previous stage's labels."""
         configuration = self.plans.get_configuration(self.configuration)
         channels = determine_num_input_channels(self.plans, configuration, self.dataset_json)
         if self.previous_stage is not None:

@@ -1,4 +1,4 @@
-"""Stops trainings whose loss or gradient is NaN or infinite, and says why they are."""
+"""Stops trainings whose loss or gradient is NaN or infinite, and names the cause."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 
 
 class DivergenceGuard:
-    """Stops a training before a step that is not finite, and says why.
+    """Stops a training before a step that is not finite, and names the cause.
 
     Args:
-        describe: returns the cause, given nnU-Net's batch of the step at work or None.
+        describe: returns the cause; takes nnU-Net's batch of the current step, or None.
         folder: of the training's checkpoints.
     """
 
@@ -27,7 +27,7 @@ class DivergenceGuard:
 
     @contextmanager
     def step(self, batch: Mapping[str, Any]) -> Iterator[None]:
-        """Keeps the batch of a step for as long as the step lasts."""
+        """Keeps the batch of a step while the step runs."""
         self._batch = batch
         try:
             yield
@@ -35,9 +35,9 @@ class DivergenceGuard:
             self._batch = None
 
     def guard(self, optimizer: Optimizer, where: Callable[[], str]) -> None:
-        """Lets an optimizer raise before a step whose gradients are not finite.
+        """Makes an optimizer raise before a step whose gradients are not finite.
 
-        A stage of a training may keep the optimizer of the stage before.
+        An optimizer that several stages of a training share is only guarded once.
 
         Args:
             optimizer: of the training.
@@ -52,15 +52,15 @@ class DivergenceGuard:
             if all(g is None or bool(torch.isfinite(g).all()) for g in gradients):
                 return
             raise FloatingPointError(
-                f"{where()}: the gradient holds NaN or infinite values. "
-                f"{self._describe(self._batch)}. The weights were not changed and no checkpoint in "
-                f"{self._folder} was touched"
+                f"{where()}: the gradient contains NaN or infinite values. "
+                f"{self._describe(self._batch)}. The weights and the checkpoints in "
+                f"{self._folder} were not changed"
             )
 
         optimizer.register_step_pre_hook(refuse_non_finite_gradients)
 
     def check_loss(self, loss: Any) -> None:
-        """Keeps the cause of the first loss that is not finite."""
+        """Finds the cause of the first loss that is not finite, and keeps it."""
         if not (self._cause or np.isfinite(loss).all()):
             self._cause = self._describe(self._batch)
 
@@ -68,14 +68,14 @@ class DivergenceGuard:
         """Returns how many losses of an epoch are not finite.
 
         Raises:
-            FloatingPointError: all of them.
+            FloatingPointError: all losses are NaN or infinite.
         """
         lost = int(np.count_nonzero(~np.isfinite(losses)))
         if lost == len(losses):
             raise FloatingPointError(
                 f"epoch {epoch}: the loss was NaN or infinite in every iteration. "
-                f"{self._cause or self._describe(None)}. No checkpoint in {self._folder} was "
-                "touched"
+                f"{self._cause or self._describe(None)}. The checkpoints in {self._folder} were "
+                "not changed"
             )
         return lost
 
@@ -89,12 +89,13 @@ def describe_cause(
     started_from: str = "",
     lr: float,
 ) -> str:
-    """Returns why a training step was not finite, and what to do about it.
+    """Returns why a training step was not finite, and what the user can do about it.
 
     Args:
-        network: with the weights to check.
+        network: whose weights are checked.
         batch: nnU-Net's, None if it is not known.
-        image_channels: of a case; the others are the segmentation of the previous stage.
+        image_channels: number of image channels of a case; the other channels are the segmentation
+            of the previous stage.
         previous_stage: of a cascade, None if there is none.
         started_from: where the weights came from, "" if they were random.
         lr: initial learning rate.
@@ -108,11 +109,11 @@ def describe_cause(
         where = f"{len(broken)} of its tensors, such as {broken[0]}"
         if started_from:
             return (
-                f"The network itself holds NaN or infinite values, in {where}. It started from "
-                f"{started_from}: check whether the weights there are finite, and start from "
-                "others if they are not"
+                f"The network itself contains NaN or infinite values, in {where}. It started from "
+                f"{started_from}: check whether those weights are finite. If they are not, start "
+                "from others"
             )
-        return f"The network itself holds NaN or infinite values, in {where}: train it again"
+        return f"The network itself contains NaN or infinite values, in {where}: train it again"
     found = None if batch is None else _describe_batch(batch, image_channels, previous_stage)
     if found:
         return found
@@ -120,18 +121,17 @@ def describe_cause(
     cures = [f"lower the learning rate, which started at {lr:g}, with the suffix lr{lr / 10:g}"]
     if started_from:
         cures.append(
-            f"weights that were trained before ({started_from}) need a smaller one than random "
-            "weights"
+            f"trained weights ({started_from}) need a smaller learning rate than random weights"
         )
     if batch is None:
-        cures.append("and look for NaN in the images")
+        cures.append("check the images for NaN, too")
     return f"{looked_at}, so the training diverged: {'; '.join(cures)}"
 
 
 def _describe_batch(
     batch: Mapping[str, Any], image_channels: int, previous_stage: str | None
 ) -> str:
-    """Returns which cases of a batch are not finite, "" if all are."""
+    """Returns a description of the cases in a batch that are not finite, "" if all are finite."""
     data: Tensor = batch["data"]
     spatial = tuple(range(2, data.ndim))
     broken = (~torch.isfinite(data)).sum(spatial).cpu().nonzero().tolist()
@@ -147,6 +147,6 @@ def _describe_batch(
             told[f"the segmentation of {previous_stage} for {case}"] = None
     listed = ", ".join([*told][:5]) + (f" and {len(told) - 5} more" if len(told) > 5 else "")
     return (
-        f"The data holds NaN or infinite values: {listed}. Repair or remove the file, and "
+        f"The data contains NaN or infinite values: {listed}. Repair or remove the file, then "
         "preprocess the data set again"
     )

@@ -1,4 +1,4 @@
-"""What a training records of its topology term, step by step and epoch by epoch."""
+"""The figures of the topology term that a training records in each step and each epoch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite, nan
@@ -16,20 +16,20 @@ _BARS = ("topology_matched", "topology_removed", "topology_missing")
 def with_term(
     result: dict[str, Any], record: StepRecord, weight: float | None, every: int
 ) -> dict[str, Any]:
-    """Returns nnU-Net's result of a step with the base loss as its loss, and the term beside it.
+    """Returns nnU-Net's result of a step with the base loss as its loss, and the term's figures.
 
     Args:
         result: of nnU-Net's step.
         record: what the loss computed.
         weight: of the term, None if the term was not computed or had no weight yet.
-        every: the term is computed in every n-th iteration, with n times its weight.
+        every: n if the term is computed in every n-th iteration, with n times its weight.
     """
     has_gradient = ratio = nan
     if weight is not None:
         base, term = float(record.base_gradient), float(record.term_gradient)
-        has_gradient = float(term > 0)  # NaN without any sample
+        has_gradient = float(term > 0)  # 0 if the term is NaN, in a step without samples
         if base > 0 and term > 0:
-            ratio = term / base / every  # as a mean over iterations
+            ratio = term / base / every  # averaged over all iterations
     bars = record.bars
     counts = (nan,) * 3 if bars is None else (bars.matched, bars.removed, bars.missing)
     return result | {
@@ -51,11 +51,11 @@ def epoch_figures(
 ) -> dict[str, float]:
     """Returns the mean of each figure over an epoch and all processes, NaN if it is not known.
 
-    The weight is the one in force at the end, 0 before there is one. Bars are counted in the
-    patches of all processes: their figures are means over iterations alone.
+    The weight is the last one of the epoch, 0 if there was none. Numbers of bars are summed over
+    the processes and averaged over iterations.
 
     Args:
-        results: of this process's steps.
+        results: of the steps of this process.
         keys: of the figures.
         ranks: processes of the training.
     """
@@ -99,12 +99,12 @@ def epoch_lines(figures: Mapping[str, float], schedule: WeightSchedule, epoch: i
     if epoch < schedule.start:
         return [f"topology: the term starts in epoch {schedule.start}"]
     if known.get("topology_samples") == 0:
-        return ["topology: the term was not computed in this epoch, in which no label was intact"]
+        return ["topology: the term was not computed in this epoch: no label was intact"]
     return ["topology: the term was not computed in this epoch"]
 
 
 def _what_it_did(known: Mapping[str, float]) -> str:
-    """Returns how often and how strongly the term acted, and on which bars."""
+    """Returns how often the term had a gradient, how large it was, and what happened to bars."""
     line = "the term had a gradient in {topology_gradient:.0%} of the iterations"
     if "topology_ratio" in known:
         line += ", {topology_ratio:.3g} times that of the base loss"

@@ -1,4 +1,4 @@
-"""nnU-Net's search for trainers without its output, and the right spelling if it finds none."""
+"""Quiet search for trainers, and the right spelling of a misspelt name."""
 
 import atexit
 import contextlib
@@ -20,10 +20,10 @@ _LIST = "nnunet-topo trainers --list shows all of ours"
 
 
 def find_trainer(name: str) -> type:
-    """Returns the trainer that nnU-Net finds, without what nnU-Net prints about its search.
+    """Returns the trainer that nnU-Net finds, but hides what nnU-Net prints while it searches.
 
     Raises:
-        ValueError: there is none, or the settings in its name are wrong.
+        ValueError: there is no such trainer, or the settings in its name are wrong.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()), without_timms_warning():
@@ -36,9 +36,9 @@ def find_trainer(name: str) -> type:
 
 @contextlib.contextmanager
 def without_timms_warning() -> Iterator[None]:
-    """Silences one warning: timm, which nnU-Net's Primus trainers import, uses torch.jit.interface.
+    """Hides a warning that every search for a trainer causes and that users can do nothing about.
 
-    Each search for a trainer gives it, and nobody who trains can do anything about it.
+    nnU-Net's Primus trainers import timm, and timm uses the deprecated torch.jit.interface.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.interface` is deprecated", FutureWarning)
@@ -46,10 +46,10 @@ def without_timms_warning() -> Iterator[None]:
 
 
 def right_spelling(name: str, stems: Iterable[str]) -> str:
-    """Returns the name that a misspelt name of a trainer is likely to mean, "" if there is none.
+    """Returns the name that a misspelt trainer name probably means, "" if there is none.
 
     Args:
-        name: settings included, such as nnUNetTrainerTALF_50epochs.
+        name: with settings, such as nnUNetTrainerTALF_50epochs.
         stems: names of trainers without settings.
     """
     if _PREFIX not in name:
@@ -61,18 +61,19 @@ def right_spelling(name: str, stems: Iterable[str]) -> str:
 
 
 def refuse_misspelt(name: str, folder: Path) -> None:
-    """Ends nnU-Net's search at a name that is spelt like one of ours, with the right spelling.
+    """Stops nnU-Net's search for a name that resembles one of ours, and tells the right spelling.
 
-    The right spelling is then the last line that is printed. If another folder of trainers follows
-    ours in nnUNet_extTrainer, it may hold the name. The search then continues, and the right
-    spelling is printed after nnU-Net's error when Python ends with one.
+    The right spelling is then the last line that is printed. If nnUNet_extTrainer lists another
+    folder of trainers after ours, the name may be in there. The search then continues. If it ends
+    in an error, the right spelling is printed after it.
 
     Args:
         name: that is not one of ours.
         folder: of our trainers.
 
     Raises:
-        RuntimeError: like nnU-Net's own, if no folder after ours is searched.
+        RuntimeError: the name resembles one of ours and no folder after ours is searched. The
+            message begins like nnU-Net's.
     """
     right = right_spelling(name, [file.stem for file in folder.glob(f"{_PREFIX}*.py")])
     if not right:
@@ -90,6 +91,6 @@ def _is_searched_last(folder: Path) -> bool:
 
 
 def _tell_after_an_error(name: str, told: str) -> None:
-    error = getattr(sys, "last_value", None)  # what Python ended with
+    error = getattr(sys, "last_value", None)  # set if Python ends with an error
     if isinstance(error, RuntimeError) and name in str(error):
         print(told, file=sys.stderr)

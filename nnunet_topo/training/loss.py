@@ -1,4 +1,4 @@
-"""nnU-Net's logits and targets -> base loss + weight * topology terms."""
+"""The loss of a training: base loss + weight * topology term."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,10 +20,10 @@ from nnunet_topo.training.scales import as_tensor, finest, replace_finest
 
 
 class TopologyTerm(Protocol):
-    """A loss on probabilities, one-hot targets and a mask, as those of `nnunet_topo.losses`.
+    """A loss of probabilities, one-hot targets and a mask, like those in `nnunet_topo.losses`.
 
-    It is the mean over samples. An attribute `needs_intact_labels = False` says that a label map
-    that was interpolated does it no harm; without it, such samples are left out.
+    It must be a mean over samples. Samples whose label map was interpolated are left out, unless
+    the term has the attribute `needs_intact_labels = False`.
     """
 
     def __call__(self, probability: Tensor, target: Any, mask: Tensor | None, /) -> Tensor:
@@ -33,12 +33,12 @@ class TopologyTerm(Protocol):
 
 @runtime_checkable
 class ParallelTerm(Protocol):
-    """A topology term that works in other threads while the base loss is computed."""
+    """A topology term that runs in other threads while the base loss is computed."""
 
     def begin(
         self, probability: Tensor, target: Any, mask: Tensor | None = None
     ) -> Callable[[], Measure]:
-        """Starts to compute, and returns a function that waits for the loss."""
+        """Starts the computation and returns a function that waits for the loss."""
         ...
 
 
@@ -52,7 +52,7 @@ class SummedTerms(nn.Module):
 
     @property
     def needs_intact_labels(self) -> bool:
-        """Returns whether one of the terms does."""
+        """Returns whether one of the terms needs them."""
         return any(map(needs_intact_labels, self.terms))
 
     def extra_repr(self) -> str:
@@ -67,7 +67,7 @@ class SummedTerms(nn.Module):
     def begin(
         self, probability: Tensor, target: Tensor | None, mask: Tensor | None = None
     ) -> Callable[[], Measure]:
-        """Starts all terms; the exact distance is the sum of the known ones."""
+        """Starts all terms and returns a function that waits for their sum."""
         waiting = [begin(term, probability, target, mask) for term in self.terms]
 
         def wait() -> Measure:
@@ -93,7 +93,7 @@ def needs_intact_labels(term: TopologyTerm) -> bool:
 def begin(
     term: TopologyTerm, probability: Tensor, target: Tensor | None, mask: Tensor | None
 ) -> Callable[[], Measure]:
-    """Starts a topology term, and returns a function that waits for it."""
+    """Starts a topology term and returns a function that waits for its loss."""
     if isinstance(term, ParallelTerm):
         return term.begin(probability, target, mask)
     loss = term(probability, target, mask)
@@ -102,18 +102,21 @@ def begin(
 
 @dataclass(slots=True)
 class StepRecord:
-    """What one iteration computed; NaN stands for what it did not.
+    """What one iteration computed; NaN for a figure that it did not compute.
+
+    The two gradient norms are known after the backward pass. They include the factor of a gradient
+    scaler.
 
     Attributes:
         base: base loss.
         term: topology term, without its weight.
         distance: exact Wasserstein distance.
-        milliseconds: forward pass of the term, without what runs beside the base loss.
+        milliseconds: time that the step waits for the term; threads that run while the base loss is
+            computed do not count.
         used: share of the objects that a prior was applied to.
         samples: share of the batch's samples that the term saw, 0 if it saw none.
-        bars: what the term makes of the bars, None for a term without bars.
-        base_gradient: norm of the base loss's gradient at the finest logits; it and the next are
-            known after the backward pass, and multiplied by the factor of a gradient scaler.
+        bars: how many bars the term keeps, removes and misses; None for a term without bars.
+        base_gradient: norm of the base loss's gradient at the finest logits.
         term_gradient: norm of the weighted term's gradient at its logits.
     """
 
@@ -128,11 +131,11 @@ class StepRecord:
     term_gradient: Tensor | float = nan
 
     def watch(self, logits: Tensor, norm: str) -> Tensor:
-        """Returns the logits, whose gradient will be measured.
+        """Returns a view of the logits that measures its own gradient in the backward pass.
 
         Args:
-            logits: on the way into base loss or term alone.
-            norm: name of the attribute that takes the norm; it stays on the device.
+            logits: the view must be passed only to the base loss, or only to the term.
+            norm: name of the attribute that takes the norm, which stays on the device.
         """
         setattr(self, norm, 0.0)
         if not logits.requires_grad:
@@ -143,19 +146,19 @@ class StepRecord:
 
 
 class TopologyAwareLoss(nn.Module):
-    """Returns base loss + weight * topology term, for the outputs and targets of nnU-Net.
+    """Returns base loss + weight * topology term for nnU-Net's outputs and targets.
 
-    The base loss gets what nnU-Net gives it, deep supervision included; the term gets only the
-    finest scale, in float32. Without gradients, as in validation, the loss is the base loss alone.
-    So it is if logits are not finite, and NaN if the base loss is. Random numbers of the term, such
-    as the position of its tiles, depend on PyTorch's seed when this is built, and do not change any
-    other random numbers.
+    The base loss gets what nnU-Net gives it, including deep supervision. The term only gets the
+    finest scale, in float32. Samples whose labels were interpolated are left out of the term, which
+    is then the mean over the others.
 
-    Samples whose labels were interpolated are left out of the term, which is then the mean over the
-    others. If none is left, the loss is the base loss alone.
+    The loss is only the base loss if no sample is left, if logits are not finite, or without
+    gradients, as in validation. The term has its own random numbers, for example for the position
+    of its tiles. They depend on PyTorch's seed when this object is built, and using them does not
+    change any other random numbers.
 
     Args:
-        base: nnU-Net's loss, or one that takes the same.
+        base: nnU-Net's loss, or one with the same arguments.
         term: one topology term, or several with their factors, which are summed.
         label_manager: nnU-Net's.
         unions: see `topology_channels`.
@@ -163,9 +166,9 @@ class TopologyAwareLoss(nn.Module):
     Attributes:
         weight: of the term in the next call; None leaves out the term.
         intact: whether the label of each sample of the next call is intact, `[batch]`; None if all
-            are.
-        muted: whether the term's gradient ends at the logits, where it is measured.
-        record: what the last call with gradient computed.
+            labels are.
+        muted: whether the term's gradient is measured at the logits and stops there.
+        record: what the last call with gradients computed.
     """
 
     def __init__(
@@ -192,11 +195,11 @@ class TopologyAwareLoss(nn.Module):
         return needs_intact_labels(self.term)
 
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
-        """Returns the loss; output and target are lists, finest first, under deep supervision."""
+        """Returns the loss. With deep supervision, output and target are lists, finest first."""
         if not torch.is_grad_enabled():
             return as_tensor(self.base(output, target), output)
         self.record = StepRecord()
-        # The term's threads work, and its copies run, while the base loss is computed.
+        # The threads and copies of the term run while the base loss is computed.
         weight, measure = self.weight, None
         if weight is not None:
             measure = self.begin_term(finest(output), finest(target), self.intact)
@@ -210,22 +213,22 @@ class TopologyAwareLoss(nn.Module):
     def measure_term(
         self, logits: Tensor, target: Tensor | None, intact: Tensor | None = None
     ) -> Measure | None:
-        """Returns the term of one batch and records it; see `begin_term`."""
+        """Computes the term for one batch, records it and returns it; see `begin_term`."""
         measured = self.begin_term(logits, target, intact)
         return None if measured is None else measured()
 
     def begin_term(
         self, logits: Tensor, target: Tensor | None, intact: Tensor | None = None
     ) -> Callable[[], Measure] | None:
-        """Starts the term of one batch, and returns a function that waits for it and records it.
+        """Starts the term for one batch and returns a function that waits for it and records it.
 
         Args:
             logits: nnU-Net's output at full resolution.
-            target: nnU-Net's; None for images without labels, which all count.
-            intact: whether the label of each sample is intact, `[batch]`; None if all are.
+            target: nnU-Net's; None for unlabelled images, which are all used.
+            intact: whether the label of each sample is intact, `[batch]`; None if all labels are.
 
         Returns:
-            None if logits are not finite, or if the term needs intact labels and there is none.
+            None if logits are not finite, or if the term needs intact labels and no label is.
         """
         if not torch.isfinite(logits).all():
             return None
@@ -242,7 +245,7 @@ class TopologyAwareLoss(nn.Module):
             logits = logits.detach().requires_grad_()
         logits = self.record.watch(logits, "term_gradient")
         channels = topology_channels(logits, target, self.label_manager, self.unions)
-        # Whatever a term draws, augmentation in this process stays that of the control.
+        # The term's random numbers must not change the augmentation, which may run in this process.
         with torch.random.fork_rng(devices=[]), full_precision(logits):
             seed = int(torch.randint(2**31, (), generator=self._seeds))
             torch.default_generator.manual_seed(seed)
@@ -266,16 +269,16 @@ def _samples_seen(intact: Tensor | None, number: int) -> Tensor:
     """Returns the indices of the samples whose labels are intact.
 
     Raises:
-        ValueError: there is not one note for each of the samples.
+        ValueError: the number of notes is not the number of samples.
     """
     if intact is None:
         return torch.arange(number)
     if len(intact) != number:
-        raise ValueError(f"intact must hold {number} booleans, one a sample, got {len(intact)}")
+        raise ValueError(f"intact must have {number} booleans, one per sample, got {len(intact)}")
     return intact.cpu().nonzero().flatten()
 
 
 def full_precision(logits: Tensor) -> AbstractContextManager[object]:
-    """Returns a context without autocast, so that the term's operations stay in float32."""
+    """Returns a context without autocast, so the term is computed in float32."""
     kind = logits.device.type
     return torch.autocast(kind, enabled=False) if kind in ("cuda", "cpu") else nullcontext()

@@ -1,38 +1,38 @@
-"""The weight at which the topology term's gradient has a wanted size."""
+"""Measures the weight that gives the topology term's gradient a wanted size."""
 
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, ClassVar
 
 MEASURED_ITERATIONS = 40
-_LOOKED_AT = 5  # times as many iterations, at most, where many have no gradient
-_CHANGE = 10.0  # at most, from one measurement to the next
-_RANGE = 1e6  # at most, up or down from the printed weight
+_LOOKED_AT = 5  # times as many iterations at most, if some have no gradient
+_CHANGE = 10.0  # largest factor from one measurement to the next
+_RANGE = 1e6  # largest factor between the weight and the printed one
 
 
 @dataclass(slots=True)
 class MeasuredWeight:
-    """Sets a weight so that the ratio of gradient norms term : base has its wanted value.
+    """Sets a weight so that the ratio of gradient norms term : base has a wanted value.
 
-    A measurement takes the norms of several iterations and divides their sums, so that single
-    iterations hardly matter. Iterations without a gradient of the term or of the base loss, or with
-    one that is not finite, say nothing about the ratio and are left out. A measurement looks at
-    five times as many iterations as it needs, and then ends with those that it has. If it has none,
-    the weight stays as it is; before the first one succeeds, it is the printed one.
+    A measurement sums the norms of several iterations and divides the sums, so a single iteration
+    hardly matters. It leaves out iterations in which one of the two gradients is 0 or not finite.
+    After five times as many iterations as it needs, a measurement ends with those that it has. If
+    it has none, the weight does not change; before the first successful measurement it is the
+    printed one.
 
-    Two bounds keep rounding errors from becoming weights. A measurement changes the weight at most
-    tenfold: a term that has done its work leaves a small gradient, which must not be blown up at
-    once. And the weight stays within a factor of a million of the printed one.
+    Two bounds keep rounding errors from turning into weights. A measurement changes the weight at
+    most tenfold, because a term that is nearly satisfied has a small gradient, which should not be
+    amplified at once. And the weight stays within a factor of a million of the printed one.
 
     Attributes:
-        printed: weight at which the term's norms are taken.
+        printed: weight at which the term's norms are measured.
         wanted: ratio.
-        needed: iterations of a measurement.
-        weight: that the last measurement gave, 0 before the first one.
-        base_norm: sum of the base loss's norms in the measurement at work.
-        term_norm: sum of the term's, at its printed weight.
-        measured: iterations of the measurement at work, with a gradient of both.
-        looked_at: iterations of it, with or without.
+        needed: number of iterations of a measurement.
+        weight: result of the last measurement, 0 before the first one.
+        base_norm: sum of the base loss's norms in the current measurement.
+        term_norm: sum of the term's norms in it, at the printed weight.
+        measured: number of its iterations with both gradients.
+        looked_at: number of all its iterations.
     """
 
     printed: float
@@ -46,10 +46,10 @@ class MeasuredWeight:
     KEPT: ClassVar = ("weight", "base_norm", "term_norm", "measured", "looked_at")
 
     def record(self, base_norm: float, term_norm: float) -> str:
-        """Takes the norms of an iteration, the term's at its printed weight.
+        """Adds the norms of an iteration, the term's at the printed weight.
 
         Returns:
-            What the measurement found, in words, if it is finished, else "".
+            A line for the log if this ends the measurement, otherwise "".
         """
         self.looked_at += 1
         if base_norm > 0 and term_norm > 0 and isfinite(base_norm + term_norm):
@@ -64,7 +64,7 @@ class MeasuredWeight:
         return words
 
     def _finish(self) -> str:
-        """Sets the weight from what was measured, and returns words for the log."""
+        """Sets the weight from the measurement, and returns a line for the log."""
         before = self.weight
         if not self.measured:
             self.weight = before or self.printed
@@ -91,10 +91,10 @@ class MeasuredWeight:
         )
 
     def state(self) -> dict[str, float]:
-        """Returns what a resumed training needs, as numbers."""
+        """Returns the numbers that a resumed training needs."""
         return {name: getattr(self, name) for name in self.KEPT}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes what `state` returned."""
+        """Restores what `state` returned."""
         for name in self.KEPT:
             setattr(self, name, state[name])

@@ -1,4 +1,4 @@
-"""Trainers whose names carry settings, such as nnUNetTrainerTAFL_50epochs."""
+"""Trainers whose names contain settings, such as nnUNetTrainerTAFL_50epochs."""
 
 import functools
 import importlib.util
@@ -12,15 +12,15 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 @functools.cache
 def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]:
-    """Returns the trainer that a name with settings asks for, the same class each time.
+    """Returns the trainer for a name with settings. A name always gives the same class.
 
     Args:
         name: such as nnUNetTrainerTAFL_50epochs.
-        folder: of the trainer files; the name must start with the name of one of them.
+        folder: of the trainer files. The name must start with the name of one of them.
 
     Raises:
         AttributeError: the name is not one of ours.
-        RuntimeError: it is not, nnU-Net will not find it either, and one of ours is spelt alike.
+        RuntimeError: the name resembles one of ours, and nnU-Net would not find it either.
         ValueError: the trainer is ours, but its settings are wrong.
     """
     files = sorted(folder.glob("nnUNetTrainer*.py"))
@@ -37,7 +37,7 @@ def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]
         if (replaced := replaced_base_loss(settings)) is not None:
             body |= {"base_loss": replaced.words, "control": replaced.control}
         return type(name, (base,), body | {"__module__": base.__module__})
-    # nnU-Net also asks for its own trainers here and, by default, for those of others.
+    # nnU-Net also searches here for its own trainers and for those of other folders.
     refuse_misspelt(name, folder)
     raise AttributeError(name)
 

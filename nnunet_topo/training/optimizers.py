@@ -1,4 +1,4 @@
-"""Optimizer and learning rate schedule that the settings of a trainer name."""
+"""Optimizer and learning rate schedule of a training with settings."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,21 +12,21 @@ from nnunet_topo.training.settings import Settings
 
 
 def check_stages(settings: Settings, stage: tuple[Any, ...], *, trainer: str, base: str) -> None:
-    """Checks that the settings name no optimizer for a trainer that changes its own in stages.
+    """Checks that the settings choose no optimizer if the trainer has one for each stage.
 
     Args:
-        settings: of the trainer's name.
-        stage: that nnU-Net's trainer asks for; empty if it has none.
+        settings: in the trainer's name.
+        stage: for which nnU-Net asks for an optimizer; empty if the trainer has no stages.
         trainer: name of the trainer.
-        base: nnU-Net's trainer that it derives from.
+        base: name of nnU-Net's trainer that it derives from.
 
     Raises:
-        NotImplementedError: they name one.
+        NotImplementedError: the settings choose an optimizer for a trainer with stages.
     """
     if stage and (settings.adam or settings.cosine or settings.step):
         raise NotImplementedError(
-            f"{trainer}: adam, cosine and step are one schedule for the whole training, but {base} "
-            f"changes its own in stages, now {stage[0]!r}; leave them out"
+            f"{trainer}: adam, cosine and step set one schedule for the whole training, but {base} "
+            f"has stages with schedules of their own, now {stage[0]!r}: leave them out"
         )
 
 
@@ -40,10 +40,10 @@ def chosen_optimizer(
     weight_decay: float,
     epochs: int,
 ) -> tuple[Optimizer, Any]:
-    """Returns the optimizer and the schedule that the settings name, else nnU-Net's.
+    """Returns the optimizer and the schedule that the settings choose, otherwise nnU-Net's.
 
     Args:
-        settings: of the trainer's name.
+        settings: in the trainer's name.
         optimizer: nnU-Net's.
         lr_scheduler: nnU-Net's.
         weights: of the network.

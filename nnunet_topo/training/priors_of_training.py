@@ -1,4 +1,4 @@
-"""What a training takes from the priors of its data set."""
+"""The priors that a training takes from its data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +10,7 @@ from nnunet_topo.dataset import Union
 from nnunet_topo.losses.betti_prior import Prior
 from nnunet_topo.priors.form import KEY as FORM
 from nnunet_topo.priors.form import PriorForm
-from nnunet_topo.priors.topology_json import (
-    FILE,
-    OBJECTS,
-    is_edited,
-    priors_of,
-    read_topology,
-    signed,
-    write_topology,
-)
+from nnunet_topo.priors.topology_json import FILE, OBJECTS, TopologyJson
 from nnunet_topo.topology.betti_range import BettiPrior
 from nnunet_topo.training.context import TrainingContext
 
@@ -28,13 +20,13 @@ class TrainingPriors:
     """The priors of a training.
 
     Attributes:
-        channels: Betti numbers of each class or region, then of each union, counted as the channels
-            of the topology term are; channels without a prior are left out.
-        unions: the channels that make up each union, those of the trainer's own first.
-        plain: Betti numbers or "target" of each channel and union, such as 0+1, for the checkpoint,
-            and how the loss is computed if not as by default.
+        channels: Betti numbers by channel of the topology term, which has the classes or regions
+            first and then the unions. Channels without a prior are left out.
+        unions: the channels that make up each union. The trainer's own unions come first.
+        plain: the priors for the checkpoint: Betti numbers or "target" of each channel and each
+            union, such as 0+1, and the form if it is not the default.
         labels: number of classes or regions.
-        form: how the loss is computed.
+        form: of the loss.
     """
 
     channels: Mapping[int, BettiPrior]
@@ -46,8 +38,8 @@ class TrainingPriors:
     def or_target(self) -> dict[int, Prior]:
         """Returns the priors for labelled patches.
 
-        A class or region without a prior gets the numbers of the target in each patch; a union
-        without one is left out.
+        A class or region without a prior gets "target", the Betti numbers of the target in each
+        patch. A union without a prior is left out.
         """
         targets: dict[int, Prior] = dict.fromkeys(range(self.labels), "target")
         return targets | dict(self.channels)
@@ -58,24 +50,20 @@ def priors_of_training(
 ) -> TrainingPriors:
     """Returns the priors in the topology.json of a data set.
 
-    If there is no such file, the labels of all cases are counted and the file is written. The
-    priors are printed to the log, and the file is copied beside the model's plans.json.
+    If there are none, it counts the Betti numbers of all labels and writes the file. It prints the
+    priors to the log, and copies the file to the folder with the model's plans.json.
 
     Args:
         context: of the training.
-        own_unions: unions of the trainer itself, whose channels come before those of the file.
+        own_unions: of the trainer itself. Their channels come before those of the file.
 
     Raises:
-        ValueError: topology.json is wrong; the message names the place.
+        ValueError: topology.json is wrong. The message names the place.
     """
     file = context.dataset_folder / FILE
-    content = context.ranks.first_finds(lambda: _read_or_make_topology(context))
-    priors = priors_of(
-        content,
-        str(file),
-        context.channels,
-        space=context.space,
-        connectivity=context.connectivity,
+    topology = context.ranks.first_finds(lambda: _read_or_make_topology(context))
+    priors = topology.priors(
+        context.channels, space=context.space, connectivity=context.connectivity
     )
     names, own = context.channels.names, len(own_unions)
     channels = {
@@ -100,58 +88,58 @@ def priors_of_training(
         + (f"; {priors.form}" if priors.form.plain else "")
     )
     if context.ranks.rank == 0:
-        _keep_copy(context, content)
+        _keep_copy(context, topology)
     return TrainingPriors(channels, (*own_unions, *priors.unions), plain, len(names), priors.form)
 
 
-def _read_or_make_topology(context: TrainingContext) -> dict[str, Any]:
-    """Returns the content of topology.json, which is made if there are no priors in it."""
-    file = context.dataset_folder / FILE
-    content = read_topology(file) if file.exists() else {}
-    # A training without priors may have written the decision of earlier versions alone.
-    return content if "priors" in content else _make_topology(context)
+def _read_or_make_topology(context: TrainingContext) -> TopologyJson:
+    """Returns topology.json; counts the Betti numbers if it has no priors."""
+    topology = TopologyJson.read_if_there(context.dataset_folder / FILE)
+    # The file of an earlier version may contain only a decision about rotation and scaling.
+    return topology if topology.has_priors else _make_topology(context)
 
 
-def _make_topology(context: TrainingContext) -> dict[str, Any]:
-    """Returns the topology of all labels, and writes it if the file can be written."""
-    # Not at the top: nnU-Net imports all trainers when it looks for one.
+def _make_topology(context: TrainingContext) -> TopologyJson:
+    """Returns the topology of all labels, and writes it to topology.json if that is possible."""
+    # Imported here because nnU-Net imports all trainers when it searches for one.
     from nnunet_topo.priors.labelled_data import find_labels
     from nnunet_topo.priors.measure import take_fingerprint
 
     file = context.dataset_folder / FILE
     context.log(
         f"topology: there are no priors in {file}, so the Betti numbers of all labels are counted "
-        "now; `nnunet-topo plan` does it beforehand, and measures more"
+        "now. `nnunet-topo plan` does this in advance and measures more"
     )
     data = find_labels(context.plans, context.dataset_json, [])
     unions = context.channels.default_unions()
     taken = take_fingerprint(data, unions=unions, processes=default_num_processes)
     for problem in taken.problems:
         context.log(f"topology: {problem}")
-    former = read_topology(file) if file.exists() else {}
-    if "priors" in former:  # written by the training of another fold, and perhaps edited since
+    former = TopologyJson.read_if_there(file)
+    if former.has_priors:  # the training of another fold has written them in the meantime
         return former
-    kept = former if former and is_edited(former) else {}
-    content = signed(kept | taken.to_json(), edited=bool(kept))
+    kept = former.content if former.is_edited else {}
+    topology = TopologyJson(file, {**kept, **taken.to_json()}).signed(edited=bool(kept))
     try:
-        write_topology(content, file)
+        topology.write()
     except OSError as error:
-        context.log(f"topology: {file} cannot be written, going on without it: {error}")
-    return content
+        context.log(
+            f"topology: {file} cannot be written, the training continues without it: {error}"
+        )
+    return topology
 
 
-def _keep_copy(context: TrainingContext, content: dict[str, Any]) -> None:
-    """Writes the content of topology.json beside the model's plans.json, unless a copy exists."""
+def _keep_copy(context: TrainingContext, topology: TopologyJson) -> None:
+    """Writes a copy of topology.json to the folder of the model's plans.json, unless one exists."""
     copy = context.model_folder / FILE
     try:
         if not copy.exists():
-            write_topology(content, copy)
+            TopologyJson(copy, topology.content).write()
             return
-        former = read_topology(copy)
-        if any(former.get(key) != content.get(key) for key in ("priors", FORM)):
+        if not TopologyJson.read(copy).has_priors_of(topology):
             context.log(
-                f"topology: {copy} holds other priors, of another fold or edited, and stays as it "
-                "is; the priors of this fold are in its checkpoint"
+                f"topology: {copy} contains other priors, from another fold or edited, and is not "
+                "changed. The priors of this fold are in its checkpoint"
             )
     except (OSError, ValueError) as error:
-        context.log(f"topology: no copy of {context.dataset_folder / FILE}: {error}")
+        context.log(f"topology: could not copy {context.dataset_folder / FILE}: {error}")

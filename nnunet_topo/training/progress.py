@@ -1,4 +1,4 @@
-"""The picture of a training's topology term, beside nnU-Net's progress.png."""
+"""The figure topology.png, which shows a training's topology term over the epochs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,11 +26,11 @@ LOGGED: Mapping[str, str] = {
 def plot_topology(
     values: Mapping[str, Sequence[float]], file: Path, labels: Mapping[str, str] = LOGGED
 ) -> None:
-    """Draws each logged figure over the epochs; epochs without a value are left blank.
+    """Plots each logged value over the epochs. Epochs without a value stay blank.
 
     Args:
         values: one number per epoch for each key of `labels`, NaN if it is not known.
-        file: PNG to write in one step; replaced if it exists.
+        file: PNG that is written in one step and replaced if it exists.
         labels: of the axes.
     """
     figure = Figure(figsize=(8, 1 + 1.8 * len(labels)), layout="constrained")

@@ -1,4 +1,4 @@
-"""The processes of a training, and what they tell one another."""
+"""The processes of a training and how they exchange values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """The processes of a training, seen from one of them.
+    """The processes of a training, as one of them sees them.
 
-    All processes must call each method alike.
+    Each method must be called in all processes.
 
     Attributes:
-        rank: of this process; the first one is 0.
+        rank: of this process, counted from 0.
         several: whether nnU-Net trains in several processes (DDP).
     """
 
@@ -26,20 +26,20 @@ class Ranks:
     several: bool
 
     def first_finds(self, find: Callable[[], Found]) -> Found:
-        """Returns to all processes what the first one finds, while the others wait.
+        """Returns in all processes what the first one finds; the others wait for it.
 
-        The processes then agree even if a file changes meanwhile.
+        So all processes agree, even if a file changes in the meantime.
 
         Args:
-            find: called in the first process alone; its result must be picklable.
+            find: called only in the first process. Its result must be picklable.
         """
         found: list[Any] = [None]
         if self.rank == 0:
             found = [find()]
         if self.several:
-            # Counting all labels may take longer than a process of NCCL waits for another.
+            # Counting all labels may take longer than the timeout of NCCL.
             patient = dist.new_group(backend="gloo", timeout=timedelta(days=1))
-            assert isinstance(patient, dist.ProcessGroup)  # every process belongs to it
+            assert isinstance(patient, dist.ProcessGroup)  # every process is a member
             dist.broadcast_object_list(found, src=0, group=patient, device=torch.device("cpu"))
             dist.destroy_process_group(patient)
         return found[0]

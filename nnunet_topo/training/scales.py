@@ -1,4 +1,4 @@
-"""nnU-Net's deep supervision: losses and outputs of one scale or of several."""
+"""nnU-Net's deep supervision: losses and outputs with one scale or several."""
 
 from typing import cast
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def replace_single_scale(loss: nn.Module, replacement: nn.Module) -> nn.Module:
-    """Returns nnU-Net's loss with the part that sees one scale replaced."""
+    """Returns nnU-Net's loss after replacing the part that sees one scale."""
     if isinstance(loss, DeepSupervisionWrapper):
         loss.loss = replacement
         return loss
@@ -20,7 +20,7 @@ def single_scale(loss: nn.Module) -> nn.Module:
 
 
 def as_tensor(loss: Tensor | float, output: Tensor | list[Tensor]) -> Tensor:
-    """Returns the loss as a tensor with a graph; nnU-Net's is the number 0 if all is ignored."""
+    """Returns the loss as a tensor with a graph. If all is ignored, nnU-Net's is the number 0."""
     if isinstance(loss, Tensor):
         return loss
     scales = [output] if isinstance(output, Tensor) else output
@@ -28,10 +28,10 @@ def as_tensor(loss: Tensor | float, output: Tensor | list[Tensor]) -> Tensor:
 
 
 def finest(scales: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """Returns the scale of full resolution; one tensor is returned as it is."""
+    """Returns the scale with full resolution. A single tensor is returned as it is."""
     return scales if isinstance(scales, Tensor) else scales[0]
 
 
 def replace_finest(scales: Tensor | list[Tensor], finest: Tensor) -> Tensor | list[Tensor]:
-    """Returns the scales with another one of full resolution."""
+    """Returns the scales after replacing the one with full resolution."""
     return finest if isinstance(scales, Tensor) else [finest, *scales[1:]]

@@ -1,4 +1,4 @@
-"""When the topology term counts, and how much."""
+"""When the topology term is used, and with which weight."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from nnunet_topo.training.measured_weight import MEASURED_ITERATIONS, MeasuredWeight
 from nnunet_topo.training.settings import Settings
 
-_SHARE = 0.1  # of the training: length of the ramp, and time from one measurement to the next
+_SHARE = 0.1  # of the training: length of the ramp, and interval between measurements
 _UNKNOWN = -1
 
 
@@ -14,23 +14,24 @@ _UNKNOWN = -1
 class WeightSchedule:
     """The weight of the topology term over a training.
 
-    The term is off before its first epoch. Then its gradient is measured: only when the weight is
-    known does the term count, and its weight ramp up linearly. The network changes as the term
-    comes into force, so the weight is measured again at the end of the ramp, and then after every
-    tenth of the training; meanwhile the former one stays in force. See `MeasuredWeight`. A given
-    weight is never changed.
+    The term is off before its first epoch. Then its gradient is measured, which does not affect the
+    network yet. As soon as the weight is known, it ramps up linearly. The network changes when the
+    term begins to affect it, so the weight is measured again at the end of the ramp, and then after
+    every tenth of the training. The former weight is used until a measurement ends; see
+    `MeasuredWeight`. A weight in the trainer's name never changes.
 
     Attributes:
         nominal: weight as printed in the paper or given in the name.
         start: first epoch of the term.
-        ramp: iterations until the full weight; 0 for none.
+        ramp: number of iterations until the full weight, 0 for no ramp.
         iterations: per epoch.
-        every: the term is computed in every n-th iteration, with n times its weight.
-        period: iterations from the start of a measurement to that of the next.
-        measured: weight that is measured, None for one that is used as it is.
-        known_since: iteration, counted from the term's start, at which the ramp begins; -1 while
-            the weight is not known.
-        measures_from: iteration, counted likewise, at which the next measurement starts.
+        every: n if the term is computed in every n-th iteration, with n times its weight.
+        period: number of iterations from the start of a measurement to the start of the next.
+        measured: weight that is measured, None if the nominal weight is used.
+        known_since: iteration, counted from the term's start, at which the ramp begins; -1 if the
+            weight is not known yet.
+        measures_from: iteration, counted from the term's start, at which the next measurement
+            begins.
     """
 
     nominal: float
@@ -56,20 +57,21 @@ class WeightSchedule:
         """Returns the schedule of a training.
 
         Args:
-            settings: of the trainer's name.
+            settings: in the trainer's name.
             printed: weight in the paper.
-            wanted_ratio: of gradient norms term : base, None to use the printed weight as it is;
-                the settings may name another, or a weight.
+            wanted_ratio: of gradient norms term : base, None to use the printed weight. A ratio or
+                a weight in the settings replaces it.
             epochs: of the training.
             iterations: per epoch.
         """
-        # A finished model has had its supervised epochs: the term starts, and ramps up, at once.
+        # A finished model is already trained without the term, so the term starts at once.
         start = 0 if settings.finetune else epochs // 2
         share = round(_SHARE * epochs * iterations)
         every = settings.every or 1
         period = max(1, share)
         wanted = wanted_ratio if settings.ratio is None else settings.ratio
-        # A start that is given asks for the full weight as soon as it is known, as the papers do.
+        # With a start in the name, the full weight applies at once, as in the papers, or as soon
+        # as it is measured.
         ramp = share if settings.start is None else 0
         measured = None
         if settings.weight is None and wanted is not None and printed > 0:
@@ -87,7 +89,7 @@ class WeightSchedule:
         )
 
     def for_debug_json(self) -> dict[str, Any]:
-        """Returns what nnU-Net's debug.json tells of the schedule."""
+        """Returns the entries of the schedule for nnU-Net's debug.json."""
         return {
             "weight": self.nominal,
             "wanted_ratio": None if self.measured is None else self.measured.wanted,
@@ -98,7 +100,7 @@ class WeightSchedule:
 
     @property
     def is_on(self) -> bool:
-        """Returns whether the term counts at all."""
+        """Returns whether the term is used at all."""
         return self.nominal > 0
 
     @property
@@ -112,15 +114,15 @@ class WeightSchedule:
         return self.is_on and since_start >= 0 and since_start % self.every == 0
 
     def is_measuring(self, epoch: int, iteration: int) -> bool:
-        """Returns whether an iteration in which the term is due belongs to a measurement."""
+        """Returns whether an iteration with the term belongs to a measurement."""
         now = self._since_start(epoch, iteration)
         return self.measured is not None and now >= self.measures_from
 
     def record(self, base_norm: float, term_norm: float, epoch: int, iteration: int) -> str:
-        """Takes the gradient norms of an iteration of a measurement, the term's at nominal weight.
+        """Adds the gradient norms of an iteration to a measurement, the term's at nominal weight.
 
         Returns:
-            What was measured, in words, where the measurement ends, else "".
+            A line for the log if this ends the measurement, otherwise "".
         """
         assert self.measured is not None
         words = self.measured.record(base_norm, term_norm)
@@ -134,7 +136,7 @@ class WeightSchedule:
         return words
 
     def weight(self, epoch: int, iteration: int) -> float | None:
-        """Returns the weight in force where the term is due, None while it is not known."""
+        """Returns the weight in an iteration with the term, None if it is not known yet."""
         if not self.is_known:
             return None
         done = self._since_start(epoch, iteration) - max(self.known_since, 0) + 1
@@ -143,20 +145,20 @@ class WeightSchedule:
         return ramp * full * self.every
 
     def state(self) -> dict[str, float]:
-        """Returns what a resumed training needs, as numbers."""
+        """Returns the numbers that a resumed training needs."""
         if self.measured is None:
             return {}
         own = {"known_since": self.known_since, "measures_from": self.measures_from}
         return own | self.measured.state()
 
     def restore(self, state: dict[str, Any]) -> str:
-        """Takes what `state` returned.
+        """Restores what `state` returned.
 
-        A checkpoint of a version that only lowered weights has no weight that could be continued:
-        the weight is then measured at once, and ramps up again.
+        The checkpoint of a version that only lowered weights contains no weight to continue with.
+        The weight is then measured at once and ramps up again.
 
         Returns:
-            What is to be said about it in the log, "" for nothing.
+            A line for the log, or "".
         """
         if self.measured is None:
             return ""
@@ -168,8 +170,8 @@ class WeightSchedule:
         if not state.get("measured"):  # the term had not started
             return ""
         return (
-            "an older version wrote this checkpoint, which only lowered weights: the weight is "
-            "measured anew and ramps up again"
+            "an older version wrote this checkpoint. It only lowered weights, so the weight is "
+            "measured again and ramps up again"
         )
 
     def _since_start(self, epoch: int, iteration: int) -> int:

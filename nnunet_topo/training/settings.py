@@ -1,7 +1,7 @@
-"""Settings read from the name of a trainer, such as nnUNetTrainerTAFL_50epochs_weight0.01_seed1.
+"""Settings in the name of a trainer, such as nnUNetTrainerTAFL_50epochs_weight0.01_seed1.
 
-nnU-Net names the results folder after the trainer, so the folder tells the settings. Each setting
-has one spelling and one place; otherwise one training could have two folders.
+nnU-Net names the results folder after the trainer, so the folder shows the settings. Each setting
+has one spelling and one position; otherwise the same training could have two folders.
 """
 
 import re
@@ -21,9 +21,9 @@ _WRITTEN = {
     "x": r"\d[\d.]*(?:e[+-]?\d+)?",
 }
 TERM_SETTINGS = ("ce", "dice", "clamp<x>", "face")
-"""What a trainer with nnU-Net's base loss and a filtration has beside the settings of all."""
+"""Additional settings of trainers with nnU-Net's base loss and a filtration."""
 
-_WAYS = (("ce", "dice"), ("weight", "ratio"), ("cosine", "step"))  # to set the same thing
+_WAYS = (("ce", "dice"), ("weight", "ratio"), ("cosine", "step"))  # two ways to set one thing
 
 Value = int | float | bool | tuple[int, ...]
 
@@ -40,13 +40,13 @@ def _suffix(
     """Declares a setting by its spelling.
 
     Args:
-        spelling: <n> is a whole number, <x> any number, <n-n> whole numbers in ascending order;
-            without any of these it is a switch.
-        help_: its meaning.
-        of_term: whether only trainers with a topology term have it.
-        of_some: whether only those of them have it that name it in `term_settings`.
-        least: the smallest number.
-        most: the largest number.
+        spelling: <n> is a whole number, <x> any number, <n-n> whole numbers in ascending order.
+            Without one of these the setting is a switch.
+        help_: meaning, for users.
+        of_term: whether only trainers with a topology term have the setting.
+        of_some: whether only trainers with a topology term have it that list it in `term_settings`.
+        least: smallest allowed number.
+        most: largest allowed number.
     """
     metadata = {
         "spelling": spelling,
@@ -60,9 +60,9 @@ def _suffix(
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the name of a trainer sets, in the order of the name.
+    """The settings in the name of a trainer, in their order in the name.
 
-    None and False stand for the trainer's default.
+    None and False mean the trainer's default.
     """
 
     epochs: int | None = _suffix("<n>epochs", "length of the training", least=1)
@@ -127,7 +127,7 @@ class Settings:
         return "optimal" if self.optimal else "spatial"
 
     def suffixes(self) -> str:
-        """Returns the settings in canonical spelling, each with its leading underscore."""
+        """Returns the settings as suffixes, each with a leading underscore."""
         return "".join("_" + _write(_spelling(name), value) for name, value in self.given().items())
 
     def given(self) -> dict[str, Value]:
@@ -136,7 +136,7 @@ class Settings:
         return {name: v for name, v in values.items() if v is not None and v is not False}
 
     def nnunet_attributes(self) -> dict[str, int | float | bool]:
-        """Returns what the settings change in nnU-Net's trainer, by the name of the attribute."""
+        """Returns the attributes of nnU-Net's trainer that the settings change, by name."""
         iterations = self.iters
         chosen = {
             "num_epochs": self.epochs,
@@ -152,18 +152,19 @@ class Settings:
 def parse_settings(
     stem: str, suffixes: str, *, has_term: bool, term_settings: Collection[str] | None = None
 ) -> Settings:
-    """Returns the settings that the suffixes of a trainer's name spell.
+    """Returns the settings that the suffixes of a trainer's name stand for.
 
     Args:
-        stem: the trainer's name without suffixes, for the messages.
-        suffixes: what follows it, "" or beginning with an underscore.
+        stem: the trainer's name without suffixes, for messages.
+        suffixes: the rest of the name, "" or beginning with an underscore.
         has_term: whether the trainer has a topology term.
-        term_settings: spellings that this trainer has and others with a term lack; None for all.
+        term_settings: spellings that only some trainers with a term have, this one among them; None
+            for all such spellings.
 
     Raises:
-        ValueError: unknown or repeated suffix, one that means nothing to the trainer, number out of
-            range, or a spelling that is not the canonical one; the message names the right name or
-            the valid suffixes.
+        ValueError: a suffix is unknown, repeated, or has no effect on the trainer, a number is out
+            of range, or the order or spelling is not the fixed one. The message contains the right
+            name or the valid suffixes.
     """
     asked = stem + suffixes
     valid = valid_suffixes(has_term=has_term, term_settings=term_settings)
@@ -177,7 +178,7 @@ def parse_settings(
         if name in values:
             raise ValueError(f"{asked}: the setting {_spelling(name)} is given twice")
         if _spelling(name) not in valid:
-            lacks = f"means nothing to {stem}" if has_term else f"needs a term, {stem} has none"
+            lacks = f"has no effect on {stem}" if has_term else f"needs a term, {stem} has none"
             raise ValueError(f"{asked}: {_spelling(name)} {lacks}. {listed}")
         values[name] = _read(asked, name, number)
     for first, second in _WAYS:
@@ -190,8 +191,8 @@ def parse_settings(
     right = stem + settings.suffixes()
     if right != asked:
         raise ValueError(
-            f"{asked}: the same settings have one name only, {right} "
-            "(suffixes in fixed order, numbers as Python writes them)"
+            f"{asked}: these settings are always written {right} "
+            "(suffixes in a fixed order, numbers as Python prints them)"
         )
     return settings
 
@@ -199,11 +200,12 @@ def parse_settings(
 def valid_suffixes(
     *, has_term: bool = True, term_settings: Collection[str] | None = None
 ) -> list[str]:
-    """Returns the spellings in the order in which they stand in a name.
+    """Returns the spellings in their order in a name.
 
     Args:
         has_term: whether the trainer has a topology term.
-        term_settings: spellings that this trainer has and others with a term lack; None for all.
+        term_settings: spellings that only some trainers with a term have, this one among them; None
+            for all such spellings.
     """
     return [
         f.metadata["spelling"]
@@ -231,7 +233,7 @@ def _spelling(name: str) -> str:
 
 
 def _find_setting(suffix: str) -> tuple[str, str] | None:
-    """Returns the setting whose spelling fits, and its number, which may be out of range."""
+    """Returns the setting that a suffix spells, and its number, which may be out of range."""
     for f in fields(Settings):
         before, kind, after = _parts(f.metadata["spelling"])
         fits = re.fullmatch(f"{re.escape(before)}({_WRITTEN[kind]}){re.escape(after)}", suffix)
@@ -241,7 +243,7 @@ def _find_setting(suffix: str) -> tuple[str, str] | None:
 
 
 def _parts(spelling: str) -> tuple[str, str, str]:
-    """Returns the text before the number, the number's kind or "", and the text after."""
+    """Returns the text before the number, the kind of number or "", and the text after it."""
     before, opening, rest = spelling.partition("<")
     kind, _, after = rest.partition(">")
     return before, opening and kind, after

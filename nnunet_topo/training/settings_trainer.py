@@ -1,6 +1,6 @@
-"""nnU-Net's trainer under the settings in its name, as a mixin: with a topology term or without.
+"""A mixin that gives nnU-Net's trainer the settings in its name, with or without a topology term.
 
-The methods stand in the order in which nnU-Net calls them.
+The methods are in the order in which nnU-Net calls them.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from nnunet_topo.training.starting_weights import StartingWeights
 
 
 class SettingsTrainerMixin(nnUNetTrainer):
-    """Adds settings, checkpoints that name them, finetune, and a stop at the first NaN."""
+    """Adds settings, checkpoints that record them, fine-tuning, and a stop at the first NaN."""
 
     settings: ClassVar[Settings] = Settings()
     stem: ClassVar[str] = ""  # name without settings, "" if the trainer takes none
@@ -38,10 +38,10 @@ class SettingsTrainerMixin(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 # nnU-Net's own signature
     ) -> None:
-        """Takes exactly what nnU-Net gives; see the class."""
+        """Takes the arguments of nnU-Net's trainer."""
         name = type(self).__name__
         checks.check_bases(type(self), SettingsTrainerMixin)
-        self._resumes = bool(plans.get("continue_training"))  # which nnU-Net removes
+        self._resumes = bool(plans.get("continue_training"))  # nnU-Net removes this key
         checks.check_fold_folder(
             checks.fold_folder(name, plans, configuration, fold),
             self.stem or name,
@@ -60,7 +60,7 @@ class SettingsTrainerMixin(nnUNetTrainer):
     # -- before the first epoch --------------------------------------------------------------
 
     def initialize(self) -> None:
-        """Builds network, optimizer and loss as nnU-Net does, from the seed if there is one."""
+        """Builds network, optimizer and loss as nnU-Net does, after seeding."""
         self._seed()
         super().initialize()
         self._bare_network().register_load_state_dict_post_hook(self._started_from.note_loading)
@@ -75,12 +75,13 @@ class SettingsTrainerMixin(nnUNetTrainer):
         }
 
     def configure_optimizers(self, *stage):
-        """Returns nnU-Net's optimizer and schedule, or those that the settings name.
+        """Returns nnU-Net's optimizer and schedule, or those that the settings choose.
 
-        Trainers of nnU-Net with a warm-up ask once for each of their stages.
+        nnU-Net's trainers with a warm-up call this once for each stage.
 
         Raises:
-            NotImplementedError: adam or cosine for a trainer with stages.
+            NotImplementedError: the settings choose an optimizer or a schedule, but the trainer has
+                stages.
         """
         optimizer, lr_scheduler = super().configure_optimizers(*stage)
         base = checkpoints.portable_trainer_name(type(self))
@@ -94,15 +95,16 @@ class SettingsTrainerMixin(nnUNetTrainer):
             weight_decay=self.weight_decay,
             epochs=self.num_epochs,
         )
-        if self.grad_scaler is None:  # which leaves out a step that is not finite
+        if self.grad_scaler is None:  # a gradient scaler skips steps that are not finite
             self._guard.guard(optimizer, self._place)
         return optimizer, lr_scheduler
 
     def on_train_start(self) -> None:
-        """Starts as nnU-Net does; with finetune, from the weights of the stock training.
+        """Starts as nnU-Net does. With finetune, it loads the weights of the stock training.
 
         Raises:
-            RuntimeError: two trainings to start from, or a cascade without its first stage.
+            RuntimeError: other weights were already loaded, or predictions of the first stage of a
+                cascade are missing.
         """
         if self.is_cascaded:
             folder = Path(str(self.folder_with_segs_from_previous_stage))
@@ -115,27 +117,27 @@ class SettingsTrainerMixin(nnUNetTrainer):
                 Path(self.output_folder), self._bare_network()
             )
             self.topology_settings["finetuned_from"] = source
-            self.print_to_log_file(f"finetune: all weights are those of {source}")
+            self.print_to_log_file(f"finetune: all weights come from {source}")
         super().on_train_start()
 
     def get_dataloaders(self):
-        """Returns nnU-Net's loaders, started from the seed if there is one."""
+        """Returns nnU-Net's data loaders, after seeding."""
         self._seed()
         return super().get_dataloaders()
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
-        """Returns nnU-Net's augmentation settings, without what the settings forbid."""
+        """Returns nnU-Net's augmentation settings, without mirroring or margins if forbidden."""
         rotation, in_slices, patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
         if self.settings.nomirror:
             mirror_axes = self.inference_allowed_mirroring_axes = None
         if not self._spatial:
-            patch_size = list(self.configuration_manager.patch_size)  # no margin to rotate into
+            patch_size = list(self.configuration_manager.patch_size)  # no margin for rotation
         return rotation, in_slices, patch_size, mirror_axes
 
     def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
-        """Returns nnU-Net's augmentation, without what settings and seed forbid."""
+        """Returns nnU-Net's augmentation, without the parts that settings and seed forbid."""
         transforms = super().get_training_transforms(*args, **kwargs)
         seeded = self.settings.seed is not None
         restrict_transforms(transforms, spatial=self._spatial, seeded=seeded)
@@ -144,15 +146,15 @@ class SettingsTrainerMixin(nnUNetTrainer):
     # -- one epoch ---------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Starts to count iterations."""
+        """Starts counting iterations."""
         super().on_train_epoch_start()
         self._iteration = 0
 
     def train_step(self, batch: dict) -> dict:
-        """Takes a step.
+        """Takes a training step.
 
         Raises:
-            FloatingPointError: its gradient is not finite; the weights were not changed.
+            FloatingPointError: the gradient is not finite. The weights were not changed.
         """
         with self._guard.step(batch):
             result = self.take_step(batch)
@@ -168,7 +170,7 @@ class SettingsTrainerMixin(nnUNetTrainer):
         """Logs the loss as nnU-Net does.
 
         Raises:
-            FloatingPointError: it was not finite in any iteration.
+            FloatingPointError: the loss was not finite in any iteration.
         """
         super().on_train_epoch_end(train_outputs)
         losses = [float(np.mean(output["loss"])) for output in train_outputs]
@@ -187,16 +189,17 @@ class SettingsTrainerMixin(nnUNetTrainer):
         )
 
     def resume(self, origin: checkpoints.Origin, checkpoint: str) -> None:
-        """Takes over what a checkpoint records of this training.
+        """Restores what a checkpoint records of this training.
 
         Args:
             origin: that the checkpoint records.
-            checkpoint: its name, for messages.
+            checkpoint: name for messages.
         """
-        if self._spatial and not origin.spatial:  # an earlier version left both out by itself
+        if self._spatial and not origin.spatial:  # an earlier version decided this by itself
             self._spatial = False
             self.print_to_log_file(
-                f"{checkpoint} was trained without rotation and scaling, and so is the rest"
+                f"{checkpoint} was trained without rotation and scaling, so the training continues "
+                "without them"
             )
         self._started_from.resumed = True
         self._started_from.finetuned_from = origin.finetuned_from
@@ -205,27 +208,27 @@ class SettingsTrainerMixin(nnUNetTrainer):
         """Writes nnU-Net's checkpoint in one step, under the name of nnU-Net's trainer."""
         written = Path(f"{filename}.part")
         super().save_checkpoint(str(written))
-        if self.local_rank or not written.is_file():  # the first rank writes, if any does
+        if self.local_rank or not written.is_file():  # nnU-Net may not have written one
             return
         name = checkpoints.portable_trainer_name(type(self))
         checkpoints.rewrite(written, Path(filename), name, self.origin())
 
-    def load_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride] # names of both
+    def load_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net uses both names
         self,
         checkpoint: dict | str | None = None,
         filename_or_checkpoint: dict | str | None = None,
     ) -> None:
         """Resumes from a checkpoint of the same trainer with the same settings and prior.
 
-        A validation may use it whatever the prior.
+        A validation does not need the same prior.
 
         Args:
-            checkpoint: file, or the content of one if nnU-Net takes it.
-            filename_or_checkpoint: the same under its name in nnU-Net 2.8.
+            checkpoint: file or content of the checkpoint, whichever nnU-Net passes.
+            filename_or_checkpoint: the same argument, under its name in nnU-Net 2.8.
 
         Raises:
-            RuntimeError: another trainer, other settings or stock nnU-Net wrote it, or the prior
-                has changed since.
+            RuntimeError: stock nnU-Net, another trainer, or the same one with other settings wrote
+                the checkpoint, or the prior has changed since.
         """
         given = filename_or_checkpoint if checkpoint is None else checkpoint
         if given is None:
@@ -237,10 +240,10 @@ class SettingsTrainerMixin(nnUNetTrainer):
         super().load_checkpoint(given)
         self.resume(origin, source)
 
-    # -- asked by the methods above ----------------------------------------------------------
+    # -- used by the methods above -----------------------------------------------------------
 
     def context(self) -> TrainingContext:
-        """Returns what the parts of a training need to know about it."""
+        """Returns what the modules of this room need to know about the training."""
         return TrainingContext(
             dataset_folder=Path(str(self.preprocessed_dataset_folder_base)),
             cases_folder=Path(str(self.preprocessed_dataset_folder)),
@@ -259,16 +262,16 @@ class SettingsTrainerMixin(nnUNetTrainer):
         seed_training(self.settings.seed, epoch=self.current_epoch, rank=self.local_rank)
 
     def _bare_network(self) -> nn.Module:
-        """Returns the network without the wrappers of DDP and torch.compile."""
+        """Returns the network without wrappers of DDP and torch.compile."""
         network = self.network.module if self.is_ddp else self.network
         return getattr(network, "_orig_mod", network)
 
     def _place(self) -> str:
-        """Returns the step at work, for messages."""
+        """Returns the current step for messages."""
         return f"epoch {self.current_epoch}, iteration {self._iteration}"
 
     def _describe_cause(self, batch: Mapping[str, Any] | None) -> str:
-        """Returns why a step with a batch is not finite."""
+        """Returns why a step with this batch is not finite."""
         pretrained = getattr(self, "use_pretrained_weights", False)  # nnU-Net after 2.8
         adaptation = getattr(self, "adaptation_info", {}) if pretrained else None
         return describe_cause(

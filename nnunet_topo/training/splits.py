@@ -1,4 +1,4 @@
-"""The folds of a data set, checked before anything is trained on them."""
+"""Checks the folds of a data set before anything is trained on them."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 FILE = "splits_final.json"
-FOLDS = 5  # that nnU-Net makes by default
+FOLDS = 5  # nnU-Net's default
 _SHOWN = 5  # cases in a message
 
 
@@ -22,7 +22,7 @@ def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number:
         number: of the data set, for the messages.
 
     Raises:
-        ValueError: too few cases or folds, a fold without cases, or cases that do not exist.
+        ValueError: there are too few cases or folds, or a fold has no cases or unknown ones.
     """
     file = preprocessed / FILE
     cases = set(infer_dataset_class(str(data)).get_identifiers(str(data)))
@@ -30,10 +30,10 @@ def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number:
     if splits is None and len(cases) < FOLDS:
         example = json.dumps([{"train": ["CASE", "..."], "val": ["CASE"]}])
         raise ValueError(
-            f"{data} holds {len(cases)} cases, and nnU-Net's {FOLDS} folds need {FOLDS} or more. "
-            f"Write folds of your own into {file}, such as {example}, and choose among them with "
-            f"-f; or train on all cases, nnUNetv2_train {number} CONFIGURATION all, "
-            "which leaves none to compare trainers on"
+            f"{data} contains {len(cases)} cases, but nnU-Net's {FOLDS} folds need at least "
+            f"{FOLDS}. Write folds of your own to {file}, such as {example}, and choose them with "
+            f"-f. Or train on all cases, nnUNetv2_train {number} CONFIGURATION all, which leaves "
+            "no cases to compare trainers on"
         )
     known = [str(fold) for fold in range(FOLDS if splits is None else len(splits))]
     unknown = [fold for fold in folds if fold not in known]
@@ -64,7 +64,7 @@ def _check_fold(fold: Any, place: str, cases: set[str], data: Path) -> None:
         )
     for part, what in (("train", "training"), ("val", "validation")):
         if not fold[part]:
-            raise ValueError(f"{place} has no {what} case, so nothing could be compared in it")
+            raise ValueError(f"{place} has no {what} case, so it cannot be used for a comparison")
     missing = sorted({str(case) for case in (*fold["train"], *fold["val"])} - cases)
     if missing:
         shown = ", ".join(missing[:_SHOWN])

@@ -1,4 +1,4 @@
-"""The weights that a training starts from: random, given, or those of a finished training."""
+"""The weights that a training starts from: random, pretrained, or of a finished training."""
 
 import os
 import re
@@ -18,12 +18,12 @@ FINETUNE_FROM = "NNUNET_TOPO_FINETUNE_FROM"
 
 @dataclass(slots=True)
 class StartingWeights:
-    """Where the weights came from that a training started with.
+    """The origin of the weights that a training started with.
 
     Attributes:
-        given: whether weights were loaded into the network, as -pretrained_weights does.
-        finetuned_from: checkpoint of a finished training, "" if the training did not start from
-            one.
+        given: whether weights were loaded into the network, as with -pretrained_weights.
+        finetuned_from: checkpoint of the finished training that this one started from, "" if there
+            was none.
         resumed: whether a checkpoint of this training was loaded.
     """
 
@@ -36,16 +36,18 @@ class StartingWeights:
         self.given = True
 
     def load_stock_training(self, fold_folder: Path, network: nn.Module) -> str:
-        """Loads all weights of the finished stock training, and returns its checkpoint.
+        """Loads all weights of the finished stock training and returns its checkpoint.
 
         Raises:
-            RuntimeError: other weights were given, or there is no such training or several.
+            RuntimeError: other weights were already loaded, or there is not exactly one such
+                training.
         """
         if self.given:
             raise RuntimeError(
-                "finetune starts from the finished stock training, and -pretrained_weights "
-                "names another one: leave out one of them. To start from another training of "
-                f"the same plans, configuration and fold, export {FINETUNE_FROM}=<its trainer>"
+                "finetune starts from the finished stock training, but -pretrained_weights "
+                "names another one: leave out one of the two. To start from another training "
+                "with the same plans, configuration and fold, export "
+                f"{FINETUNE_FROM}=<its trainer>"
             )
         source = find_stock_training(fold_folder)
         load_weights(source, network)
@@ -53,35 +55,36 @@ class StartingWeights:
         return self.finetuned_from
 
     def in_words(self, output_folder: str, adaptation: Mapping[str, Any] | None) -> str:
-        """Returns where the weights came from, "" if they were random.
+        """Returns the origin of the weights for messages, "" if they were random.
 
         Args:
             output_folder: of the training.
-            adaptation: what nnU-Net after 2.8 says of pretrained weights, None without them.
+            adaptation: nnU-Net's description of pretrained weights (after 2.8), None without them.
         """
         if self.finetuned_from:
             return self.finetuned_from
         if self.resumed:
             return f"its checkpoint in {output_folder}"
         if adaptation is not None:
-            return f"{adaptation.get('checkpoint_path')}, as the plans say"
+            return f"{adaptation.get('checkpoint_path')}, which the plans name"
         return "the file of -pretrained_weights" if self.given else ""
 
 
 def find_stock_training(fold_folder: Path) -> Path:
-    """Returns the final checkpoint of the stock training that a trainer is to be tuned from.
+    """Returns the final checkpoint of the stock training from which fine-tuning starts.
 
-    It has the same plans, configuration and fold; a training of another fold has seen cases of this
-    fold's validation. nnU-Net's own nnUNetTrainer is preferred. Without it, there must be exactly
-    one of these: nnU-Net's variants of another length (nnUNetTrainer_250epochs), the trainers of
-    nnUNetv2_train_pretrained, nnUNetTrainerStock with any settings. The environment variable
-    NNUNET_TOPO_FINETUNE_FROM names another trainer, as -tr does.
+    It must have the same plans, configuration and fold, because a training of another fold has seen
+    validation cases of this fold. nnU-Net's own nnUNetTrainer is preferred. Without it, there must
+    be exactly one of these: nnU-Net's variants of another length (nnUNetTrainer_250epochs), the
+    trainers of nnUNetv2_train_pretrained, and nnUNetTrainerStock with any settings. The environment
+    variable NNUNET_TOPO_FINETUNE_FROM names another trainer, written as for -tr.
 
     Args:
-        fold_folder: `.../<trainer>__<plans>__<configuration>/fold_<n>`, of the trainer.
+        fold_folder: of the training that starts,
+            `.../<trainer>__<plans>__<configuration>/fold_<n>`.
 
     Raises:
-        RuntimeError: there is none, or there are several to choose from.
+        RuntimeError: there is no such training, or there are several.
     """
     rest = fold_folder.parent.name.partition("__")[2]
     data_set, fold = fold_folder.parent.parent, fold_folder.name
@@ -98,29 +101,29 @@ def find_stock_training(fold_folder: Path) -> Path:
         return finished[stock[0]]
     if stock:
         raise RuntimeError(
-            f"finetune: {fold} of {rest} was trained as {', '.join(stock)}: name the one to start "
-            f"from, export {FINETUNE_FROM}={stock[0]}"
+            f"finetune: {fold} of {rest} was trained as {', '.join(stock)}. Choose the one to "
+            f"start from with export {FINETUNE_FROM}={stock[0]}"
         )
     missing = data_set / f"{chosen or 'nnUNetTrainer'}__{rest}" / fold / FINAL
     raise RuntimeError(
         f"finetune: no finished training to start from: {missing} is missing. Train it first, with "
         "the same plans, configuration and fold. To start from a trainer that is not stock, "
-        f"export {FINETUNE_FROM}=<its name>; finished there: {', '.join(finished) or 'none'}"
+        f"export {FINETUNE_FROM}=<its name>. Finished trainers: {', '.join(finished) or 'none'}"
     )
 
 
 def _is_stock(name: str) -> bool:
-    """Returns whether a trainer is nnU-Net's own, of any length."""
+    """Returns whether the name is a stock trainer of any length."""
     nnunets = re.fullmatch(r"nnUNetTrainer(_\d+epochs?)?|(Dynamic)?PretrainedTrainer", name)
     ours = re.fullmatch(r"nnUNetTrainerStock(_.*)?", name)
     return bool(nnunets or (ours and "_finetune" not in name))
 
 
 def load_weights(checkpoint: Path, network: nn.Module) -> None:
-    """Loads all weights of a checkpoint, segmentation heads included.
+    """Loads all weights of a checkpoint, including the segmentation heads.
 
     Raises:
-        RuntimeError: the checkpoint is of another network.
+        RuntimeError: the checkpoint contains another network.
     """
     content = torch.load(checkpoint, map_location="cpu", weights_only=False)
     try:
@@ -128,6 +131,6 @@ def load_weights(checkpoint: Path, network: nn.Module) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise RuntimeError(
-            f"finetune: {checkpoint} holds another network than the plans describe. Were the plans "
-            f"changed since it was trained? {reason}"
+            f"finetune: the network in {checkpoint} differs from the one in the plans. Did the "
+            f"plans change after its training? {reason}"
         ) from None

@@ -1,6 +1,6 @@
-"""What all trainers of this package share, as a mixin over nnU-Net's own.
+"""The mixin that all trainers of this package share.
 
-The methods stand in the order in which nnU-Net calls them.
+The methods are in the order in which nnU-Net calls them.
 """
 
 import os
@@ -40,22 +40,23 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     """Adds settings, a base loss and a topology term to an nnU-Net trainer.
 
     A trainer derives from this and from an nnU-Net trainer, in this order, and overrides
-    `build_base_loss`, `build_topology_term` or both. The nnU-Net trainer keeps network, planning,
-    augmentation, validation and inference, and gives the checkpoint's trainer_name.
+    `build_base_loss`, `build_topology_term` or both. Network, planning, augmentation, validation
+    and inference stay as they are in the nnU-Net trainer, which also gives the checkpoint its
+    trainer_name.
     """
 
-    base_loss: ClassVar[str] = "nnU-Net's Dice + cross-entropy"  # in words
-    term: ClassVar[str] = ""  # in words
+    base_loss: ClassVar[str] = "nnU-Net's Dice + cross-entropy"  # name for users
+    term: ClassVar[str] = ""  # name for users
     control: ClassVar[str] = "nnUNetTrainerStock"  # trainer to compare with
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
     wanted_ratio: ClassVar[float | None] = 10.0  # of gradients term : base; None: weight as printed
-    # Suffixes that mean something to this trainer, and nothing to others with a term.
+    # Suffixes that only some trainers with a term have, this one among them.
     term_settings: ClassVar[tuple[str, ...]] = TERM_SETTINGS
     topology_loss: ClassVar[type[TopologyAwareLoss]] = TopologyAwareLoss
-    logged: ClassVar[Mapping[str, str]] = LOGGED  # figures of each epoch -> labels of the plot
+    logged: ClassVar[Mapping[str, str]] = LOGGED  # keys of each epoch -> labels in topology.png
     topology_unions: Sequence[Union] = ()  # see `topology_channels`
     prior: Mapping[str, Any] = {}  # of each channel, for the checkpoint
-    unlabelled_images: Tensor | None = None  # that the term works on, None for those of the batch
+    unlabelled_images: Tensor | None = None  # for the term, None if it uses those of the batch
     _topology: TopologyAwareLoss | None = None
     _schedule: WeightSchedule | None = None
 
@@ -79,7 +80,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         """Returns the priors of the data set and adds their unions, for `build_topology_term`.
 
         Raises:
-            ValueError: topology.json is wrong; the message names the place.
+            ValueError: topology.json is wrong. The message names the place.
         """
         priors = priors_of_training(self.context(), type(self).topology_unions)
         self.topology_unions, self.prior = priors.unions, priors.plain
@@ -88,7 +89,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     # -- before the first epoch --------------------------------------------------------------
 
     def initialize(self) -> None:
-        """Builds network, optimizer and loss as nnU-Net does, then the term's schedule."""
+        """Builds network, optimizer and loss as nnU-Net does, and the schedule of the term."""
         super().initialize()
         if self._topology is None:
             return
@@ -119,34 +120,34 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         return self._topology
 
     def on_train_start(self) -> None:
-        """Starts as nnU-Net does, and says if topology.json wants another augmentation."""
+        """Starts as nnU-Net does, and logs whether topology.json forbids rotation and scaling."""
         super().on_train_start()
         if self._schedule is not None and self._schedule.is_on and self._spatial:
             warn_of_former_decision(self.context())
 
     def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
-        """Returns nnU-Net's augmentation, which notes whose labels stay intact if that matters."""
+        """Returns nnU-Net's augmentation, which notes intact labels if the term needs them."""
         transforms = super().get_training_transforms(*args, **kwargs)
         if not self._needs_intact_labels:
             return transforms
         noted = NotedTransforms(transforms)
         if unknown := noted.unknown():
             self.print_to_log_file(
-                f"topology: it is not known whether {', '.join(unknown)} interpolates labels; the "
-                "term takes those samples as they are"
+                f"topology: {', '.join(unknown)} may interpolate labels without being noticed. The "
+                "term uses those samples as they are"
             )
         return noted
 
     @property
     def _needs_intact_labels(self) -> bool:
-        """Returns whether the term leaves samples out whose labels were interpolated."""
+        """Returns whether the term leaves out samples whose labels were interpolated."""
         is_on = self._schedule is not None and self._schedule.is_on
         return is_on and self._topology is not None and self._topology.needs_intact_labels
 
     # -- one epoch ---------------------------------------------------------------------------
 
     def take_step(self, batch: dict) -> dict:
-        """Takes nnU-Net's step; returns the base loss alone as the loss, the term beside it."""
+        """Takes nnU-Net's step and returns the base loss and the term under separate keys."""
         if self._topology is None or self._schedule is None:
             return super().take_step(batch)
         batch = note_apart(batch)
@@ -156,8 +157,8 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         due = schedule.is_due(*now)
         if now == (schedule.start, 0) and topology.intact is None and self._needs_intact_labels:
             self.print_to_log_file(
-                "topology: the batches do not say whose labels were interpolated, so the term "
-                "takes all samples"
+                "topology: the batches do not contain which labels were interpolated, so the term "
+                "uses all samples"
             )
         weight = schedule.weight(*now) if due else None
         topology.muted = due and weight is None  # until its gradient is known
@@ -170,20 +171,20 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         return with_term(result, topology.record, weight, schedule.every)
 
     def begin_step(self, weight: float | None) -> None:
-        """Does what must be done before nnU-Net's own step.
+        """Prepares a step, before nnU-Net's own step. Does nothing here.
 
         Args:
             weight: of the term, None if it is not due.
         """
 
     def _measure(self, record: StepRecord, times_nominal: float) -> None:
-        """Tells the schedule the gradient norms of the step, summed over the processes.
+        """Passes the gradient norms of the step to the schedule, summed over the processes.
 
-        A process in which one of them is 0 or not finite takes no part.
+        A process in which one of its norms is 0 or not finite is left out.
 
         Args:
             record: of the step.
-            times_nominal: weight of the term in the step, divided by the nominal one.
+            times_nominal: weight of the term in the step, divided by the nominal weight.
         """
         assert self._schedule is not None
         norms = [float(record.base_gradient), float(record.term_gradient) / times_nominal]
@@ -195,7 +196,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             self.print_to_log_file(f"topology: {found}")
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """Logs the base loss as nnU-Net's loss, and the term's figures beside it."""
+        """Logs the base loss as nnU-Net's loss, and the figures of the term."""
         super().on_train_epoch_end(train_outputs)
         if self._topology is None:
             return
@@ -207,7 +208,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             self.print_to_log_file(f"the loss of {lost} iterations was not finite")
 
     def on_epoch_end(self) -> None:
-        """Prints the term's figures above nnU-Net's own and draws them into topology.png."""
+        """Logs the figures of the term before nnU-Net's own, and plots them in topology.png."""
         if self._topology is None or self._schedule is None:
             super().on_epoch_end()
             return
@@ -222,12 +223,12 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     # -- checkpoints and validation ----------------------------------------------------------
 
     def origin(self) -> Origin:
-        """Returns what a checkpoint records of this training, weight and prior included."""
+        """Returns what a checkpoint records of this training, including weight and prior."""
         schedule = {} if self._schedule is None else self._schedule.state()
         return replace(super().origin(), schedule=schedule, prior=dict(self.prior))
 
     def resume(self, origin: Origin, checkpoint: str) -> None:
-        """Takes over what a checkpoint records of this training.
+        """Restores what a checkpoint records of this training.
 
         Raises:
             RuntimeError: the prior of the data set has changed.
@@ -241,13 +242,13 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         if changed and self._resumes:
             self.print_to_log_file(f"topology: {changed}")
         logged = self.logger.local_logger.my_fantastic_logging
-        for key in self.logged:  # an older version may have logged fewer
+        for key in self.logged:  # an older version may have logged fewer keys
             logged.setdefault(key, [nan] * self.current_epoch)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Validates as nnU-Net does, then merges topology metrics into its summary.json.
+        """Validates as nnU-Net does, then adds topology metrics to its summary.json.
 
-        The first rank alone does it, without collectives: the others have left.
+        Only the first rank adds them, without collectives, because the other ranks have finished.
         """
         super().perform_actual_validation(save_probabilities)
         if self.local_rank or os.environ.get("NNUNET_TOPO_NO_METRICS"):

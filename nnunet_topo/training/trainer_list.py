@@ -1,4 +1,4 @@
-"""A description of all trainers, read from their files without importing them."""
+"""Descriptions of all trainers, read from their files without importing them."""
 
 import ast
 import json
@@ -22,7 +22,7 @@ _DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class DescribedTrainer:
-    """One trainer.
+    """The description of a trainer.
 
     Attributes:
         name: without settings.
@@ -30,10 +30,10 @@ class DescribedTrainer:
         base_loss: to which the term is added.
         term: topology term, "" for a control.
         weight: of the term, as printed in the paper.
-        ratio: of gradient norms term : base that the weight is set for; None for a weight that is
-            used as printed, and for a control.
-        control: trainer to compare it with, "" for a control.
-        settings: suffixes that its name may have, in order.
+        ratio: wanted ratio of gradient norms term : base; None if the trainer uses the printed
+            weight, and for a control.
+        control: trainer to compare with, "" for a control.
+        settings: suffixes that the name may have, in order.
     """
 
     name: str
@@ -47,7 +47,7 @@ class DescribedTrainer:
 
 
 def described_trainers() -> list[DescribedTrainer]:
-    """Returns all trainers, sorted by their names."""
+    """Returns all trainers, sorted by name."""
     return [_describe(file) for file in sorted(Path(trainers_folder()).glob("nnUNetTrainer*.py"))]
 
 

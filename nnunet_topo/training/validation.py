@@ -1,4 +1,4 @@
-"""Topology metrics of a training's own validation: into summary.json, the log and the loggers."""
+"""Adds topology metrics to a training's validation: to summary.json, the log and the loggers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 def add_topology_metrics(context: TrainingContext, validation: Path, logger: Any) -> None:
-    """Merges topology metrics into the summary.json of nnU-Net's validation, and logs them.
+    """Adds topology metrics to the summary.json of nnU-Net's validation, and logs them.
 
-    Whatever fails is logged, and nnU-Net's summary is not changed.
+    If this fails, the error is logged and nnU-Net's summary does not change.
 
     Args:
         context: of the training.
         validation: folder of the predictions.
         logger: nnU-Net's.
     """
-    # Slow to import, and nnU-Net imports all trainers.
+    # Imported here because it is slow, and nnU-Net imports all trainers when it searches for one.
     from nnunet_topo.evaluation.case import Settings
     from nnunet_topo.evaluation.evaluate import evaluate
     from nnunet_topo.evaluation.words import describe
@@ -52,10 +52,10 @@ def add_topology_metrics(context: TrainingContext, validation: Path, logger: Any
 
 
 def log_means(logger: Any, evaluation: "Evaluation") -> None:
-    """Gives the means of our metrics to nnU-Net's loggers, such as Weights & Biases.
+    """Passes the means of our metrics to nnU-Net's loggers, such as Weights & Biases.
 
-    They stand beside nnU-Net's own final_val/class_1_dice and are named in the same way. An older
-    nnU-Net, whose logger has no summaries, gets nothing.
+    The names follow nnU-Net's own final_val/class_1_dice. The logger of an older nnU-Net has no
+    summaries; then this does nothing.
 
     Args:
         logger: of nnU-Net's trainer.

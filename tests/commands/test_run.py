@@ -84,12 +84,12 @@ def test_plans_without_a_key_are_named_in_one_line(four_cases, missing):
 
 FOLD = {"train": ["tiny_0", "tiny_1"], "val": ["tiny_2"]}
 SPLITS = {
-    "too few cases": (None, [], "holds 4 cases, and nnU-Net's 5 folds need 5 or more"),
+    "too few cases": (None, [], "contains 4 cases, but nnU-Net's 5 folds need at least 5"),
     "a way out": (None, [], r'\[\{"train": \["CASE", "..."\], "val": \["CASE"\]\}\]'),
     "all cases": (None, [], "nnUNetv2_train 901 CONFIGURATION all"),
     "too few folds": ([FOLD], ["0", "1"], r"folds are 0 in .*splits_final.json, got 1"),
     "misspelt": ([FOLD, FOLD], ["01", "all"], r"are 0, 1 in .*splits_final.json, got 01, all"),
-    "empty": ([FOLD, FOLD | {"val": []}], ["1"], "fold 1 has no validation case, so nothing could"),
+    "empty": ([FOLD, FOLD | {"val": []}], ["1"], "fold 1 has no validation case, so it cannot"),
     "nothing to train on": ([FOLD | {"train": []}], ["0"], "fold 0 has no training case"),
     "renamed": (
         [FOLD | {"train": ["tiny_0", "old_1"], "val": ["old_2"]}],

@@ -146,6 +146,6 @@ def test_a_warm_up_of_nnunets_goes_through_its_stages(mixed):
 def test_optimizers_of_ours_over_a_schedule_in_stages_are_refused(mixed):
     trainer = mixed("nnUNetTrainer_warmup", "epochs=1, iters=1, adam=True")
     with pytest.raises(
-        NotImplementedError, match=r"nnUNetTrainer_warmup changes its own in stages"
+        NotImplementedError, match=r"nnUNetTrainer_warmup has stages with schedules"
     ):
         trainer.run_training()

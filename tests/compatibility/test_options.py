@@ -57,7 +57,9 @@ def test_finetune_beside_pretrained_weights_is_refused(of_every_kind):
     trainer = make("nnUNetTrainerTAFL_1epochs_1iters_finetune", LABELS, fold=1)
     file = Path(source.output_folder) / "checkpoint_final.pth"
     maybe_load_checkpoint(trainer, False, False, str(file))
-    with pytest.raises(RuntimeError, match=r"-pretrained_weights names another one: leave out one"):
+    with pytest.raises(
+        RuntimeError, match=r"-pretrained_weights names another one: leave out one of the two"
+    ):
         trainer.on_train_start()
 
 

@@ -10,8 +10,11 @@ from nnunet_topo.metrics import compute
 from .files import BROKEN, SPACING, assert_equal, broken, tube
 
 MEANINGLESS = {
-    "NaN": (lambda a: np.where(a == 2, np.nan, a), "holds NaN or infinite values, which are not"),
-    "infinity": (lambda a: np.where(a == 2, np.inf, a), "holds NaN or infinite values"),
+    "NaN": (
+        lambda a: np.where(a == 2, np.nan, a),
+        "contains NaN or infinite values, which are not",
+    ),
+    "infinity": (lambda a: np.where(a == 2, np.inf, a), "contains NaN or infinite values"),
     "probabilities": (lambda a: 0.7 * (a == 1), "holds 0.7, between 0 and 1: probabilities"),
     "black and white": (
         lambda a: 255.0 * (a > 0),

@@ -156,7 +156,7 @@ def test_values_that_cannot_be_labels_are_named_with_enough_digits_and_the_reaso
     assert "holds 0.25, 0.5, between 0 and 1: probabilities (a soft mask)" in told(0, 0.25, 0.5, 1)
     assert "holds 1.5, which are not whole numbers: resampled with an interpol" in told(0, 1.5, 2)
     for wrong in (np.nan, np.inf, -np.inf):
-        assert "holds NaN or infinite values" in told(0, 1, wrong)
+        assert "contains NaN or infinite values" in told(0, 1, wrong)
     assert "holds labels of 16777216 or more" in told(0, 2**25)
 
 

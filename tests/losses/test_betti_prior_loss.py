@@ -231,9 +231,9 @@ def test_bad_settings_are_refused_by_name(priors, options, message):
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (BettiPriorLoss({2: (1, 0)}), "given for channel 2, but there are 1"),
+        (BettiPriorLoss({2: (1, 0)}), "priors name channel 2, but there are 1 channels"),
         (BettiPriorLoss({0: (1, 0, 0)}), r"2 Betti numbers for 2D space, got \(1, 0, 0\)"),
-        (BettiPriorLoss({0: "target"}), "the prior of channel 0 is the target, got no target"),
+        (BettiPriorLoss({0: "target"}), "the prior of channel 0 needs a target, got None"),
         (BettiPriorLoss({0: (1, 0)}, dimension_weights=(1,)), r"hold 2 numbers, got \(1,\)"),
     ],
 )

@@ -54,7 +54,7 @@ def test_chosen_planes_are_those_across_the_axes():
     for planes in ([], [3], [-1, 0]):
         with pytest.raises(ValueError, match="planes must be one or more of 0, 1 and 2, got"):
             ProjectedPoolingLoss(planes=planes)
-    with pytest.raises(ValueError, match="planes are those of a volume"):
+    with pytest.raises(ValueError, match="planes need a volume, got an image"):
         ProjectedPoolingLoss(planes=[0])(batch(probability[0]), batch(target[0]))
 
 

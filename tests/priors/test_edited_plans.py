@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nnunet_topo.priors import measure
-from nnunet_topo.priors.topology_json import is_edited, read_topology
+from nnunet_topo.priors.topology_json import TopologyJson
 
 from .conftest import plan
 
@@ -36,7 +36,7 @@ def test_a_decision_of_an_earlier_version_is_left_out_by_an_update_which_says_so
     file.write_text(json.dumps({"rotation_and_scaling": decision}))
     assert plan(configurations=("2d",)) == 2
     assert plan("--update", configurations=("2d",)) == 0
-    assert "rotation_and_scaling" not in read_topology(file)
+    assert "rotation_and_scaling" not in TopologyJson.read(file).content
     assert "note: rotation_and_scaling of the former file is left out" in capsys.readouterr().out
     assert plan("--update", configurations=("2d",)) == 0
     assert "rotation_and_scaling" not in capsys.readouterr().out
@@ -45,11 +45,11 @@ def test_a_decision_of_an_earlier_version_is_left_out_by_an_update_which_says_so
 def test_an_update_keeps_the_form_of_the_loss_and_a_wrong_one_is_named(dataset, capsys):
     assert plan(configurations=("2d",)) == 0
     file = dataset[1] / "topology.json"
-    content = read_topology(file)
+    content = TopologyJson.read(file).content
     loss = {"form": "published", "dimension_weights": {"volumes": [1, 0.5, 0]}}
     file.write_text(json.dumps(content | {"loss": loss}))
     assert plan("--update", configurations=("2d",)) == 0
-    assert read_topology(file)["loss"] == loss
+    assert TopologyJson.read(file).content["loss"] == loss
     file.write_text(json.dumps(content | {"loss": {"form": "new"}}))
     assert plan("--update", configurations=("2d",)) == 2
     assert "topology.json: loss > form: wanted one of quadratic," in capsys.readouterr().err
@@ -71,7 +71,7 @@ def test_an_edited_file_stays_and_the_ways_out_are_named(dataset, capsys, edited
     assert f"{file} was edited, so it is not replaced. --update keeps" in told
     assert "--overwrite replaces all of it" in told
     assert plan("--overwrite", configurations=("2d",)) == 0
-    assert not is_edited(read_topology(file))
+    assert not TopologyJson.read(file).is_edited
     kept = file.with_name("topology.json.bak")
     assert kept.read_bytes() == before
     assert f"the former file is kept as {kept}" in capsys.readouterr().out
@@ -91,7 +91,7 @@ def test_an_update_keeps_priors_and_unions_measures_them_and_is_still_an_edit(da
     assert plan(configurations=("2d",)) == 0
     edit(file)
     assert plan("--update") == 0
-    content = read_topology(file)
+    content = TopologyJson.read(file).content
     volumes = content["priors"]["full"]["volumes"]
     assert volumes["ring"] == [[1, 2], 1, 0]
     assert volumes["rn"] == [1, 1, None]
@@ -133,7 +133,7 @@ def test_an_update_adds_what_a_file_lacks(dataset):
     file = dataset[1] / "topology.json"
     file.write_text('{"priors": {"face": {"volumes": {"blob": [2, 0, 0]}}}}')
     assert plan("--update", configurations=("2d",)) == 0
-    priors = read_topology(file)["priors"]
+    priors = TopologyJson.read(file).content["priors"]
     assert priors["face"]["volumes"]["blob"] == [2, 0, 0]
     assert priors["face"]["volumes"]["ring"] == [1, 1, 0]
     assert "foreground" in priors["face"]["volumes"]

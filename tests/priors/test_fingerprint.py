@@ -1,5 +1,7 @@
 """The counts in the labels of a data set, and the priors that follow from them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -11,6 +13,7 @@ from nnunet_topo.labels.declared import labels_of_manager
 from nnunet_topo.priors.labelled_data import LabelledData
 from nnunet_topo.priors.measure import take_fingerprint
 from nnunet_topo.priors.plan_words import warn
+from nnunet_topo.priors.topology_json import FILE, TopologyJson
 from nnunet_topo.topology import betti_numbers
 
 from ..shapes import ball, corner_neighbours, ring, shell
@@ -107,7 +110,7 @@ def test_both_connectivities_are_measured(organ):
     taken = organ.measure()
     assert priors(taken, "full")["organ"] == [1, 0, 0]
     assert priors(taken, "face")["organ"] == [2, 0, 0]
-    lines = warn(taken, taken.to_json())
+    lines = warn(taken, TopologyJson(Path(FILE), taken.to_json()))
     assert (
         "organ, volumes: the prior depends on the connectivity, full (1, 0, 0) and face (2, 0, 0)"
         in lines
@@ -173,7 +176,8 @@ def test_labels_beside_ignored_voxels_do_not_count(tmp_path):
     assert (record["objects"], record["beside_ignored"], record["absent"]) == (1, 1, 0)
     assert record["betti"] == {"1 0 0": 1}
     assert any(
-        "1 that touch ignored voxels may not be whole" in w for w in warn(taken, taken.to_json())
+        "1 that touch ignored voxels may not be whole" in w
+        for w in warn(taken, TopologyJson(Path(FILE), taken.to_json()))
     )
 
 
@@ -192,7 +196,7 @@ def test_labels_stored_as_float_are_read_and_unknown_values_told(organ):
     )
     assert "case_2.nii.gz holds 255 but none of the wanted labels (1): a binary mask" in told[1]
     assert "case_3.nii.gz holds 0.5, between 0 and 1: probabilities" in told[2]
-    assert "case_4.nii.gz is not a label map: it holds NaN" in told[3]
+    assert "case_4.nii.gz is not a label map: it contains NaN" in told[3]
 
 
 def test_labels_written_as_text_have_names_and_a_background_alone_is_refused(tmp_path):

@@ -17,7 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_topo.cli import main
 from nnunet_topo.dataset import Channels
 from nnunet_topo.priors import measure
-from nnunet_topo.priors.topology_json import is_edited, read_priors, read_topology
+from nnunet_topo.priors.topology_json import TopologyJson
 from nnunet_topo.topology.betti_range import BettiPrior
 
 from ..model_folder import plans
@@ -40,7 +40,7 @@ def betti_by_gudhi(mask, connectivity):
 def test_the_numbers_of_raw_labels_are_gudhis(dataset):
     raw, preprocessed = dataset
     assert plan() == 0
-    statistics = read_topology(preprocessed / "topology.json")["statistics"]
+    statistics = TopologyJson.read(preprocessed / "topology.json").content["statistics"]
     assert statistics["cases"] == 6
     label_maps = [
         sitk.GetArrayFromImage(sitk.ReadImage(file)) for file in (raw / "labelsTr").iterdir()
@@ -82,14 +82,18 @@ def test_preprocessed_labels_are_measured_where_they_differ_from_the_raw_ones(da
         blocks = dict.fromkeys(("chunks", "blocks", "chunks_seg", "blocks_seg"), data.shape)
         nnUNetDatasetBlosc2.save_case(data, segmentation, properties, str(folder / case), **blocks)
     assert plan() == 0
-    volumes = read_topology(preprocessed / "topology.json")["statistics"]["full"]["volumes"]
+    volumes = TopologyJson.read(preprocessed / "topology.json").content["statistics"]["full"][
+        "volumes"
+    ]
     assert volumes["ring"]["3d_fullres"]["betti"] == {"1 1 0": 5, "1 0 0": 1}
     assert volumes["ring"]["3d_fullres"]["changed_by_resampling"] == pytest.approx(1 / 6)
     assert volumes["ring"]["raw"]["betti"] == {"1 1 0": 6}
     assert volumes["blob"]["3d_fullres"]["absent"] == 1
     assert volumes["blob"]["3d_fullres"]["changed_by_resampling"] == pytest.approx(1 / 6)
     assert volumes["ring"].keys() == {"raw", "3d_fullres"}
-    slices = read_topology(preprocessed / "topology.json")["statistics"]["full"]["slices"]
+    slices = TopologyJson.read(preprocessed / "topology.json").content["statistics"]["full"][
+        "slices"
+    ]
     assert slices["ring"].keys() == {"raw", "2d"}
     assert slices["ring"]["2d"]["changed_by_resampling"] == 0
 
@@ -106,7 +110,9 @@ def test_slices_are_compared_where_they_were_before_cropping(dataset):
         label_map = sitk.GetArrayFromImage(sitk.ReadImage(file))
         sitk.WriteImage(sitk.GetImageFromArray(np.roll(label_map, 3, axis=0)), file)
     assert plan(configurations=("2d",)) == 0
-    slices = read_topology(preprocessed / "topology.json")["statistics"]["full"]["slices"]
+    slices = TopologyJson.read(preprocessed / "topology.json").content["statistics"]["full"][
+        "slices"
+    ]
     assert slices["ring"]["2d"]["changed_by_resampling"] == 0
 
 
@@ -145,11 +151,11 @@ def test_a_trainer_reads_what_is_written(dataset):
     file = dataset[1] / "topology.json"
     names = {"background": 0, "ring": 1, "blob": 2, "never": 3}
     channels = Channels.of_manager(LabelManager(names, None))
-    priors = read_priors(file, channels, space=3, connectivity="full")
+    priors = TopologyJson.read(file).priors(channels, space=3, connectivity="full")
     assert priors.channels[0] == BettiPrior.of((1, 1, 0))
     assert priors.channels[1] == BettiPrior.of((1, 0, 0))
     assert 2 not in priors.channels
-    assert not is_edited(read_topology(file))
+    assert not TopologyJson.read(file).is_edited
 
 
 def test_without_preprocessed_labels_it_says_so_and_measures_the_raw_ones(dataset, capsys):
@@ -159,7 +165,9 @@ def test_without_preprocessed_labels_it_says_so_and_measures_the_raw_ones(datase
     printed = capsys.readouterr().out
     assert "note: 3d_fullres: no preprocessed labels in" in printed
     assert "nnUNetv2_preprocess -d 901 -plans_name nnUNetPlans -c 3d_fullres makes them" in printed
-    volumes = read_topology(preprocessed / "topology.json")["statistics"]["full"]["volumes"]
+    volumes = TopologyJson.read(preprocessed / "topology.json").content["statistics"]["full"][
+        "volumes"
+    ]
     assert volumes["ring"].keys() == {"raw"}
 
 
@@ -172,7 +180,7 @@ def test_unreadable_labels_are_named_and_counted_and_do_not_stop_the_rest(datase
     (preprocessed / "nnUNetPlans_2d/tiny_4_seg.b2nd").write_bytes(b"")
     assert plan(configurations=("2d",)) == 1
     out, err = capsys.readouterr()
-    content = read_topology(preprocessed / "topology.json")
+    content = TopologyJson.read(preprocessed / "topology.json").content
     assert content["statistics"]["cases"] == 3
     assert content["statistics"]["unreadable"] == ["tiny_1", "tiny_2", "tiny_3"]
     assert "warning: 3 cases could not be read or counted: tiny_1, tiny_2, tiny_3" in out
@@ -192,7 +200,7 @@ def test_an_image_in_place_of_a_label_map_does_not_count(dataset, capsys):
     assert plan(configurations=("2d",)) == 1
     assert "tiny_1.nii.gz holds 19" in (told := capsys.readouterr().err)
     assert "an image instead of a segmentation?" in told
-    content = read_topology(preprocessed / "topology.json")
+    content = TopologyJson.read(preprocessed / "topology.json").content
     assert content["statistics"]["unreadable"] == ["tiny_1"]
     assert content["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
 
@@ -284,7 +292,7 @@ def test_listed_volumes_of_tiff_with_spacing_files_and_nested_regions(
     (base / "nnUNetPlans.json").write_text(json.dumps(content))
     (base / "dataset.json").write_text(json.dumps(description))
     assert main(["plan", "-d", "908", "-np", "1"]) == 0
-    found = read_topology(base / "topology.json")
+    found = TopologyJson.read(base / "topology.json").content
     assert found["priors"]["full"]["volumes"] == {
         "whole": "none",
         "core": [1, 0, 0],

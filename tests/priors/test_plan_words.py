@@ -1,12 +1,13 @@
 """What `nnunet-topo plan` prints of a fingerprint."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from nnunet_topo.priors import plan_words
 from nnunet_topo.priors.fingerprint import CONNECTIVITIES, Changes, Differing, Fingerprint, Record
-from nnunet_topo.priors.topology_json import OBJECTS
+from nnunet_topo.priors.topology_json import FILE, OBJECTS, TopologyJson
 
 
 @dataclass
@@ -17,7 +18,7 @@ class Described:
     content: dict
 
     def warn(self):
-        return plan_words.warn(self.fingerprint, self.content)
+        return plan_words.warn(self.fingerprint, TopologyJson(Path(FILE), self.content))
 
 
 def records_of(betti, *, space=3, at_border=0, differing=()):
@@ -124,6 +125,6 @@ def test_objects_at_the_border_are_warned_of(space):
 
 def test_long_distributions_are_cut_and_the_rest_counted():
     topology = described("none", *records_of({(n, 0, 0): 30 - n for n in range(1, 7)}))
-    lines = plan_words.describe(topology.fingerprint, topology.content)
+    lines = plan_words.describe(topology.fingerprint, TopologyJson(Path(FILE), topology.content))
     (line,) = [line for line in lines[:5] if " raw " in line]
     assert "(1, 0, 0) 18.2%, (2, 0, 0) 17.6%, (3, 0, 0) 17.0%, 3 more" in line

@@ -11,14 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_topo.dataset import Channels
 from nnunet_topo.losses import BettiPriorLoss
 from nnunet_topo.priors.form import PriorForm
-from nnunet_topo.priors.topology_json import (
-    Priors,
-    is_edited,
-    read_priors,
-    read_topology,
-    signed,
-    write_topology,
-)
+from nnunet_topo.priors.topology_json import Priors, TopologyJson
 from nnunet_topo.topology.betti_range import BettiPrior
 
 LABELS = Channels.of_manager(LabelManager({"background": 0, "a": 1, "b": 2, "c": 3}, None))
@@ -44,7 +37,7 @@ def content(**changes):
 def priors_of(tmp_path, written, channels=LABELS, *, space=3, connectivity="full"):
     file = tmp_path / "topology.json"
     file.write_text(written if isinstance(written, str) else json.dumps(written))
-    return read_priors(file, channels, space=space, connectivity=connectivity)
+    return TopologyJson.read(file).priors(channels, space=space, connectivity=connectivity)
 
 
 def known(channels, unions=()) -> Priors:
@@ -69,7 +62,7 @@ def test_slices_and_the_other_connectivity_have_priors_of_their_own(tmp_path):
 
 def test_a_file_that_an_editor_on_windows_has_marked_is_read(tmp_path):
     (tmp_path / "topology.json").write_text('{"priors": {}}', encoding="utf-8-sig")
-    assert read_topology(tmp_path / "topology.json") == {"priors": {}}
+    assert TopologyJson.read(tmp_path / "topology.json").content == {"priors": {}}
 
 
 def test_the_loss_accepts_the_priors_of_a_file(tmp_path):
@@ -183,28 +176,28 @@ def test_a_mistake_is_reported_with_its_place(tmp_path, wrong):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(OSError, match=r"topology\.json"):
-        read_priors(tmp_path / "topology.json", LABELS, space=3, connectivity="full")
+        TopologyJson.read(tmp_path / "topology.json").priors(LABELS, space=3, connectivity="full")
 
 
 def test_edits_are_distinguished_from_the_written_content(tmp_path):
     file = tmp_path / "topology.json"
-    write_topology(signed(content()), file)
+    TopologyJson(file, content()).signed().write()
     assert [f.name for f in tmp_path.iterdir()] == ["topology.json"]
     text = file.read_text()
     assert '        "c": [[1, 2], null, [0, null]],\n' in text  # a line for each prior
-    assert not is_edited(read_topology(file))
+    assert not TopologyJson.read(file).is_edited
     file.write_text(text.replace("\n", "\n\n  "))  # that changes nothing
-    assert not is_edited(read_topology(file))
+    assert not TopologyJson.read(file).is_edited
     for old, new in (("[1, 0, 0]", "[1, 1, 0]"), ('["b", "a"]', '["b", "c"]')):
         file.write_text(text.replace(old, new))
-        assert is_edited(read_topology(file))
-    assert is_edited(content())
-    assert is_edited(signed(content(), edited=True))
+        assert TopologyJson.read(file).is_edited
+    assert TopologyJson(file, content()).is_edited
+    assert TopologyJson(file, content()).signed(edited=True).is_edited
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
     file = tmp_path / "topology.json"
-    write_topology(signed(content()), file)
+    TopologyJson(file, content()).signed().write()
     before = file.read_bytes()
 
     write_bytes = Path.write_bytes
@@ -215,6 +208,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        write_topology(content(), file)
+        TopologyJson(file, content()).write()
     assert [f.name for f in tmp_path.iterdir()] == ["topology.json"]
     assert file.read_bytes() == before

@@ -12,11 +12,7 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 
 from nnunet_topo.cli import main
 from nnunet_topo.losses import BettiPriorLoss
-from nnunet_topo.priors.topology_json import (
-    is_edited,
-    read_topology,
-    write_topology,
-)
+from nnunet_topo.priors.topology_json import TopologyJson
 from nnunet_topo.topology.betti_range import BettiPrior
 from nnunet_topo.training import checkpoints
 from nnunet_topo.training.channels import topology_channels
@@ -63,8 +59,9 @@ def priors_for_tiny(volumes, **more):
 
 def test_a_trainer_without_the_file_makes_it_of_all_cases_and_keeps_a_copy(start, dataset):
     trainer = start()
-    written = read_topology(dataset / "topology.json")
-    assert not is_edited(written)
+    topology = TopologyJson.read(dataset / "topology.json")
+    written = topology.content
+    assert not topology.is_edited
     assert written["statistics"]["cases"] == 6  # of all folds
     assert written["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
     assert written["priors"]["full"]["slices"]["ring"] == [1, 1]
@@ -85,7 +82,7 @@ def test_priors_are_those_of_the_configuration_and_the_connectivity(start, datas
         connectivity: {"volumes": {"ring": [3 + i, 0, 0]}, "slices": {"ring": [7 + i, 0]}}
         for i, connectivity in enumerate(("full", "face"))
     }
-    write_topology({"priors": four}, dataset / "topology.json")
+    TopologyJson(dataset / "topology.json", {"priors": four}).write()
     face = PRIOR_TRAINER.replace("_nospatial", "_face_nospatial")
     for name, configuration, expected in (
         (PRIOR_TRAINER, "3d_fullres", [3, 0, 0]),
@@ -117,7 +114,7 @@ def term_of(trainer):
 def test_an_edited_range_reaches_the_loss(start, dataset):
     values = {}
     for name, blob in {"exact": [1, 0, 0], "range": [[1, 2], 0, 0], "free": [None, 0, 0]}.items():
-        write_topology(priors_for_tiny({"blob": blob}), dataset / "topology.json")
+        TopologyJson(dataset / "topology.json", priors_for_tiny({"blob": blob})).write()
         trainer = start()
         assert trainer.prior["1"] == blob
         values[name] = term_of(trainer)
@@ -129,7 +126,7 @@ def test_an_edited_range_reaches_the_loss(start, dataset):
 def test_an_exact_prior_is_the_targets_own_numbers_on_labelled_patches(start, dataset):
     values = []
     for blob in ([1, 0, 0], [5, 0, 0], "none"):
-        write_topology(priors_for_tiny({"blob": blob}), dataset / "topology.json")
+        TopologyJson(dataset / "topology.json", priors_for_tiny({"blob": blob})).write()
         values.append(term_of(start()))
     assert values[0] == values[1] == values[2]
 
@@ -138,10 +135,10 @@ def test_an_edited_union_reaches_the_loss(start, dataset):
     unions = {"both": ["ring", "blob"]}
     prior = priors_for_tiny({"both": [[1, 3], 0, 0]}, unions=unions)
     without = priors_for_tiny({"both": "none"}, unions=unions)
-    write_topology(without, dataset / "topology.json")
+    TopologyJson(dataset / "topology.json", without).write()
     plain = start()
     assert plain.topology_unions == ()
-    write_topology(prior, dataset / "topology.json")
+    TopologyJson(dataset / "topology.json", prior).write()
     trainer = start()
     assert trainer.prior == dict.fromkeys("012", "target") | {"0+1": [[1, 3], 0, 0]}
     assert trainer.loss.unions == ((0, 1),)
@@ -164,26 +161,26 @@ def test_an_edited_union_reaches_the_loss(start, dataset):
 
 def test_form_and_weights_reach_the_loss_the_log_and_the_checkpoint(start, dataset):
     file = dataset / "topology.json"
-    write_topology(priors_for_tiny({"blob": [1, 0, 0]}) | {"loss": LOSS}, file)
+    TopologyJson(file, priors_for_tiny({"blob": [1, 0, 0]}) | {"loss": LOSS}).write()
     trainer = start()
     term = trainer.loss.term
     assert (term.form, term.dimension_weights) == ("published", (1, 0.5, 0))
     recorded = {"form": "published", "dimension_weights": (1, 0.5, 0)}
     assert trainer.origin().prior["loss"] == recorded
     assert "published form of eq. 3, dimensions weighted 1.0, 0.5, 0.0" in log_of(trainer)
-    write_topology(priors_for_tiny({"blob": [1, 0, 0]}), file)
+    TopologyJson(file, priors_for_tiny({"blob": [1, 0, 0]})).write()
     other = start(fold=1)
     assert (other.loss.term.form, other.loss.term.dimension_weights) == ("quadratic", None)
-    assert "holds other priors, of another fold or edited" in log_of(other)
+    assert "contains other priors, from another fold or edited" in log_of(other)
     with pytest.raises(RuntimeError, match=r"was trained with the prior .*'published'.* now says"):
         checkpoints.check_prior("x.pth", trainer.origin(), other.prior)
 
 
 def test_the_unions_of_a_trainer_of_ones_own_come_first(start, dataset):
-    write_topology(
-        priors_for_tiny({"rn": [1, 0, 0], "ring": [1, 1, 0]}, unions={"rn": ["ring", "never"]}),
+    TopologyJson(
         dataset / "topology.json",
-    )
+        priors_for_tiny({"rn": [1, 0, 0], "ring": [1, 1, 0]}, unions={"rn": ["ring", "never"]}),
+    ).write()
     trainer = start()
     type(trainer).topology_unions = [(1, 2)]
     try:
@@ -199,14 +196,14 @@ def test_a_training_continues_if_the_file_cannot_be_written(start, dataset):
     (dataset / f".topology.{os.getpid()}.topo-new.json").mkdir()  # where it is written at first
     trainer = start()
     assert not (dataset / "topology.json").exists()
-    assert "cannot be written, going on without" in log_of(trainer)
+    assert "cannot be written, the training continues without" in log_of(trainer)
     assert trainer.prior["0"] == [1, 1, 0]
-    copy = read_topology(Path(trainer.output_folder_base) / "topology.json")
+    copy = TopologyJson.read(Path(trainer.output_folder_base) / "topology.json").content
     assert copy["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
 
 
 def test_a_wrong_file_stops_the_training_with_its_place(start, dataset):
-    write_topology(priors_for_tiny({"ring": [1, 1]}), dataset / "topology.json")
+    TopologyJson(dataset / "topology.json", priors_for_tiny({"ring": [1, 1]})).write()
     with pytest.raises(
         ValueError, match=r"topology\.json: priors > full > volumes > ring: wanted 3"
     ):
@@ -214,18 +211,20 @@ def test_a_wrong_file_stops_the_training_with_its_place(start, dataset):
 
 
 def test_the_copy_of_another_fold_stays_and_the_log_says_so(start, dataset):
-    write_topology(priors_for_tiny({"ring": [1, 1, 0]}), dataset / "topology.json")
+    TopologyJson(dataset / "topology.json", priors_for_tiny({"ring": [1, 1, 0]})).write()
     copy = Path(start().output_folder_base) / "topology.json"
     before = copy.read_bytes()
-    write_topology(priors_for_tiny({"ring": [1, None, 0]}), dataset / "topology.json")
+    TopologyJson(dataset / "topology.json", priors_for_tiny({"ring": [1, None, 0]})).write()
     second = start(fold=1)
     assert copy.read_bytes() == before
-    assert "holds other priors, of another fold or edited, and stays as it is" in log_of(second)
+    assert "contains other priors, from another fold or edited, and is not changed" in log_of(
+        second
+    )
     assert second.prior["0"] == [1, None, 0]
 
 
 def test_a_resumed_training_only_uses_the_prior_that_it_began_with(start, make_trainer, dataset):
-    write_topology(priors_for_tiny({"ring": [[1, None], 1, 0]}), dataset / "topology.json")
+    TopologyJson(dataset / "topology.json", priors_for_tiny({"ring": [[1, None], 1, 0]})).write()
     trainer = start()
     for name in ("latest", "final"):
         trainer.save_checkpoint(str(Path(trainer.output_folder) / f"checkpoint_{name}.pth"))
@@ -238,7 +237,7 @@ def test_a_resumed_training_only_uses_the_prior_that_it_began_with(start, make_t
         maybe_load_checkpoint(again, continue_training=resume, validation_only=not resume)
 
     load(resume=True)
-    write_topology(priors_for_tiny({"ring": [1, 1, 0]}), dataset / "topology.json")
+    TopologyJson(dataset / "topology.json", priors_for_tiny({"ring": [1, 1, 0]})).write()
     before = file.read_bytes()
     with pytest.raises(RuntimeError, match=r"trained with the prior .*\[\[1, None\], 1, 0\].*now"):
         load(resume=True)
@@ -256,7 +255,7 @@ def test_other_trainers_neither_make_nor_read_the_file(start, dataset):
 def test_without_raw_data_nnunets_copies_of_the_labels_serve(start, dataset, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", str(dataset / "not_there"))
     start()
-    assert read_topology(dataset / "topology.json")["statistics"]["cases"] == 6
+    assert TopologyJson.read(dataset / "topology.json").content["statistics"]["cases"] == 6
     assert os.environ["nnUNet_raw"].endswith("not_there")  # noqa: SIM112 # nnU-Net spells it so
 
 

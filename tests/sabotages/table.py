@@ -97,7 +97,7 @@ LABELS_AND_IMAGES = [
 PRIORS = [
     Sabotage(
         "priors of slices for volumes",
-        "priors_of",
+        "TopologyJson.priors",
         "OBJECTS[space]",
         "OBJECTS[2]",
         "test_slices_and_the_other_connectivity_have_priors_of_their_own",

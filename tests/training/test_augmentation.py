@@ -123,7 +123,7 @@ def test_what_may_interpolate_unnoticed_is_named(started, monkeypatch):
     )
     transforms_of(trainer)
     log = Path(trainer.log_file).read_text()
-    assert "it is not known whether Tearing interpolates labels; the term takes those" in log
+    assert "Tearing may interpolate labels without being noticed. The term uses those" in log
 
 
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
@@ -254,7 +254,7 @@ def test_batches_without_a_note_are_taken_and_the_log_says_so(started):
     for batch in batches(trainer):
         assert trainer.train_step(all_intact(batch))["topology_samples"] == 1
     log = Path(trainer.log_file).read_text()
-    assert log.count("the batches do not say whose labels were interpolated, so the term") == 1
+    assert log.count("the batches do not contain which labels were interpolated, so the term") == 1
 
 
 # -- of earlier versions -----------------------------------------------------------------------
@@ -270,7 +270,7 @@ def folder(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
     return tmp_path / NAME
 
 
-TOLD = "says not to rotate and scale, which is no longer read"
+TOLD = "forbids rotation and scaling, but this entry is no longer read"
 
 
 @pytest.mark.parametrize(
@@ -331,6 +331,6 @@ def test_a_training_of_an_earlier_version_resumes_as_it_began(make_trainer, fold
     assert not resumed.origin().spatial
     assert np.isnan(resumed.logger.get_value("topology_samples", None)[:2]).all()
     assert resumed.logger.get_value("topology_samples", None)[2] == 1
-    assert "was trained without rotation and scaling, and so is the rest" in (
+    assert "was trained without rotation and scaling, so the training continues" in (
         Path(resumed.log_file).read_text()
     )

@@ -17,7 +17,9 @@ def test_an_image_with_nan_or_infinity_never_reaches_the_weights(started, name, 
     batch = batches(trainer, 1)[0]
     batch["data"][0, 0, 3, 3, 3] = value
     before = weights(trainer)
-    with pytest.raises(FloatingPointError, match=r"epoch 0, iteration 0.*weights were not") as told:
+    with pytest.raises(
+        FloatingPointError, match=r"epoch 0, iteration 0.*weights and the checkpoints"
+    ) as told:
         trainer.train_step(batch)
     assert f": channel 0 of the image of {batch['keys'][0]}. Repair" in str(told.value)
     assert torch.equal(weights(trainer), before)
@@ -51,7 +53,9 @@ def test_a_training_that_diverged_is_told_to_be_slower(started, given):
     with pytest.raises(FloatingPointError, match="Images and weights are finite, so") as error:
         trainer.train_step(batches(trainer, 1)[0])
     assert "with the suffix lr0.001" in str(error.value)
-    assert ("(the file of -pretrained_weights) need a smaller one" in str(error.value)) == given
+    assert (
+        "(the file of -pretrained_weights) need a smaller learning rate" in str(error.value)
+    ) == given
 
 
 def test_a_loss_that_is_lost_under_a_gradient_scaler_is_explained_at_the_end_of_the_epoch(started):
@@ -76,7 +80,7 @@ def test_the_segmentation_of_a_previous_stage_is_told_from_the_image():
         previous_stage="3d_lowres",
         lr=0.01,
     )
-    assert "holds NaN or infinite values: the segmentation of 3d_lowres for b." in told
+    assert "contains NaN or infinite values: the segmentation of 3d_lowres for b." in told
 
 
 def test_a_whole_epoch_of_lost_losses_is_an_error(started):

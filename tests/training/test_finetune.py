@@ -96,5 +96,5 @@ def test_finetune_refuses_the_weights_of_another_network(make_trainer, stock_tra
     checkpoint["network_weights"].popitem()
     torch.save(checkpoint, final)
     trainer = make_trainer("nnUNetTrainerTAFL_1epochs_2iters_finetune", fold=1)
-    with pytest.raises(RuntimeError, match="holds another network than the plans describe"):
+    with pytest.raises(RuntimeError, match="differs from the one in the plans"):
         trainer.on_train_start()

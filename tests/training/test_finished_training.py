@@ -117,7 +117,7 @@ def test_a_checkpoint_of_an_older_version_resumes_with_a_weight_that_is_measured
     again = make_trainer(type(finished).__name__, resume=True)
     again.load_checkpoint(str(tmp_path / "checkpoint_final.pth"))
     assert not again._schedule.is_known
-    assert "the weight is measured anew and ramps up again" in Path(again.log_file).read_text()
+    assert "the weight is measured again and ramps up again" in Path(again.log_file).read_text()
     logging = again.logger.get_checkpoint()
     assert len(logging["topology_weight"]) == len(logging["topology_ratio"]) == 2
     assert np.isnan(logging["topology_ratio"]).all()

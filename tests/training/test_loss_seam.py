@@ -371,5 +371,5 @@ def test_images_without_labels_are_all_seen():
 
 
 def test_notes_of_another_batch_are_refused():
-    with pytest.raises(ValueError, match="intact must hold 2 booleans, one a sample, got 3"):
+    with pytest.raises(ValueError, match="intact must have 2 booleans, one per sample, got 3"):
         aware(1.0).measure_term(logits(3), label_map(2), torch.ones(3, dtype=torch.bool))

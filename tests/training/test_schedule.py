@@ -212,7 +212,7 @@ def test_a_resumed_schedule_gives_the_weights_of_the_uninterrupted_one_bit_for_b
 def test_a_checkpoint_of_the_older_rule_is_measured_anew_and_ramps_up():
     s = planned()
     said = s.restore({"base_norm": 3.0, "topology_norm": 0.5, "measured": 20})
-    assert "measured anew and ramps up again" in said
+    assert "measured again and ramps up again" in said
     weights = run(s, range(70, 85), base_norm=1.0, term_norm=2.0)
     assert weights[:40] == [None] * 40
     assert weights[40] == pytest.approx(0.5 / 100)

@@ -89,7 +89,7 @@ def test_every_setting_is_read_back_from_its_own_spelling(settings):
     ],
 )
 def test_another_spelling_is_refused_with_the_right_name(suffixes, right):
-    expected = f"one name only, {STEM}{right} " if right else "is not a setting"
+    expected = f"always written {STEM}{right} " if right else "is not a setting"
     with pytest.raises(ValueError, match=expected):
         parse(suffixes)
 
@@ -135,7 +135,7 @@ def test_a_setting_of_another_term_is_refused():
     taken = ("clamp<x>", "tile<n>")
     settings = parse_settings(STEM, "_clamp0_tile65", has_term=True, term_settings=taken)
     assert settings.given() == {"clamp": 0, "tile": 65}
-    with pytest.raises(ValueError, match="optimal means nothing to nnUNetTrainerTAFL"):
+    with pytest.raises(ValueError, match="optimal has no effect on nnUNetTrainerTAFL"):
         parse_settings(STEM, "_optimal", has_term=True, term_settings=taken)
     refused = set(valid_suffixes()) - set(valid_suffixes(term_settings=taken))
     assert {"ce", "dice", "optimal", "kernels<n-n>", "planes<n-n>", "published", "face"} == refused

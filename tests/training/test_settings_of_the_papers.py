@@ -48,7 +48,7 @@ def test_dattas_loss_is_cross_entropy_and_the_optimal_matching_on_tiles(started)
 
 def test_planes_of_images_are_refused_before_the_training(make_trainer):
     trainer = make_trainer("nnUNetTrainerProjectedPooling_planes0-1", "2d")
-    with pytest.raises(ValueError, match="planes<n-n> names projections of volumes, but 2d"):
+    with pytest.raises(ValueError, match="planes<n-n> chooses projections of volumes, but 2d"):
         trainer.initialize()
 
 
