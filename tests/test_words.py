@@ -15,7 +15,7 @@ PHRASES = (
     r"been seen to do much",
     r"most better",
     r"returns what returns",
-    r"is no (dataset\.json|nnU-Net|file|folder|label map)\b",
+    r"(?<!there )is no (dataset\.json|nnU-Net|file|folder|label map)\b",
     r"go(es)? on where (it|they) (was|were)",
     r"(cases|files|images|labels|slices|volumes) alone\b",
     r"\b(has|have) none for it\b",
