@@ -1,4 +1,4 @@
-"""What a finished training leaves: log, figures, checkpoints that can be resumed from."""
+"""The output of a finished training: log, figures, and checkpoints that can be resumed."""
 
 import json
 import re
