@@ -24,14 +24,26 @@ def read_json(
         ValueError: it does not hold one; the message is one line that names the file.
         OSError: it cannot be read.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")  # editors on Windows mark it
-        content = json.loads(text, object_pairs_hook=object_pairs_hook)
-    except ValueError as error:
-        raise ValueError(f"{file} is not a JSON file: {error}") from None
+    content = read_json_value(file, object_pairs_hook=object_pairs_hook)
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
     return content
+
+
+def read_json_value(
+    file: Path, *, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
+    """Returns the content of a JSON file, whatever its type.
+
+    Raises:
+        ValueError: it is not a JSON file; the message is one line that names the file.
+        OSError: it cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # editors on Windows mark it
+        return json.loads(text, object_pairs_hook=object_pairs_hook)
+    except ValueError as error:
+        raise ValueError(f"{file} is not a JSON file: {error}") from None
 
 
 def read_json_if_whole(file: Path) -> dict[str, Any]:

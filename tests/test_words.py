@@ -20,6 +20,13 @@ PHRASES = (
     r"(cases|files|images|labels|slices|volumes) alone\b",
     r"\b(has|have) none for it\b",
     r"\bfor want of\b",
+    r"\banew\b",
+    r"(step|measurement|training) at work\b",
+    r"means nothing to (a|the|nnUNet\w*)\b",
+    r"\bgoing on without\b",
+    r"\band so is the rest\b",
+    r"\bbe it (at|in|a)\b",
+    r"takes no part\b",
 )
 CODE = ("nnunet_topo", "trainers", "experiments", "benchmarks", "tests")
 LISTED_IN = {"test_words.py"}

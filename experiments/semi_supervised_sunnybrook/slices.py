@@ -76,7 +76,7 @@ def degrade(image: NDArray, removed: int, rng: np.random.Generator) -> NDArray[n
 def degraded_slices(
     images: NDArray, masks: NDArray, groups: NDArray, seed: int, removed: int
 ) -> Slices:
-    """Returns slices whose images lack so many lines, drawn anew for each seed."""
+    """Returns slices whose images lack so many lines, drawn again for each seed."""
     noise = np.random.default_rng((seed, removed))
     degraded = np.stack([degrade(image, removed, noise) for image in images])
     return Slices(

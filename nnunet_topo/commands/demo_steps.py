@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_topo.commands.demo_data import DATASET, make_dataset
 from nnunet_topo.commands.nnunet_commands import call, continued, last_lines
@@ -121,15 +122,7 @@ def run_demo(folder: Path, size: Size, device: str | None) -> int:
     """
     folder = folder.resolve()
     record = folder / "demo.json"
-    if record.is_file():
-        state = read_json(record)
-        if state.get("size") != asdict(size):
-            raise ValueError(f"{folder} holds a demo of another size; -o names another folder")
-    elif folder.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and does not hold a demo; -o names another folder")
-    else:
-        (folder / "logs").mkdir(parents=True)
-        state = {"size": asdict(size), "done": []}
+    state = _read_or_begin(record, size)
     device = device or _best_device()
     todo = steps(folder, size, device)
     print(f"{len(todo) + 1} steps in {folder}, on {device}", flush=True)
@@ -170,6 +163,24 @@ def run_demo(folder: Path, size: Size, device: str | None) -> int:
     )
     print(f"{(time.monotonic() - began) / 60:.1f} minutes. Open {folder / 'report/report.html'}")
     return 0
+
+
+def _read_or_begin(record: Path, size: Size) -> dict[str, Any]:
+    """Returns the size of a demo and the steps that are done; makes its folder if it is new.
+
+    Raises:
+        ValueError: the folder contains a demo of another size, or something else.
+    """
+    folder = record.parent
+    if record.is_file():
+        state = read_json(record)
+        if state.get("size") != asdict(size):
+            raise ValueError(f"{folder} holds a demo of another size; -o names another folder")
+        return state
+    if folder.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and does not hold a demo; -o names another folder")
+    (folder / "logs").mkdir(parents=True)
+    return {"size": asdict(size), "done": []}
 
 
 def log_of_comparison(folder: Path, number: int) -> str:

@@ -1,6 +1,5 @@
 """One case: its files read on one grid, checked, and compared label by label."""
 
-import hashlib
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
@@ -13,7 +12,7 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 import nnunet_topo
 from nnunet_topo.evaluation.record import PREFIX
-from nnunet_topo.files import data_files
+from nnunet_topo.files import data_files, digest
 from nnunet_topo.images.grids import check_grids, slice_first
 from nnunet_topo.images.segmentation import (
     NotALabelMapError,
@@ -109,20 +108,19 @@ def killed_case(case: Case) -> CaseResult:
 
 def case_digest(case: Case) -> str:
     """Returns a digest of both files and the settings of the metrics, "" if unreadable."""
-    digest = hashlib.blake2b(digest_size=16)
     labels = sorted(map(label_or_region_to_key, case.labels))
     readers = [type(reader).__name__ for reader in case.readers]
     values = case.wanted.known, case.wanted.ignore, case.wanted.is_choice
-    digest.update(repr((nnunet_topo.__version__, case.settings, labels, values, readers)).encode())
+    besides = repr((nnunet_topo.__version__, case.settings, labels, values, readers))
+    parts: list[str] = []
     try:
         for reader, file in zip(case.readers, (case.reference, case.prediction), strict=True):
-            for part in (file, *data_files(file)):
-                digest.update(hashlib.blake2b(part.read_bytes()).digest())
+            parts += [digest(part.read_bytes()) for part in (file, *data_files(file))]
             if isinstance(reader, Tiff3DIO) and has_spacing(reader, file):
-                digest.update(file.with_suffix(".json").read_bytes())
+                parts.append(digest(file.with_suffix(".json").read_bytes()))
     except OSError:
         return ""
-    return digest.hexdigest()
+    return digest(" ".join([besides, *parts]))
 
 
 def compare_case(case: Case) -> CaseResult:
@@ -131,7 +129,7 @@ def compare_case(case: Case) -> CaseResult:
     Raises:
         ValueError: the files cannot be compared.
     """
-    digest = case_digest(case)
+    files_digest = case_digest(case)
     segmentations, spacings_mm, problems = _read_on_one_grid(case)
     reference, prediction = segmentations
     # nnU-Net reads a 2D image as a volume of one slice.
@@ -158,7 +156,7 @@ def compare_case(case: Case) -> CaseResult:
         metrics[key] = {name: value for name, value in values.items() if name.startswith(PREFIX)}
     return CaseResult(
         case.name,
-        digest,
+        files_digest,
         metrics=metrics,
         nnunet_metrics=nnunet_metrics,
         voxel_mm3=float(np.prod(spacing_mm)),

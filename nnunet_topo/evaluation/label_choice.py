@@ -1,6 +1,6 @@
 """Which labels are evaluated, and their names: from nnU-Net, the user or the files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,18 +60,14 @@ def choose_labels(
     Raises:
         ValueError: there is nothing to evaluate, or a label is not known.
     """
-    named: dict[str, Label] = {} if choice.names is None else read_label_names(choice.names)
-    if declared is not None:
-        of_dataset = {name: key for key, name in declared.names.items()}
-        keys = {str(label): label for label in declared.evaluated}
-        named = {name: keys[key] for name, key in of_dataset.items()} | named
+    named = _named_labels(choice, declared)
     groups = parse_groups(choice.groups, named)
     if choice.names is not None and choice.labels is None:
         regions = {name: label for name, label in named.items() if isinstance(label, tuple)}
         groups = regions | groups
-    ignore = choice.ignore if declared is None or choice.ignore is not None else declared.ignore
-    ignore = named.pop("ignore", ignore) if declared is None else ignore
-    ignore = ignore if isinstance(ignore, int) else None
+    ignore = _ignored_label(choice, declared, named)
+    if declared is None:
+        named.pop("ignore", None)
     known: tuple[int, ...] = ()
     if choice.labels is not None:
         singles = parse_labels(choice.labels, named, "-l")
@@ -104,7 +100,28 @@ def choose_labels(
     return chosen
 
 
-# -- what the files hold -----------------------------------------------------------------------
+def _named_labels(choice: LabelChoice, declared: Labels | None) -> dict[str, Label]:
+    """Returns the labels by name: those of the data set, replaced by those of a file with names."""
+    named: dict[str, Label] = {} if choice.names is None else read_label_names(choice.names)
+    if declared is None:
+        return named
+    labels = {str(label): label for label in declared.evaluated}
+    return {name: labels[key] for key, name in declared.names.items()} | named
+
+
+def _ignored_label(
+    choice: LabelChoice, declared: Labels | None, named: Mapping[str, Label]
+) -> int | None:
+    """Returns the value of ignored voxels, None if there is none."""
+    ignore: Label | None = choice.ignore
+    if declared is not None:
+        ignore = declared.ignore if ignore is None else ignore
+    else:
+        ignore = named.get("ignore", ignore)
+    return ignore if isinstance(ignore, int) else None
+
+
+# -- labels in the files -----------------------------------------------------------------------
 
 
 def _found(

@@ -115,7 +115,7 @@ def _channel_bars(
     dies = pairs.death != NO_VOXEL
     death_value = np.where(dies, np.maximum(flat[pairs.death], values.dtype.type(clamp)), 0.0)
     pairs = box.in_patch(pairs)
-    target = Places.of_nothing(values.ndim) if mask is None else find_places(mask, connectivity)
+    target = Places.empty(values.ndim) if mask is None else find_places(mask, connectivity)
     place, fit = target.locate(pairs, dies & (death_value > clamp))
     return _ChannelBars(pairs, birth_value, death_value.astype(np.float64), place, fit, target)
 

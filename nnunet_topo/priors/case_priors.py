@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,26 @@ def read_case_priors(file: Path, channels: Channels, *, space: int) -> dict[str,
         ValueError: the file is wrong; the message names line and column.
         OSError: the file cannot be read.
     """
+    priors: dict[str, list[CasePrior]] = {}
+    for place, cells in _read_rows(file, space):
+        if not cells["case"]:
+            raise ValueError(f"{place}, column case: wanted the name of a case, got nothing")
+        prior = _read_prior(cells, channels, space, place)
+        of_case = priors.setdefault(cells["case"], [])
+        if any((p.channels, p.slice) == (prior.channels, prior.slice) for p in of_case):
+            raise ValueError(f"{place}: case {cells['case']}, label {cells['label']} appears twice")
+        of_case.append(prior)
+    if not priors:
+        raise ValueError(f"{file}: wanted a line for each case and label, got only the header")
+    return priors
+
+
+def _read_rows(file: Path, space: int) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields the place and the cells of each row that is not empty.
+
+    Raises:
+        ValueError: the file is not a CSV file with the columns of the model.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")  # spreadsheets write the mark
     except UnicodeDecodeError as error:
@@ -51,8 +71,7 @@ def read_case_priors(file: Path, channels: Channels, *, space: int) -> dict[str,
     reader = csv.DictReader(text.splitlines(), delimiter=";" if ";" in header else ",")
     columns = [(name or "").strip() for name in reader.fieldnames or []]
     reader.fieldnames = columns
-    numbers = [f"betti{k}" for k in range(space)]
-    needed = dict.fromkeys((*_NEEDED, *numbers))
+    needed = dict.fromkeys((*_NEEDED, *_numbers(space)))
     optional = {2: ("slice",), 3: ()}[space]
     missing = [name for name in needed if name not in columns]
     other = [name for name in columns if name not in (*needed, *optional)]
@@ -62,35 +81,38 @@ def read_case_priors(file: Path, channels: Channels, *, space: int) -> dict[str,
             f"{''.join(f', and {name} if needed' for name in optional)}, got "
             f"{', '.join(columns) or 'none'}"
         )
-    priors: dict[str, list[CasePrior]] = {}
     for row in reader:
         place = f"{file}, line {reader.line_num}"
         if len(row) > len(columns) or None in row.values():
             raise ValueError(f"{place}: wanted {len(columns)} columns, as in the header")
         cells = {name: value.strip() for name, value in row.items()}
-        if not any(cells.values()):
-            continue
-        if not cells["case"]:
-            raise ValueError(f"{place}, column case: wanted the name of a case, got nothing")
-        union = _union(cells["label"], channels, place)
-        betti = BettiPrior(
-            BettiRange.from_csv(cells[name], f"{place}, column {name}") for name in numbers
+        if any(cells.values()):
+            yield place, cells
+
+
+def _numbers(space: int) -> list[str]:
+    """Returns the columns of the Betti numbers."""
+    return [f"betti{k}" for k in range(space)]
+
+
+def _read_prior(cells: Mapping[str, str], channels: Channels, space: int, place: str) -> CasePrior:
+    """Returns the prior of a row.
+
+    Raises:
+        ValueError: a cell is wrong; the message names the column.
+    """
+    union = _union(cells["label"], channels, place)
+    betti = BettiPrior(
+        BettiRange.from_csv(cells[name], f"{place}, column {name}") for name in _numbers(space)
+    )
+    if betti.is_impossible:
+        raise ValueError(f"{place}, column betti0: without a component there is no loop")
+    slice_ = cells.get("slice", "")
+    if not re.fullmatch(r"\d*", slice_):
+        raise ValueError(
+            f"{place}, column slice: wanted a number, the first slice is 0, got {slice_!r}"
         )
-        if betti.is_impossible:
-            raise ValueError(f"{place}, column betti0: without a component there is no loop")
-        slice_ = cells.get("slice", "")
-        if not re.fullmatch(r"\d*", slice_):
-            raise ValueError(
-                f"{place}, column slice: wanted a number, the first slice is 0, got {slice_!r}"
-            )
-        prior = CasePrior(union, betti, int(slice_) if slice_ else None)
-        of_case = priors.setdefault(cells["case"], [])
-        if any((p.channels, p.slice) == (union, prior.slice) for p in of_case):
-            raise ValueError(f"{place}: case {cells['case']}, label {cells['label']} appears twice")
-        of_case.append(prior)
-    if not priors:
-        raise ValueError(f"{file}: wanted a line for each case and label, got only the header")
-    return priors
+    return CasePrior(union, betti, int(slice_) if slice_ else None)
 
 
 def _union(label: str, channels: Channels, place: str) -> Union:

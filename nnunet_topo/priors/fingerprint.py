@@ -145,7 +145,7 @@ class Fingerprint:
         """Returns 3 where volumes were counted and 2 where slices were, in their order."""
         return tuple(dict.fromkeys(r.space for r in self.records if r.connectivity == connectivity))
 
-    def of_labels(self, connectivity: Connectivity, space: int) -> dict[str, list[Record]]:
+    def records_by_label(self, connectivity: Connectivity, space: int) -> dict[str, list[Record]]:
         """Returns the records of volumes or slices by label, raw labels first."""
         found: dict[str, list[Record]] = {}
         for record in self.records:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,17 +93,22 @@ def plan(
         )
     kept = _keep(file) if edited and overwrite else None
     written.write()
-    notes = [
-        f"{name}: no preprocessed labels in {folder}, so the effects of resampling are not known; "
-        f"nnUNetv2_preprocess -d {planned.number} -plans_name {plans} -c {name} makes them"
-        for name, folder in data.missing.items()
-    ]
+    notes = _notes_on_missing(data.missing, planned.number, plans)
     if former.has_former_decision:
         notes.append(
             f"{FORMER_DECISION} of the former file is left out, because trainers no longer read "
             "it: the suffix nospatial trains without rotation and scaling"
         )
     return Planned(taken, written, kept, notes)
+
+
+def _notes_on_missing(missing: Mapping[str, Path], number: int, plans: str) -> list[str]:
+    """Returns a note on each configuration without preprocessed labels."""
+    return [
+        f"{name}: no preprocessed labels in {folder}, so the effects of resampling are not known; "
+        f"nnUNetv2_preprocess -d {number} -plans_name {plans} -c {name} makes them"
+        for name, folder in missing.items()
+    ]
 
 
 def _is_edited(file: Path) -> bool:

@@ -36,7 +36,7 @@ def describe(fingerprint: Fingerprint, topology: TopologyJson) -> list[str]:
         neighbours = "26 / 8" if connectivity == "full" else "6 / 4"
         for space in fingerprint.spaces(connectivity):
             rows = [_HEADS]
-            for name, records in fingerprint.of_labels(connectivity, space).items():
+            for name, records in fingerprint.records_by_label(connectivity, space).items():
                 prior = topology.prior(name, space=space, connectivity=connectivity)
                 rows += [_row(record, prior) for record in records]
             dimensions = "components, loops" + (" or handles, cavities" if space == 3 else "")
@@ -98,7 +98,7 @@ def warn(fingerprint: Fingerprint, topology: TopologyJson) -> list[str]:
         warned.append(((-1,), told))
     for rank, connectivity in enumerate(CONNECTIVITIES):
         for space in fingerprint.spaces(connectivity):
-            of_labels = fingerprint.of_labels(connectivity, space)
+            of_labels = fingerprint.records_by_label(connectivity, space)
             sources = dict.fromkeys(one.source for records in of_labels.values() for one in records)
             configurations = [source for source in sources if source != RAW]
             place = (rank, not configurations)
@@ -203,7 +203,7 @@ def _warn_of_preprocessed(
 
 def _warn_of_connectivity(fingerprint: Fingerprint, topology: TopologyJson) -> Iterator[str]:
     for space in fingerprint.spaces(CONNECTIVITIES[0]):
-        for name in fingerprint.of_labels(CONNECTIVITIES[0], space):
+        for name in fingerprint.records_by_label(CONNECTIVITIES[0], space):
             full, face = (topology.prior(name, space=space, connectivity=c) for c in CONNECTIVITIES)
             if full != face:
                 yield (

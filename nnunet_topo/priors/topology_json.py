@@ -47,7 +47,7 @@ class TopologyJson:
 
     Attributes:
         file: that the content comes from, or is written to.
-        content: the JSON object; empty if there is no file yet.
+        content: the JSON object; empty if the file does not exist yet.
     """
 
     file: Path
@@ -65,7 +65,7 @@ class TopologyJson:
 
     @classmethod
     def read_if_there(cls, file: Path) -> "TopologyJson":
-        """Returns the content of a file as `read` does, empty if there is no file."""
+        """Returns the content of a file as `read` does, empty if it does not exist."""
         return cls.read(file) if file.exists() else cls(file, {})
 
     @property

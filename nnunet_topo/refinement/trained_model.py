@@ -195,29 +195,8 @@ def open_model(
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("-device cuda: PyTorch finds no GPU here; -device cpu works everywhere")
-    for name in ("dataset.json", "plans.json"):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is not a trained nnU-Net model: it holds no {name}")
-    there = sorted(
-        file.parent.name.removeprefix("fold_") for file in folder.glob(f"fold_*/{checkpoint}")
-    )
-    chosen = tuple(folds or [fold for fold in there if fold != "all"] or there)
-    missing = [fold for fold in chosen if fold not in there]
-    if missing or not chosen:
-        raise ValueError(
-            f"{folder} holds no {checkpoint} of {_folds(missing) or 'any fold'}; it holds "
-            f"{f'that of {_folds(there)}' if there else 'none'}"
-        )
-    on_device = torch.device(device)
-    # nnU-Net prints advice on an option that this command does not have.
-    with redirect_stdout(io.StringIO()), without_timms_warning():
-        predictor = nnUNetPredictor(
-            perform_everything_on_device=device == "cuda", device=on_device, allow_tqdm=False
-        )
-        try:
-            predictor.initialize_from_trained_model_folder(str(folder), chosen, checkpoint)
-        except Exception as error:  # nnU-Net raises many kinds
-            raise ValueError(f"nnU-Net cannot build {folder}: {one_line(error)}") from None
+    chosen = _choose_folds(folder, folds, checkpoint)
+    predictor = _build_predictor(folder, chosen, checkpoint, device)
     first = predictor.configuration_manager.previous_stage_name
     if first is not None:
         raise NotImplementedError(
@@ -234,15 +213,58 @@ def open_model(
             ) from None
     checkpoints = tuple(folder / f"fold_{fold}" / checkpoint for fold in chosen)
     origin = read_origin(checkpoints[0])
-    manager = predictor.label_manager
     return TrainedModel(
         predictor,
         chosen,
         checkpoints,
-        Channels.of_manager(manager),
+        Channels.of_manager(predictor.label_manager),
         "face" if origin is not None and origin.settings.get("face") else "full",
         probabilities,
     )
+
+
+def _choose_folds(folder: Path, folds: Sequence[str] | None, checkpoint: str) -> tuple[str, ...]:
+    """Returns the given folds, or all that have the checkpoint.
+
+    Raises:
+        ValueError: the folder is not a model, or a fold has no such checkpoint.
+    """
+    for name in ("dataset.json", "plans.json"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} is not a trained nnU-Net model: it holds no {name}")
+    there = sorted(
+        file.parent.name.removeprefix("fold_") for file in folder.glob(f"fold_*/{checkpoint}")
+    )
+    chosen = tuple(folds or [fold for fold in there if fold != "all"] or there)
+    missing = [fold for fold in chosen if fold not in there]
+    if missing or not chosen:
+        raise ValueError(
+            f"{folder} holds no {checkpoint} of {_folds(missing) or 'any fold'}; it holds "
+            f"{f'that of {_folds(there)}' if there else 'none'}"
+        )
+    return chosen
+
+
+def _build_predictor(
+    folder: Path, folds: tuple[str, ...], checkpoint: str, device: str
+) -> nnUNetPredictor:
+    """Returns nnU-Net's predictor with the network and the weights of the folds.
+
+    Raises:
+        ValueError: nnU-Net cannot build it.
+    """
+    # nnU-Net prints advice on an option that this command does not have.
+    with redirect_stdout(io.StringIO()), without_timms_warning():
+        predictor = nnUNetPredictor(
+            perform_everything_on_device=device == "cuda",
+            device=torch.device(device),
+            allow_tqdm=False,
+        )
+        try:
+            predictor.initialize_from_trained_model_folder(str(folder), folds, checkpoint)
+        except Exception as error:  # nnU-Net raises many kinds
+            raise ValueError(f"nnU-Net cannot build {folder}: {one_line(error)}") from None
+    return predictor
 
 
 def _folds(folds: Sequence[str]) -> str:

@@ -101,14 +101,9 @@ def draw_case(
         identity: number of the row in its page.
     """
     flat = reference.shape[0] == 1
-    errors = {}
-    for model, mask in predictions.items():
-        pair = (mask[0], reference[0]) if flat else (mask, reference)
-        found = find_unmatched(*pair, connectivity=connectivity)
-        errors[model] = [
-            Unmatched(f.dimension, f.in_prediction, (0, *f.centre), f.size) if flat else f
-            for f in found
-        ]
+    errors = {
+        model: _find_errors(mask, reference, connectivity) for model, mask in predictions.items()
+    }
     index = _slice_to_show(reference, predictions, errors)
     masks = {"reference": reference} | dict(predictions)
     box = _box([mask[index] for mask in masks.values()])
@@ -142,6 +137,18 @@ def draw_case(
     return join(
         tag("div", *panels, class_="slices"), tag("p", told, class_="small") if told else None
     )
+
+
+def _find_errors(
+    mask: NDArray[np.bool_], reference: NDArray[np.bool_], connectivity: Connectivity
+) -> list[Unmatched]:
+    """Returns the topological errors of a prediction; an image has one slice, 0."""
+    if len(reference) > 1:
+        return find_unmatched(mask, reference, connectivity=connectivity)
+    return [
+        Unmatched(f.dimension, f.in_prediction, (0, *f.centre), f.size)
+        for f in find_unmatched(mask[0], reference[0], connectivity=connectivity)
+    ]
 
 
 def _slice_to_show(

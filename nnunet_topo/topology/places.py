@@ -39,7 +39,7 @@ class Places:
     holes: NDArray[np.int32] | None = None
 
     @classmethod
-    def of_nothing(cls, ndim: int) -> "Places":
+    def empty(cls, ndim: int) -> "Places":
         """Returns the places of a mask without foreground."""
         return cls((0,) * ndim, [np.zeros(1, np.int64)] * ndim)
 
@@ -109,7 +109,7 @@ def find_places(mask: NDArray[np.bool_], connectivity: Connectivity) -> Places:
     own, number = label_components(inner, connectivity)
     background, regions = label_components(~inner, dual(connectivity))
     if not number:
-        return Places.of_nothing(mask.ndim)
+        return Places.empty(mask.ndim)
     outside = background[(0,) * mask.ndim]
     renumbered = np.arange(regions + 1, dtype=np.int32)
     renumbered[outside:] -= 1

@@ -7,6 +7,8 @@ from typing import Any
 
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
+from nnunet_topo.files import read_json_value
+
 FILE = "splits_final.json"
 FOLDS = 5  # nnU-Net's default
 _SHOWN = 5  # cases in a message
@@ -46,10 +48,7 @@ def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number:
 
 
 def _read_splits(file: Path) -> list[Any]:
-    try:
-        splits = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: wanted a JSON file, got: {error}") from None
+    splits = read_json_value(file)
     if not isinstance(splits, list) or not splits:
         raise ValueError(f"{file}: wanted a list of folds, got {str(splits)[:60]}")
     return splits

@@ -59,7 +59,7 @@ def many(dataset: str, folder: str, cases: int = 1000) -> None:
 
 
 def browse(folder: str, *reports: str) -> None:
-    """Opens reports at desktop and phone width, and shows what the browser and axe say."""
+    """Opens reports at desktop and phone width, and prints the messages of the browser and axe."""
     from playwright.sync_api import sync_playwright
 
     axe = next(Path(folder).glob("node_modules/axe-core/axe.min.js")).read_text()

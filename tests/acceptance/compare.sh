@@ -3,8 +3,8 @@
 #
 # Usage: tests/acceptance/compare.sh [FOLDER [SECTION ...]]    mostly the trainings of section 1, on a CPU
 #
-# FOLDER is empty, or holds what the sections before have left. Sections are 0, 1, 2, 4, 5, 3, default all, in this order;
-# 3 shows the reports that 1, 4 and 5 have left. Needs Dataset004_Hippocampus and Dataset101_ChaseDB1 under
+# FOLDER is empty or contains the output of earlier sections. Sections are 0, 1, 2, 4, 5, 3, default all, in this order;
+# 3 shows the reports of 1, 4 and 5. Needs Dataset004_Hippocampus and Dataset101_ChaseDB1 under
 # $NNUNET_TOPO_DATA (default ../shared/data); section 3 Debian's chromium (apt-get install chromium) and npm.
 # Nets of section 1 are small, see tests/small_plans.py.
 source "$(dirname "$0")/prelude.sh" compare "$@"
@@ -61,7 +61,7 @@ section_4() {
     say "4. the second observer of CHASE_DB1 as a model, and the first with thin vessels opened"
     in_env python "$here/compare.py" observers "$data/Dataset101_ChaseDB1" "$work/chase"
     chase=("$data/Dataset101_ChaseDB1" "$work/chase")
-    rm -rf "$work/observers" # what the end of this section spoils
+    rm -rf "$work/observers" # the end of this section spoils it
     in_env nnunet-topo compare --gt "${chase[0]}/labelsTr" --pred "second observer=${chase[0]}/labels2ndTr" "opened=${chase[1]}/opened" \
         -djfile "${chase[0]}/dataset.json" -pfile "${chase[1]}/plans.json" --images "${chase[0]}/imagesTr" -o "$work/observers" -np 1
     refused --gt "${chase[0]}/labelsTr" --pred "second observer=${chase[0]}/labels2ndTr" -djfile "${chase[0]}/dataset.json" \

@@ -13,7 +13,7 @@ TWELVE = "Dataset044_HippocampusTwelve"
 PLANS = "nnUNetPlansCompatibility"
 # Data set -> features per stage, batch size, folds; patches are 24 x 32 x 24.
 NETS = {DATASET: ([16, 32, 64], 4, 10), TWELVE: ([8, 16, 32], 2, 5)}
-# As much augmentation for all, none that breaks topology; no test-time mirroring, to save time.
+# The same augmentation for all, which does not break topology. No mirroring, to save time.
 ALIKE = "_nomirror_nospatial_seed1"
 STOCK = f"nnUNetTrainerStock_10epochs_30iters{ALIKE}"
 ITERATIONS = os.environ.get("ITERATIONS", "20")  # of each epoch of what begins from it
@@ -52,7 +52,7 @@ def matrix(report: str) -> None:
 
 
 def twelve(source: str, raw: str) -> None:
-    """Makes a data set of every sixteenth case, of links to its files."""
+    """Makes a data set of every sixteenth case, with links to the files."""
     folder, made = Path(source), Path(raw) / TWELVE
     chosen = sorted(file.name for file in (folder / "labelsTr").glob("*.nii.gz"))[:192:16]
     for part in ("imagesTr", "labelsTr"):
@@ -68,7 +68,7 @@ def twelve(source: str, raw: str) -> None:
 
 
 def plans() -> None:
-    """Writes plans for small nets, and nnU-Net's own kind of split beside them."""
+    """Writes plans for small nets, and splits as nnU-Net makes them."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from nnunetv2.utilities.crossval_split import generate_crossval_split
     from small_plans import shrink
@@ -96,7 +96,7 @@ def plans() -> None:
 
 
 def tune(records: str, *stems: str) -> None:
-    """Trains the stock model, then what begins from it; each writes a record when it is done."""
+    """Trains the stock model, then fine-tunes it; each training writes a record at its end."""
     Path(records).mkdir(exist_ok=True)
     for stem in stems or ("", *TUNED):
         file = Path(records) / f"{stem or 'finished'}.json"
@@ -109,7 +109,7 @@ def tune(records: str, *stems: str) -> None:
 
 
 def _trained(stem: str) -> dict:
-    """Trains one model in this process, and returns what it scores."""
+    """Trains one model in this process and returns its scores."""
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
@@ -155,7 +155,7 @@ def _validated(trainer, without_metrics: str) -> dict:
 
 
 def tuned(records: str) -> None:
-    """Prints what each fine-tuning has lost at the start and gained at the end."""
+    """Prints how each fine-tuning changes the scores at its start and at its end."""
     finished = json.loads((Path(records) / "finished.json").read_text())
     before = finished["after"]
     print("| trainer | control | Dice after the first epoch | Dice | Betti error | matching error |"

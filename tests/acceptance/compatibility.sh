@@ -3,7 +3,7 @@
 #
 # Usage: tests/acceptance/compatibility.sh [FOLDER [SECTION ...]]    about an hour on 2 cores, 10 GB of disk
 #
-# FOLDER is empty, or holds what the sections before have left; a training that has its validation or its record
+# FOLDER is empty or contains the output of earlier sections; a training whose validation or record is
 # there is not repeated. Sections are 0 to 5, default all, in this order.
 #
 # Needs Dataset004_Hippocampus under $NNUNET_TOPO_DATA (default ../shared/data). Nets are small so that one core trains

@@ -1,4 +1,4 @@
-"""Checks the figures of benchmarks against what engine.sh must show: engine.py CHECK JSON."""
+"""Checks the figures of benchmarks against the requirements of engine.sh: engine.py CHECK JSON."""
 
 import json
 import sys
@@ -52,7 +52,7 @@ def classes(comparisons: list[dict]) -> None:
 
 
 def train_step(comparisons: list[dict]) -> None:
-    """TAFL at most 1.05 times as long as Focal; the others are told."""
+    """TAFL at most 1.05 times as long as Focal; the other times are only printed."""
     for comparison in comparisons:
         ours, control = comparison["timings"]
         ratio = ours["minimum"] / control["minimum"]
@@ -64,7 +64,7 @@ def train_step(comparisons: list[dict]) -> None:
 
 
 def verdict(text: str, good: bool, wanted: str) -> None:
-    """Prints a figure and whether it is what was wanted."""
+    """Prints a figure and whether it meets the requirement."""
     global failed
     failed = failed or not good
     print(f"{'good  ' if good else 'MISSED'}  {text} (wanted: {wanted})")

@@ -141,7 +141,7 @@ def metrics() -> None:
     show("compare_label_maps", {str(label): values for label, values in compared.items()})
 
 
-# -- the way of files ----------------------------------------------------------------------------
+# -- files ----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -153,7 +153,7 @@ def quiet() -> Iterator[io.StringIO]:
 
 
 def call(*arguments: object) -> None:
-    """Runs a command of ours, which must end well."""
+    """Runs one of our commands, which must succeed."""
     from nnunet_topo.cli import main
 
     with quiet() as printed:
@@ -163,7 +163,7 @@ def call(*arguments: object) -> None:
 
 
 def without(content: Any, keys: tuple[str, ...]) -> Any:
-    """Returns a record without some keys, wherever they stand."""
+    """Returns a record without some keys, on all levels."""
     if isinstance(content, dict):
         return {key: without(value, keys) for key, value in content.items() if key not in keys}
     if isinstance(content, list):
@@ -283,7 +283,7 @@ def training() -> None:
                     show(f"{stem}: {name}", value)
 
 
-# -- the house -----------------------------------------------------------------------------------
+# -- sizes -----------------------------------------------------------------------------------
 
 
 def sizes() -> int:
@@ -313,7 +313,7 @@ def sizes() -> int:
 
 
 def equal(before: Path, now: Path) -> int:
-    """Prints which figures are not the same; returns 1 if any is not."""
+    """Prints which figures differ; returns 1 if any does."""
     old, new = (file.read_text().splitlines() for file in (before, now))
     for line in sorted(set(old) ^ set(new)):
         print(f"  {'before' if line in old else 'now   '} {line}")

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The house: prints that the figures are those of the package before it was rebuilt, and how the rooms are.
+# The order of the code: prints whether the figures equal those of the package before it was reorganised, and the sizes of files and rooms.
 #
 # Usage: tests/acceptance/house.sh [FOLDER [SECTION ...]]    sections 1 to 5 about 15 minutes, 6 some hours; 8 GB of disk
 #
-# FOLDER is empty, or holds what an earlier run has left. Sections are 1 to 6, default all. Needs the history of the repository.
+# FOLDER is empty or contains the output of an earlier run. Sections are 1 to 6, default all. Needs the history of the repository.
 source "$(dirname "$0")/prelude.sh" house "$@"
 before=0b6f1af # the commit before the modules moved
 moved=65cb058 # the commit after; later ones change what the topology term does
@@ -51,7 +51,7 @@ if wanted 4; then
 fi
 
 if wanted 5; then
-    say "5. phrases that are to go: where they stand, besides this script and tests/test_words.py"
+    say "5. phrases that were replaced: files that contain them, besides this script and tests/test_words.py"
     phrases=(
         "One command tells you, with tests and pictures" "whether the installation is well" "things to mend" "troubles:"
         "has been seen to do much" "became most better" "Returns what returns the loss" "is no dataset.json" "goes on where it was"

@@ -15,7 +15,7 @@ DATASETS = {
     "Dataset101_ChaseDB1": ("101", "2d", [16, 32, 64], 6, [128, 128]),
 }
 PLANS = "nnUNetPlansLosses"
-# Trainer -> its control, which trains alike but for the term.
+# Trainer -> its control, which differs only in the term.
 CONTROLS = {
     "TopoLoss": "Stock",
     "ProjectedPooling": "Stock",
@@ -25,7 +25,7 @@ CONTROLS = {
     "TAFLSinkhorn": "Focal",
     "ProjectedPoolingDice": "Dice",
 }
-# The focal loss hardly learns within 300 steps of nnU-Net's SGD: it gets its paper's optimizer.
+# The focal loss hardly learns in 300 steps of nnU-Net's SGD, so it gets its paper's optimizer.
 # Algorithm 1 to the letter is on from the beginning; elsewhere the term starts at half of the
 # epochs, and its ramp takes one of them.
 SETTINGS = {
@@ -43,7 +43,7 @@ WEIGHTS = {
     "TAFLSinkhorn": "_weight0.001",
     "ProjectedPoolingDice": "_weight1",
 }
-# One training alone says little here: its Dice moves by more than 0.02 with the seed.
+# A single training says little here: its Dice changes by more than 0.02 with the seed.
 REPEATED = {("Dataset101_ChaseDB1", "Dice"), ("Dataset101_ChaseDB1", "ProjectedPoolingDice")}
 CLIP = 12  # nnU-Net's
 MEASURED = 5  # ratios are measured in each of so many iterations
@@ -96,7 +96,7 @@ def _seeds(dataset: str, stem: str) -> tuple[int, ...]:
 
 
 def _train(dataset: str, stem: str, seed: int) -> dict:
-    """Trains one trainer in this process, and returns what was measured on the way."""
+    """Trains one trainer in this process and returns what was measured meanwhile."""
     trainer = _trainer(dataset, stem, seed)
     steps: list[dict] = []
     with _clipping_watched(trainer, steps):
@@ -227,7 +227,7 @@ def ratios(records: str, picture: str) -> None:
 
 
 def dice(records: str) -> None:
-    """Prints Dice of each trainer beside its control's, and the term over its epochs."""
+    """Prints Dice of each trainer and of its control, and the term over the epochs."""
     print("| data set | trainer | Dice | control | its Dice | term, first and last epoch |"
           " ms per iteration |")  # fmt: skip
     print("|---|---|---|---|---|---|---|")

@@ -3,11 +3,11 @@
 #
 # Usage: tests/acceptance/losses.sh [FOLDER [SECTION ...]]    about 80 minutes on 2 cores, 8 GB of disk
 #
-# FOLDER is empty, or holds what the sections before have left; trainings that have a record there are not
+# FOLDER is empty or contains the output of earlier sections; trainings that have a record there are not
 # repeated. Sections are 0 to 6, default all, in this order.
 #
 # Needs Dataset004_Hippocampus and Dataset101_ChaseDB1 under $NNUNET_TOPO_DATA (default ../shared/data). Nets are
-# small so that one core trains each in two to three minutes: features 16 / 32 / 64, batch normalisation, 4
+# small so that one core trains each of them in two to three minutes: features 16 / 32 / 64, batch normalisation, 4
 # patches of 24 x 32 x 24 or 6 of 128 x 128; 10 epochs of 30 iterations, the term from epoch 5 on. The trainings of
 # sections 3 and 4 leave out rotation and scaling (nospatial) and have the same seed and, with nnUNet_n_proc_DA=0, the
 # same batches: a trainer

@@ -1,4 +1,4 @@
-"""The parts of main_job.sh that look into arrays, checkpoints and gradients."""
+"""The parts of main_job.sh that check arrays, checkpoints and gradients."""
 
 import json
 import os
@@ -14,7 +14,7 @@ DATASET = "Dataset004_Hippocampus"
 
 
 def report(line: str) -> None:
-    """Prints a figure; what nnU-Net prints meanwhile is dropped."""
+    """Prints a figure; the output of nnU-Net is dropped."""
     print(line, file=sys.__stdout__, flush=True)
 
 

@@ -3,7 +3,7 @@
 #
 # Usage: tests/acceptance/main_job.sh [FOLDER [SECTION ...]]    about an hour on 2 cores, 16 GB of disk
 #
-# FOLDER is empty, or holds what the sections before have left. Sections are 0 to 6, default all, in this order;
+# FOLDER is empty or contains the output of earlier sections. Sections are 0 to 6, default all, in this order;
 # section 1 is made of 1_3d and 1_2d.
 #
 # Needs Dataset004_Hippocampus under $NNUNET_TOPO_DATA (default ../shared/data). Nets are small so that a CPU
@@ -16,7 +16,7 @@ data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
 work=$(mkdir -p "${1:-/tmp/main_job}" && cd "${1:-/tmp/main_job}" && pwd)
 here=$root/tests/acceptance
 chmod 755 "$work"
-cd "$work" # not in the checkout, whose package Python would find
+cd "$work" # outside the checkout, so that Python does not find the package there
 trap 'echo "FAILED in line $LINENO"' ERR
 
 say() { echo; echo "== $*"; }

@@ -1,4 +1,4 @@
-"""The parts of metrics.sh that compare, time and spoil."""
+"""The parts of metrics.sh that compare, measure times and make spoiled data."""
 
 import json
 import resource
@@ -140,12 +140,12 @@ def _surfaces(rng: np.random.Generator, compute) -> None:
 
 
 def plans(file: str, reader: str) -> None:
-    """Writes a plans file that says no more than which reader to use."""
+    """Writes a plans file that only names the reader."""
     Path(file).write_text(json.dumps(PLANS | {"image_reader_writer": reader}))
 
 
 def evaluate_as_nnunet(dataset: str, predictions: str) -> None:
-    """Lets nnU-Net, whatever version is found, write its summary."""
+    """Lets the installed version of nnU-Net write its summary."""
     from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
     from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 

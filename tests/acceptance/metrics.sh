@@ -3,7 +3,7 @@
 #
 # Usage: tests/acceptance/metrics.sh [FOLDER [SECTION ...]]    about 25 minutes on 2 cores, 9 GB of disk
 #
-# FOLDER is empty, or holds what the sections before have left. Sections are 0 to 6, default all, in this order.
+# FOLDER is empty or contains the output of earlier sections. Sections are 0 to 6, default all, in this order.
 # Needs Dataset101_ChaseDB1 and Dataset004_Hippocampus under $NNUNET_TOPO_DATA (default ../shared/data), and a package
 # index for older versions of nnU-Net.
 source "$(dirname "$0")/prelude.sh" metrics "$@"

@@ -1,4 +1,4 @@
-"""The parts of newcomer.sh that read a table, interrupt a demo and lay out raw data."""
+"""The parts of newcomer.sh that read a table, interrupt a demo and make raw data."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def table(report: str) -> None:
 
 
 def interrupt(folder: str) -> None:
-    """Stops a quick demo in three ways, each in another step, and lets it end."""
+    """Stops a quick demo in three ways, each in another step, and then lets it finish."""
     stops: list[tuple[str, signal.Signals, Callable[[int], bool]]] = [
         ("train stock:", signal.SIGINT, lambda status: status == 130),  # Ctrl-C
         ("train Wasserstein_finetuned:", signal.SIGHUP, lambda status: status != 0),  # closed
@@ -58,7 +58,7 @@ def interrupt(folder: str) -> None:
 
 
 def wait_for_epoch(folder: Path) -> None:
-    """Returns when the latest log tells of an epoch."""
+    """Returns when the latest log contains an epoch."""
     for _ in range(600):
         log = max((folder / "logs").glob("*.log"), key=lambda file: file.name)
         if "train" in log.name and "Epoch 0" in log.read_text():
@@ -81,7 +81,7 @@ def trainings(folder: str) -> list[str]:
 
 
 def raw(data_set: str, raw_folder: str, images: str) -> None:
-    """Lays out a few cases as nnU-Net wants raw data, and images of others."""
+    """Makes raw data of a few cases for nnU-Net, and a folder with images of other cases."""
     source, folder = Path(data_set), Path(raw_folder, Path(data_set).name)
     cases = sorted(file.name.removesuffix(".nii.gz") for file in source.glob("labelsTr/*.nii.gz"))
     for part in (folder / "imagesTr", folder / "labelsTr", Path(images)):

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Two commands from nothing, and the documents as a stranger follows them: prints every figure of their acceptance.
+# Two commands on a fresh machine, and the documents as a newcomer follows them: prints every figure of their acceptance.
 #
 # Usage: tests/acceptance/newcomer.sh [FOLDER [SECTION ...]]    about an hour on 2 cores, 25 GB of disk
 #
-# FOLDER is empty, or holds what the sections before have left. Sections are 1 to 5, default all, in this order; section 1 is
+# FOLDER is empty or contains the output of earlier sections. Sections are 1 to 5, default all, in this order; section 1 is
 # made of 1_demo and 1_interrupted, 5 of 5_look, 5_existing, 5_offline and 5_uninstall. What is run is read from the documents
 # (tests/documents.py), in copies of the commit that is checked out, each in a fresh virtual environment, with FOLDER/home as
 # the home folder. Needs a package index; section 3 Dataset004_Hippocampus under $NNUNET_TOPO_DATA (default ../shared/data).
@@ -11,7 +11,7 @@ set -Eeuo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mkdir -p "${1:-/tmp/newcomer}" && cd "${1:-/tmp/newcomer}" && pwd)
 here=$root/tests/acceptance
-kept=${PIP_CACHE_DIR:-$HOME/.cache/pip} # what was downloaded once
+kept=${PIP_CACHE_DIR:-$HOME/.cache/pip} # downloaded files
 mkdir -p "$work/home"
 cd "$work"
 trap 'echo "FAILED in line $LINENO"' ERR
@@ -145,7 +145,7 @@ section_5_uninstall() {
     echo "no traces"
     rm -rf "$work/second"
 }
-# Types the commands of a file where no network can be reached.
+# Types the commands of a file without access to a network.
 without_network() {
     export -f in_env type_in
     export work kept

@@ -1,4 +1,4 @@
-# What the acceptance scripts share: source prelude.sh NAME [FOLDER ...]. Not run by itself.
+# Shared by the acceptance scripts: source prelude.sh NAME [FOLDER ...]. It is not run by itself.
 #
 # root: the checkout. here: this folder. data: real data. work: FOLDER, default /tmp/NAME. in_env runs a command in a fresh shell, in
 # the virtual environment of work, with nnU-Net's folders in work; N_PROC_DA are nnU-Net's augmentation workers, 1 unless set.
@@ -7,11 +7,11 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 here=$root/tests/acceptance
 data=$(cd "${NNUNET_TOPO_DATA:-$root/../shared/data}" && pwd)
 work=$(mkdir -p "${2:-/tmp/$1}" && cd "${2:-/tmp/$1}" && pwd)
-cd "$work" # not in the checkout, whose package Python would find
+cd "$work" # outside the checkout, so that Python does not find the package there
 trap 'echo "FAILED in line $LINENO"' ERR
 
 say() { echo; echo "== $*"; }
-# Nothing but what is named here.
+# Runs a command with only these variables.
 in_env() {
     env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" nnUNet_preprocessed="$work/preprocessed" \
         nnUNet_results="$work/results" nnUNet_def_n_proc=1 nnUNet_n_proc_DA="${N_PROC_DA:-1}" nnUNet_npp=1 nnUNet_nps=1 \

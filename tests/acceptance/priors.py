@@ -21,7 +21,7 @@ def _statistics(preprocessed: str, dataset: str) -> dict:
 
 
 def readme(file: str, preprocessed: str) -> None:
-    """Prints each figure of the data's README beside that of topology.json."""
+    """Prints each figure of the data's README next to that of topology.json."""
     text = " ".join(Path(file).read_text().split())
     hippocampus = _statistics(preprocessed, DATASETS[0])
     said = re.search(

@@ -1,4 +1,4 @@
-"""Prints what a fault of people's files gave before it was mended, and what it gives now.
+"""Prints the output for faulty files before and after each fault was fixed.
 
 Usage: real_files.py BEFORE [ITEM ...]
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# People's files, from their public bug reports: prints what each fault gave before it was mended, and what it gives now.
+# Files from public bug reports: prints the output of each fault before it was fixed, and the output now.
 #
 # Usage: tests/acceptance/real_files.sh [FOLDER [ITEM ...]]    about 40 minutes on 2 cores, 9 GB of disk
 #
-# FOLDER is empty, or holds what an earlier run has left. Items are 1 to 27, default all. Needs the data sets under
+# FOLDER is empty or contains the output of an earlier run. Items are 1 to 27, default all. Needs the data sets under
 # $NNUNET_TOPO_DATA (default ../shared/data), the history of the repository, and chromium for pictures and printed pages.
 source "$(dirname "$0")/prelude.sh" real_files "$@"
-before=4313c74 # the commit before the first fault was mended
+before=4313c74 # the commit before the first fault was fixed
 
 if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
     say "a fresh virtual environment"

@@ -1,4 +1,4 @@
-"""Items of real_files.sh about files: what evaluate and plan make of the files that people have.
+"""Items of real_files.sh about files: what evaluate and plan print for files from bug reports.
 
 Each function prints a few lines, in a folder of its own, with the package as it was and as it is.
 """

@@ -1,4 +1,4 @@
-"""The parts of priors.sh that refine what a stock model predicts, and print what came of it."""
+"""The parts of priors.sh that refine the predictions of a stock model and print the results."""
 
 import json
 import sys
@@ -45,7 +45,7 @@ def images(raw: str, preprocessed: str, output: str, number: str = "40") -> None
 def table(raw: str, *folders: str) -> None:
     """Prints topology and Dice of folders of segmentations, the first that of the prediction.
 
-    Cases are those that all have. Folders with a refinement.json tell of time and voxels, too.
+    Only cases in all folders count. Folders with a refinement.json also give time and voxels.
     """
     import SimpleITK as sitk
     from scipy.stats import wilcoxon

@@ -13,7 +13,7 @@ LABELLED, VALIDATION = 10, 20
 
 
 def raw() -> None:
-    """Makes a data set of links to 30 cases, and a folder of links to the images of the others."""
+    """Links 30 cases as a data set, and the images of the other cases in a folder."""
     source = Path(os.environ["NNUNET_TOPO_DATA"]) / "Dataset004_Hippocampus"
     folder = Path(os.environ["nnUNet_raw"]) / DATASET  # noqa: SIM112 # nnU-Net spells it so
     others = folder.parent.parent / "unlabelled"
@@ -109,7 +109,7 @@ def same_cases(first: str, second: str) -> None:
 
 
 def history(checkpoint: str) -> None:
-    """Prints what a continued training has logged."""
+    """Prints what a resumed training has logged."""
     import torch
 
     content = torch.load(checkpoint, weights_only=False)

@@ -3,7 +3,7 @@
 #
 # Usage: tests/acceptance/semi_supervised.sh [FOLDER [SECTION ...]]
 #
-# FOLDER is empty, or holds what the sections before have left. Sections are 0 to 3, default all, in this order.
+# FOLDER is empty or contains the output of earlier sections. Sections are 0 to 3, default all, in this order.
 # SEEDS is the number of seeds of section 1, default 3.
 #
 # Needs Dataset004_Hippocampus and Dataset102_SunnybrookLV under $NNUNET_TOPO_DATA (default ../shared/data). In 3D ten cases
@@ -13,7 +13,7 @@ source "$(dirname "$0")/prelude.sh" semi_supervised "$@"
 
 train() { in_env nnUNetv2_train 904 3d_fullres 0 -p $plans -device cpu "$@" >"$work/train.log" 2>&1 || { tail -5 "$work/train.log"; false; }; }
 unlabeled() { in_env nnunet-topo preprocess-unlabeled -d 904 -c 3d_fullres -p $plans -i "$1" 2>&1; }
-# Prints what a command that must not succeed says at last.
+# Prints the last lines of a command that must fail.
 refused() { if "$@" >"$work/refused.log" 2>&1; then echo "NOT REFUSED"; false; else tail -"${LINES_SHOWN:-1}" "$work/refused.log"; fi; }
 dataset=Dataset904_FewLabels
 plans=nnUNetPlansFewLabels

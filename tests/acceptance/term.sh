@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The topology term: sure matching, a measured weight, augmentation that is kept, every setting of the papers by name.
+# The topology term: matching in space, the measured weight, samples with intact labels, and the settings of the papers.
 #
 # Usage: tests/acceptance/term.sh [FOLDER [SECTION ...]]    some hours on 2 cores, 8 GB of disk
 #
-# FOLDER is empty, or holds what an earlier run has left. Sections are 1 to 5, default all. Needs the history of the
+# FOLDER is empty or contains the output of an earlier run. Sections are 1 to 5, default all. Needs the history of the
 # repository, and Dataset004_Hippocampus, Dataset101_ChaseDB1, Dataset102_SunnybrookLV and MNIST's test digits under
 # $NNUNET_TOPO_DATA (default ../shared/data). Nets and patches are those of losses.sh.
 source "$(dirname "$0")/prelude.sh" term "$@"
@@ -21,7 +21,7 @@ git -C "$root" archive HEAD | tar -x -C "$work/now"
 cp -r "$work/now/tests" "$work/before/tests"
 git -C "$root" archive "$before" nnunet_topo trainers | tar -x -C "$work/before"
 say "before is $before, now is $(git -C "$root" rev-parse --short HEAD)"
-# What runs a module of the tests with the package before, or now.
+# Runs a module of the tests with the former package, or with the present one.
 in_tree() { (cd "$work/$1" && EXTRA="PYTHONPATH=$work/$1" in_env python -m "${@:2}"); }
 
 if wanted 1; then

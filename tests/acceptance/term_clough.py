@@ -2,7 +2,7 @@
 
 Usage, in the checkout: python -m tests.acceptance.term_clough [--contours CONTOURS] FOLDER
 
-Prints the tables of docs/evidence.md. Then it trains the networks of experiment 1 anew, restores
+Prints the tables of docs/evidence.md. Then it trains the networks of experiment 1 again, restores
 and refines the first ten digits for each number of lines (about a minute on an idle core), and with
 CONTOURS runs one setting of the ring: all that is run again must equal its record, the machine's
 floating-point library being the same. FOLDER keeps what was run; the data is that of the

@@ -297,7 +297,7 @@ def test_a_patch_no_larger_than_a_tile_is_one_tile():
 
 
 def test_tiles_are_averaged_and_those_without_foreground_skipped():
-    # The grid lies anew each time: the first cut is between the blobs, through one or beyond both.
+    # Each call draws another grid: the first cut is between the blobs, through one or beyond both.
     mask = two_blobs((9, 14))
     probability = np.where(mask, 0.9, 0.2)
     alone = [

@@ -1,4 +1,4 @@
-"""The wanted Betti numbers: read, written, compared, in words."""
+"""Ranges of Betti numbers are read, written, compared and printed."""
 
 from math import inf
 

@@ -1,4 +1,4 @@
-"""The numba engine against other engines, against theory, and in the places where it must run."""
+"""The numba engine against other engines and theory, and in all environments where it must run."""
 
 import gc
 import multiprocessing

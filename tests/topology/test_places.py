@@ -74,7 +74,7 @@ def test_loops_are_counted_by_component():
 def test_nothing_has_no_places():
     for shape in ((3, 4), (3, 4, 5)):
         assert find_places(np.zeros(shape, bool), "full").betti == (0,) * len(shape)
-    place, fit = Places.of_nothing(2).locate(
+    place, fit = Places.empty(2).locate(
         persistence_pairs(np.random.default_rng(0).random((4, 5))), np.zeros(1, bool)
     )
     assert not place.any()

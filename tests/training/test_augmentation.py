@@ -1,4 +1,4 @@
-"""nnU-Net's augmentation under a topology term: unchanged, with a note whose labels stay intact."""
+"""nnU-Net's augmentation with a topology term: unchanged, but it notes which labels are intact."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Trainings whose loss or gradient is NaN or infinite: stopped in time, and told why."""
+"""Trainings whose loss or gradient is NaN or infinite stop in time and name the cause."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a finished training leaves: log, figures, checkpoints that can be resumed from."""
+"""The output of a finished training: log, figures, and checkpoints that can be resumed."""
 
 import json
 import re
@@ -103,7 +103,7 @@ def test_a_finished_training_is_resumed_with_its_history_and_its_measurements(
     assert again._schedule == finished._schedule
 
 
-def test_a_checkpoint_of_an_older_version_resumes_with_a_weight_that_is_measured_anew(
+def test_a_checkpoint_of_an_older_version_resumes_with_a_weight_that_is_measured_again(
     make_trainer, finished, tmp_path
 ):
     checkpoint = torch.load(
@@ -149,7 +149,7 @@ def test_a_checkpoint_of_stock_nnunet_is_refused(make_trainer, finished, tmp_pat
     )
     del checkpoint[checkpoints.OWN_KEY]
     torch.save(checkpoint, tmp_path / "checkpoint_final.pth")
-    with pytest.raises(RuntimeError, match="lacks the key 'nnunet_topo'"):
+    with pytest.raises(RuntimeError, match="has no key 'nnunet_topo'"):
         make_trainer(type(finished).__name__).load_checkpoint(
             str(tmp_path / "checkpoint_final.pth")
         )

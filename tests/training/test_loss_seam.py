@@ -1,4 +1,4 @@
-"""Labels, regions and ignore label on their way into the losses."""
+"""How labels, regions and the ignore label reach the losses."""
 
 import pytest
 import torch

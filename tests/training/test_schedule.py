@@ -209,7 +209,7 @@ def test_a_resumed_schedule_gives_the_weights_of_the_uninterrupted_one_bit_for_b
     assert len(set(expected)) > 40
 
 
-def test_a_checkpoint_of_the_older_rule_is_measured_anew_and_ramps_up():
+def test_a_checkpoint_of_the_older_rule_is_measured_again_and_ramps_up():
     s = planned()
     said = s.restore({"base_norm": 3.0, "topology_norm": 0.5, "measured": 20})
     assert "measured again and ramps up again" in said

@@ -1,4 +1,4 @@
-"""Steps of the trainers, in an nnU-Net that plans, loads and trains for real."""
+"""Training steps of all trainers, in nnU-Net's own planning, loading and training."""
 
 import numpy as np
 import pytest
