@@ -34,12 +34,9 @@ from nnunet_topo.topology._cubical import (
     Grid,
     Pairs,
     Voxels,
-    lasting,
-    merge_components,
-    merge_outsides,
-    trace_up,
 )
 from nnunet_topo.topology._kernel import inlined, kernel
+from nnunet_topo.topology._merging import lasting, merge_components, merge_outsides, trace_up
 
 # Bits of a lower link: axes -x, +x, -y, +y, -z, +z, then 12 squares, then 8 cubes.
 AXES = 2**6 - 1
@@ -63,7 +60,9 @@ ON_PLATEAU, NO_ROOM = -2, -3
 ROOM = 16  # for what one voxel adds to a heap: at most 5 squares with 2 edges each, and its rest
 
 
-def cubical_pairs_3d(grid: Grid, dimensions: set[int]) -> list[Pairs]:
+def cubical_pairs_3d(
+    grid: Grid, dimensions: set[int], watched: Voxels | None = None
+) -> list[Pairs]:
     """Returns the pairs of the dimensions wanted, of 0, 1 and 2."""
     _, ny, nx = grid.shape
     axes = np.array([-1, 1, -nx, nx, -nx * ny, nx * ny])
@@ -76,12 +75,16 @@ def cubical_pairs_3d(grid: Grid, dimensions: set[int]) -> list[Pairs]:
     if dimensions & {0, 1}:
         edge_voxel, edge_axis = critical_edges(critical, grid.words, flow, counts[1])
         ends = np.stack([edge_voxel, edge_voxel + axes[edge_axis]], axis=1).astype(np.int32)
-        joins, components = merge_components(grid, edge_voxel, ends, AXES, offsets)
+        joins, components = merge_components(
+            grid, edge_voxel, ends, AXES, offsets, watched if 0 in dimensions else None
+        )
         edges = CriticalEdges(edge_voxel, edge_axis, ~joins)
         pairs.append(components)
     if dimensions & {1, 2}:
         voxel, square, sides = critical_squares(critical, grid.words, flow, offsets, counts[2])
-        closes, cavities = merge_outsides(grid, voxel, sides, WHOLE, offsets)
+        closes, cavities = merge_outsides(
+            grid, voxel, sides, WHOLE, offsets, watched if 2 in dimensions else None
+        )
         squares = CriticalSquares(voxel[~closes], square[~closes])
         pairs.append(cavities)
     if 1 in dimensions and edges is not None and squares is not None:
