@@ -13,7 +13,7 @@ PLACE = "test_sides_slice_and_position_are_those_of_the_file"
 TOPOLOGY = [
     Sabotage(
         "Fortran order",
-        "persistence._ordered_integers",
+        "persistence.ordered_integers",
         'np.require(values, np.float32, ["C", "W"])',
         'np.require(values, np.float32, ["C", "W"]).ravel("F").reshape(values.shape)',
         LEVELS,
