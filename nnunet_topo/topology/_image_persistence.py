@@ -184,7 +184,7 @@ def match_components(grid: Grid, forest: Forest, target: Target) -> MatchedBars:
     dead, target_births, ended = merge_carrying(order, len(inside), joins, at, rank, carried)
     target_birth, target_death = voxels_of(grid, target_births), dead
     partner = bar_of[np.minimum(ended, len(born))]
-    partner[~_lasts(grid, births[partner], target_death)] = NOTHING
+    partner[~lasts_until(grid, births[partner], target_death)] = NOTHING
     if len(first):
         target_birth = np.append(target_birth, voxels_of(grid, first.min(keepdims=True)))
         target_death = np.append(target_death, NOTHING)
@@ -234,12 +234,12 @@ def match_enclosed(
     part = target.enclosed[np.where(ended > 0, dies, 0)]
     found = np.flatnonzero((part > 0) & lasts)
     found = found[ended[found] == filled[part[found] - 1]]
-    found = found[_lasts(grid, births[found], dies[found])]
+    found = found[lasts_until(grid, births[found], dies[found])]
     partner[part[found] - 1] = bar_of[found]
     return MatchedBars(dimension, births[lasts], deaths[lasts], wall, target_death, partner)
 
 
-def _lasts(grid: Grid, births: Voxels, deaths: Voxels) -> NDArray[np.bool_]:
+def lasts_until(grid: Grid, births: Voxels, deaths: Voxels) -> NDArray[np.bool_]:
     """Returns whether the value at each birth is greater than that at its death."""
     difference = grid.ages[births].astype(np.int64) - grid.ages[deaths]
     return difference > 0 if grid.dual else difference < 0

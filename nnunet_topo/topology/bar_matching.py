@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 from numpy.typing import ArrayLike, NDArray
 
+from nnunet_topo.topology.betti import euler_characteristic
 from nnunet_topo.topology.masks import as_booleans, dual, foreground_box, label_components
 from nnunet_topo.topology.persistence import (
     Connectivity,
@@ -105,7 +106,8 @@ def _match(
 ) -> MatchedPairs:
     from nnunet_topo.topology import _cubical, _image_persistence  # numba: heavy
     from nnunet_topo.topology._cubical2d import cubical_pairs_2d
-    from nnunet_topo.topology._cubical3d import cubical_pairs_3d
+    from nnunet_topo.topology._cubical3d import critical_cells, pair_cells
+    from nnunet_topo.topology._image_loops import match_loops
 
     planar, is_dual, top = values.ndim == 2, connectivity == "full", values.ndim - 1
     keys, least = ordered_integers(values[None] if planar else values, lowest)
@@ -117,13 +119,22 @@ def _match(
     goal = _image_persistence.target_in_grid(
         grid, components, enclosed, offsets[connectivity], offsets["full"]
     )
-    engine = cubical_pairs_2d if planar else cubical_pairs_3d
+    in_grid = {top - k if is_dual else k for k in wanted}
+    cells = None if planar else critical_cells(grid, in_grid, goal.watched)
+    if cells is None:
+        every = cubical_pairs_2d(grid, in_grid, goal.watched)
+    else:
+        every = pair_cells(grid, cells, in_grid)
     found: list[MatchedBars] = []
-    for pairs in engine(grid, {top - k if is_dual else k for k in wanted}, goal.watched):
+    for pairs in every:
         k = top - pairs.dimension if is_dual else pairs.dimension
-        if k == 0:
+        if 0 < k < top and cells is not None:
+            euler = euler_characteristic(mask[foreground_box(mask)], connectivity=connectivity)
+            loops = int(components.max()) + int(enclosed.max()) - euler
+            found.append(match_loops(grid, cells, pairs, goal, loops))
+        elif k == 0:
             found.append(_image_persistence.match_components(grid, pairs.forest, goal))
-        elif k == top:
+        else:
             found.append(
                 _image_persistence.match_enclosed(grid, pairs.forest, goal, offsets["full"])
             )
