@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -274,3 +275,20 @@ def thread_count() -> int:
         cores = os.cpu_count() or 1
     ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     return max(1, min(_MOST_THREADS, cores // ranks))
+
+
+def in_thread(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """Starts a call in the threads of this process, and returns a function that waits for it."""
+    return _threads(os.getpid(), thread_count()).submit(function, *arguments).result
+
+
+def channels_in_memory(values: Tensor) -> list[Callable[[], np.ndarray]]:
+    """Returns a function for each channel of each sample that waits for it in main memory."""
+    if values.device.type == "cpu":
+        return [channel.numpy for channel in _each_channel(values)]
+    patch = tuple(values.shape[2:])
+    boxes = (
+        _Box(copy, (0,) * len(patch), patch, copied)
+        for copy, copied in map(_copy_to_host, _each_channel(values))
+    )
+    return [box.wait for box in boxes]
