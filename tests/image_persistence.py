@@ -1,4 +1,4 @@
-"""Image persistence of small images by linear algebra over F2: slow, and with nothing of ours in it.
+"""Image persistence of small images by linear algebra over F2: slow, with nothing of ours in it.
 
 Everything is told voxel by voxel: when voxels enter is a total order, and where several classes end
 at one voxel, what is matched there is the intersection of two subspaces and not a matter of order.
@@ -80,20 +80,19 @@ def match(f, g, connectivity, k):
 
 
 def entries(everything, order, shape, connectivity):
-    """Returns when each cell enters."""
+    """Returns when each cell enters: with the first of its cubes, the last of its points."""
     order = order.reshape(shape)
     found = {}
     for cell in everything:
-        if connectivity == "full":  # a closed cube brings all its faces
-            around = [
-                range(max((c - 1) // 2, 0), min(c // 2, n - 1) + 1)
+        if connectivity == "full":
+            sides = [
+                list(range(max((c - 1) // 2, 0), min(c // 2, n - 1) + 1))
                 for c, n in zip(cell, shape, strict=True)
             ]
-            around = [[v for v in r] for r in around]
-            found[cell] = int(order[np.ix_(*around)].min())
+            found[cell] = int(order[np.ix_(*sides)].min())
         else:
-            around = [range(c // 2, (c + 1) // 2 + 1) for c in cell]
-            found[cell] = int(order[np.ix_(*around)].max())
+            sides = [list(range(c // 2, (c + 1) // 2 + 1)) for c in cell]
+            found[cell] = int(order[np.ix_(*sides)].max())
     return found
 
 

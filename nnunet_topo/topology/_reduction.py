@@ -42,8 +42,9 @@ def reduce_boundaries(
     its corners, but it may enter at another time.
 
     Returns:
-        The voxels, UNKNOWN for a boundary that others sum up to; whether each critical edge has created one of the loops; and how many loops are
-        due to edges of the plateau, which are not told apart.
+        The voxels, UNKNOWN for a boundary that others sum up to; whether each critical edge has
+        created one of the loops; and how many loops are due to edges of the plateau, which are not
+        told apart.
     """
     count = voxels.size
     created = np.empty(count, np.int32)
