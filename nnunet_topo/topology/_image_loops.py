@@ -144,8 +144,8 @@ def _bars_of_target(
         plateau,
     )
     crosses = foreground[created] != foreground[voxel]
-    found = created[crosses], voxel[crosses]
-    return found[::-1] if comparison.dual else found
+    created, destroyed = created[crosses], voxel[crosses]
+    return (destroyed, created) if comparison.dual else (created, destroyed)
 
 
 def _reduce(starts: Grid, ends: Grid, squares: CriticalSquares) -> tuple[Voxels, Voxels]:

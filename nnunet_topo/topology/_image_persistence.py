@@ -343,7 +343,9 @@ def merge_carrying(order, apart, ends, at, rank, carried):
                 a, one = one, a
             parent[a] = one
             carried[one] = min(carried[a], carried[one])
-        births[started:count].sort()
-        ended[started:count] = ended[started:count][np.argsort(rank[ended[started:count]])]
+        if count > started + 1:
+            births[started:count].sort()
+            here = ended[started:count]
+            ended[started:count] = here[np.argsort(rank[here])]
         begin = end
     return dead[:count], births[:count], ended[:count]

@@ -132,7 +132,9 @@ def _match(
             euler = euler_characteristic(mask[foreground_box(mask)], connectivity=connectivity)
             loops = int(components.max()) + int(enclosed.max()) - euler
             found.append(match_loops(grid, cells, pairs, goal, loops))
-        elif k == 0:
+            continue
+        assert pairs.forest is not None
+        if k == 0:
             found.append(_image_persistence.match_components(grid, pairs.forest, goal))
         else:
             found.append(
@@ -149,19 +151,14 @@ def _match(
 
 def _joined(found: "list[tuple[MatchedBars, list[NDArray[np.int64]]]]") -> MatchedPairs:
     """Joins the bars of several dimensions, each with its voxels in the image."""
-    sides = []
-    for side in (0, 1):
-        voxels = [ends[2 * side : 2 * side + 2] for _, ends in found]
-        dimension = [
-            np.full(len(birth), bars.dimension)
-            for (bars, _), (birth, _) in zip(found, voxels, strict=True)
-        ]
-        none = np.empty(0, np.int64)
-        birth, death = (
-            np.concatenate([none, *ends])
-            for ends in (zip(*voxels, strict=True) if voxels else ((), ()))
-        )
-        sides.append(PersistencePairs(np.concatenate([none, *dimension]), birth, death))
+    sides: list[PersistencePairs] = []
+    none = np.empty(0, np.int64)
+    for side in (0, 2):
+        lengths = [len(ends[side]) for _, ends in found]
+        dimension = np.repeat([bars.dimension for bars, _ in found], lengths).astype(np.int64)
+        birth = np.concatenate([none, *(ends[side] for _, ends in found)])
+        death = np.concatenate([none, *(ends[side + 1] for _, ends in found)])
+        sides.append(PersistencePairs(dimension, birth, death))
     matched, before, before_target = [np.empty((0, 2), np.int64)], 0, 0
     for bars, ends in found:
         target_bar = np.flatnonzero(bars.partner >= 0)
@@ -169,7 +166,7 @@ def _joined(found: "list[tuple[MatchedBars, list[NDArray[np.int64]]]]") -> Match
             np.stack([before + bars.partner[target_bar], before_target + target_bar], axis=1)
         )
         before, before_target = before + len(ends[0]), before_target + len(ends[2])
-    return MatchedPairs(*sides, np.concatenate(matched))
+    return MatchedPairs(sides[0], sides[1], np.concatenate(matched))
 
 
 def _box(keys: NDArray[np.int32], least: int, mask: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -57,7 +57,5 @@ def test_bars_are_counted_and_ignored_voxels_are_background():
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(ValueError, match="filtration"):
-        BettiMatchingLoss(filtration="sublevel")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="clamp"):
         BettiMatchingLoss(clamp=1.0)

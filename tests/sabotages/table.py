@@ -90,6 +90,27 @@ TOPOLOGY = [
         "test_matches_are_those_of_linear_algebra_over_f2",
     ),
     Sabotage(
+        "image born as in the comparison and not as in the prediction",
+        "match_enclosed",
+        "last[inside] = 0",
+        "last[inside] += 0",
+        "test_bars_are_matched_where_linear_algebra_over_f2_matches_them",
+    ),
+    Sabotage(
+        "components beside the mask not joined with it",
+        "match_components",
+        "forest.watched[place]",
+        "inside[:1].repeat(len(place))",
+        "test_bars_are_matched_where_linear_algebra_over_f2_matches_them",
+    ),
+    Sabotage(
+        "a bar matched that dies before it is born",
+        "match_loops",
+        "lasts_until(grid, image_births, image_deaths) & ~foreground[image_deaths]",
+        "~foreground[image_deaths]",
+        "test_loops_are_matched_where_linear_algebra_over_f2_matches_them",
+    ),
+    Sabotage(
         "thinning removes end points",
         "thin_in_order",
         "ends_in & (ends_in - 1)",
