@@ -27,12 +27,22 @@ class Matching:
 
 
 def entry_orders(f, g, connectivity):
-    """Returns for each voxel its place in F and in C: by g, then f, then place in memory."""
+    """Returns for each voxel its place in F and in C: by g, then f, then place in memory.
+
+    What lies outside of the box around the mask and all that exceeds the least value enters last.
+    """
     place = np.arange(f.size) if connectivity == "face" else -np.arange(f.size)
+    inside = (f > f.min()) | g
+    outside = np.zeros(f.shape, bool)
+    for axis in range(f.ndim if inside.any() else 0):
+        others = tuple(other for other in range(f.ndim) if other != axis)
+        rows = np.flatnonzero(inside.any(axis=others))
+        position = np.indices(f.shape)[axis]
+        outside |= (position < rows[0]) | (position > rows[-1])
     in_f = np.empty(f.size, int)
-    in_f[np.lexsort([place, -f.ravel()])] = np.arange(f.size)
+    in_f[np.lexsort([place, outside.ravel(), -f.ravel()])] = np.arange(f.size)
     in_c = np.empty(f.size, int)
-    in_c[np.lexsort([place, -f.ravel(), ~g.ravel()])] = np.arange(f.size)
+    in_c[np.lexsort([place, outside.ravel(), -f.ravel(), ~g.ravel()])] = np.arange(f.size)
     return in_f, in_c
 
 

@@ -64,7 +64,8 @@ def match_betti(
     Bars are those of `persistence_pairs`. The essential classes of both, the components that never
     end, are matched with each other unless the mask is empty. Ties are broken by one order:
     voxels enter by their value in the mask, then by that in the prediction, then by their place in
-    memory (the first ones first with face connectivity, the last ones first with full).
+    memory (the first ones first with face connectivity, the last ones first with full). Of those
+    at the least value, or at the clamp, the ones outside of the box around all others are last.
 
     Args:
         prediction: probabilities in [0, 1], 2D or 3D.
