@@ -1,4 +1,4 @@
-"""Runs the benchmarks named, prints tables and writes one JSON file."""
+"""Runs the named benchmarks, prints tables and writes one JSON file."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ def main() -> None:
     )
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     parser.add_argument("--maps", type=Path, help="folder of .npz probabilities that nnU-Net wrote")
-    parser.add_argument("-d", "--dataset", default="4", help="of train_step, preprocessed")
+    parser.add_argument("-d", "--dataset", default="4", help="preprocessed data set for train_step")
     parser.add_argument("-c", "--configuration", default="3d_fullres")
     parser.add_argument("-p", "--plans", default="nnUNetPlans")
     parser.add_argument("--device", default="cpu")
@@ -46,7 +46,7 @@ def main() -> None:
     }
     for name in arguments.benchmarks:
         results["benchmarks"][name] = run(name, arguments)
-        if arguments.output:  # after each one: they are long
+        if arguments.output:  # after each benchmark, because they take long
             arguments.output.write_text(json.dumps(results, indent=1) + "\n")
 
 
@@ -60,7 +60,7 @@ def run(name: str, arguments: argparse.Namespace) -> list[dict] | dict[str, floa
 
         peaks = {}
         for connectivity in ("face", "full"):
-            with ThreadPoolExecutor(1) as thread:  # a thread has memory of its own
+            with ThreadPoolExecutor(1) as thread:  # each thread has its own memory
                 peaks[connectivity] = thread.submit(peak_memory_mb, volume, connectivity).result()
         print(f"peak extra memory at {side}^3, MB: {peaks}")
         return peaks

@@ -1,4 +1,4 @@
-"""The persistence engine against gudhi, cripser and a mere sort of the voxels; one thread."""
+"""The persistence engine against gudhi, cripser and a plain sort of the voxels, in one thread."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ def synthetic(shapes: list[tuple[int, ...]]) -> Iterator[Comparison]:
         for kind in KINDS:
             image = probabilities(shape, kind)
             for connectivity in ("face", "full"):
-                # The others know no clamp: they are timed once, on the exact image.
+                # The others have no clamp, so they are timed once, on the exact image.
                 others = other_engines(image, connectivity)
                 for clamp in CLAMPS[kind]:
                     sides = {"ours": ours(image, connectivity, clamp)}
@@ -54,7 +54,7 @@ def hard(shape: tuple[int, ...]) -> Iterator[Comparison]:
 
 
 def threads(shape: tuple[int, ...]) -> Comparison:
-    """Returns four images by one thread after the other against two threads."""
+    """Returns the times for four images in one thread and in two threads."""
     images = [probabilities(shape, "b", seed) for seed in range(4)]
     call = {count: ThreadPoolExecutor(count) for count in (1, 2)}
     sides = {
@@ -65,7 +65,7 @@ def threads(shape: tuple[int, ...]) -> Comparison:
 
 
 def peak_memory_mb(shape: tuple[int, ...], connectivity: str) -> float:
-    """Returns how much a call adds to the memory of this process at its peak; Linux alone."""
+    """Returns how much a call adds to the memory of this process at its peak; only on Linux."""
     image = probabilities(shape, "b")
     persistence_pairs(image[:9, :9, :9], connectivity=connectivity)
     status = Path("/proc/self/status")

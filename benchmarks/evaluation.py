@@ -1,4 +1,4 @@
-"""The evaluation of a CT with many labels, ours with all metrics against nnU-Net's own."""
+"""The evaluation of a CT with many labels, ours with all metrics against nnU-Net's."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ RUNS = 5
 
 
 def against_nnunet() -> Comparison:
-    """Returns one case from its files to its metrics, both sides turn by turn, compiled before."""
+    """Returns the times of one case from its files to its metrics, both sides in turn, compiled."""
     with TemporaryDirectory() as folder:
         files = write_case(Path(folder))
         sides = {"ours": lambda: evaluate(files), "nnU-Net": lambda: evaluate_as_nnunet(files)}
@@ -39,7 +39,7 @@ def against_nnunet() -> Comparison:
 
 
 def peak_memory_mb() -> dict[str, float]:
-    """Returns the peak memory of each side, in a process of its own; Linux alone."""
+    """Returns the peak memory of each side, in its own process; only on Linux."""
     peaks = {}
     with TemporaryDirectory() as folder:
         write_case(Path(folder))
@@ -79,7 +79,7 @@ def evaluate_as_nnunet(folder: Path) -> None:
 
 
 def write_case(folder: Path) -> Path:
-    """Writes a reference and a prediction, and what nnU-Net wants to know of them."""
+    """Writes a reference and a prediction, and the files that nnU-Net needs for them."""
     reference = trunk(np.random.default_rng(0))
     for part, label_map in (
         ("reference", reference),
@@ -122,7 +122,7 @@ def trunk(rng: np.random.Generator) -> np.ndarray:
 
 
 def disturbed(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns the labels with other borders, and some islands of any label anywhere."""
+    """Returns the labels with other borders, and islands of random labels at random places."""
     places = np.indices(labels.shape, dtype=np.int16)
     for axis, voxels in enumerate((0.8, 1.5, 1.5)):
         shift = _noise(rng, labels.shape, (6, 20, 20)) + 0.5 * _noise(rng, labels.shape, (3, 6, 6))

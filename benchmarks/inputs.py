@@ -1,4 +1,4 @@
-"""Images to time engines on: what a network puts out before, during and after training."""
+"""Images for timing: like the outputs of a network before, during and after training."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def probabilities(shape: Sequence[int], kind: str, seed: int = 0) -> np.ndarray:
 
 
 def structures(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
-    """Returns three ellipsoids and three winding tubes, a twentieth of the volume or so."""
+    """Returns three ellipsoids and three winding tubes, about a twentieth of the volume."""
     sides, least = np.array(shape), min(shape)
     grid = np.indices(shape).astype(np.float32)
     mask = np.zeros(shape, dtype=bool)

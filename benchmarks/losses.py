@@ -43,10 +43,10 @@ def against_others(shapes: list[tuple[int, ...]]) -> Iterator[Comparison]:
 
 
 def many_classes(shape: tuple[int, ...], classes: int = 100) -> Comparison:
-    """Returns a softmax of many classes, few of them present, against the same without the rest.
+    """Times a softmax of many classes, few of them present, against one without the absent classes.
 
-    And against what any loss of so many classes does: each is read once, and autograd writes a
-    gradient for all.
+    It also times the least that any loss of so many classes does: it reads each class once, and
+    autograd writes a gradient for each.
     """
     images = [probabilities(shape, "b", seed) for seed in range(PRESENT)]
     few = torch.from_numpy(np.stack(images))[None] / PRESENT
@@ -88,7 +88,7 @@ def _step(loss: Callable, probability: Tensor, target: Tensor) -> Callable[[], o
 
 
 def _other_losses() -> dict[str, Callable]:
-    """Returns the losses of other packages as they document their use; no base loss."""
+    """Returns the losses of other packages as documented there, without a base loss."""
     from topolosses.losses import BettiMatchingLoss, HutopoLoss
     from torch_topological.nn import CubicalComplex, WassersteinDistance
 

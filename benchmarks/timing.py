@@ -1,4 +1,4 @@
-"""Times several ways to do the same in one process, turn by turn."""
+"""Times several ways to do the same thing, in turn, in one process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ class Comparison:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Returns how many times as long as the first side each other one took, by minima."""
+        """Returns the minimum time of each other side divided by that of the first."""
         ours, *others = self.timings
         return {other.side: other.minimum / ours.minimum for other in others}
 
@@ -38,14 +38,14 @@ class Comparison:
         return f"| {self.task} | {' | '.join(cells)} | {ratios} |"
 
     def record(self) -> dict:
-        """Returns what a JSON file keeps."""
+        """Returns the content for a JSON file."""
         return asdict(self) | {"ratios": self.ratios}
 
 
 def compare(
     task: str, sides: Mapping[str, Callable[[], object]], runs: Mapping[str, int]
 ) -> Comparison:
-    """Runs the sides turn by turn, each once untimed before, and returns their timings.
+    """Runs the sides in turn after an untimed run of each, and returns their timings.
 
     Args:
         task: what they do.

@@ -8,8 +8,8 @@ import torch
 
 from benchmarks.timing import Comparison, compare
 
-# Trainer -> what it is compared with: the same base loss without a term. A step of the
-# semi-supervised trainer is one of twice as many images, and is not among them.
+# Trainer -> its control: the same base loss without a term. The semi-supervised trainer is left
+# out, because each of its steps takes twice as many images.
 PAIRS = {
     "nnUNetTrainerTAFL": "nnUNetTrainerFocal",
     "nnUNetTrainerTAFLSinkhorn": "nnUNetTrainerFocal",
@@ -26,7 +26,7 @@ def steps(
 ) -> Iterator[Comparison]:
     """Yields each trainer against its control, after some iterations.
 
-    The term is on, with a given weight: to measure it has a cost of its own, in 20 iterations.
+    The term is on, with a given weight.
 
     Args:
         dataset: name or number, preprocessed.

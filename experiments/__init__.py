@@ -1,1 +1,1 @@
-"""Experiments, a folder each; run from the checkout: python -m experiments.NAME."""
+"""Experiments, each in its own folder; run them from the checkout: python -m experiments.NAME."""

@@ -22,5 +22,5 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
 
 
 def wilcoxon_p(differences: NDArray[np.float64]) -> float:
-    """Returns the two-sided p-value of the signed-rank test, 1 where nothing differs."""
+    """Returns the two-sided p-value of the signed-rank test, 1 if nothing differs."""
     return float(wilcoxon(differences).pvalue) if differences.any() else 1.0

@@ -19,13 +19,13 @@ Union = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """What a network predicts: foreground classes, or regions.
+    """The output channels of a network: foreground classes or regions.
 
     Attributes:
         names: of the classes or regions, in the order of the channels.
         members: labels of each; a class has one.
         has_regions: whether channels may overlap.
-        ignore: value of voxels that do not count, None if there is none.
+        ignore: value of ignored voxels, None if there is none.
     """
 
     names: tuple[str, ...]
@@ -110,7 +110,7 @@ class Dataset:
 
     @property
     def number(self) -> int:
-        """Returns the number in the name, which is what nnU-Net's planning takes."""
+        """Returns the number in the name, which nnU-Net's planning needs."""
         return int(self.name.removeprefix("Dataset").partition("_")[0])
 
     @property
@@ -150,7 +150,7 @@ class Dataset:
         """Returns nnU-Net's plans of a name, and dataset.json.
 
         Raises:
-            ValueError: there are no such plans, or nnU-Net does not take them.
+            ValueError: there are no such plans, or nnU-Net does not accept them.
             OSError: a file cannot be read.
         """
         file = self.preprocessed / f"{plans}.json"
@@ -167,7 +167,7 @@ class Dataset:
             manager.get_label_manager(dataset_json)
             manager.image_reader_writer_class()
         except (RuntimeError, AssertionError, TypeError, KeyError, ValueError, AttributeError) as e:
-            raise ValueError(f"nnU-Net does not take {file} and its dataset.json: {e}") from None
+            raise ValueError(f"nnU-Net does not accept {file} and its dataset.json: {e}") from None
         return manager, dataset_json
 
 

@@ -37,7 +37,7 @@ def read_json(
 def read_json_if_whole(file: Path) -> dict[str, Any]:
     """Returns the object in a JSON file of ours, {} if the file is missing, cut short or not JSON.
 
-    For files that can be made anew, such as the record of interrupted work.
+    For files that can be written again, such as the record of interrupted work.
     """
     try:
         return read_json(file)
@@ -46,7 +46,7 @@ def read_json_if_whole(file: Path) -> dict[str, Any]:
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
-    """Writes a file in one step: if that fails, the former file stays as it was.
+    """Writes a file in one step: if that fails, the earlier file stays unchanged.
 
     Args:
         file: replaced if it exists.

@@ -22,7 +22,7 @@ def in_processes(
     Args:
         function: of a module, so that other processes find it; an exception in it ends all work.
         cases: arguments of the function.
-        processes: at most so many; with fewer than two, this process does all the work.
+        processes: maximum number; with fewer than two, this process does all the work.
         killed: returns the result of a case whose process was killed.
     """
     processes = min(processes, len(cases))

@@ -1,4 +1,4 @@
-"""Homology of small masks by linear algebra over F2: slow, and with nothing of ours in it.
+"""Homology of small masks by linear algebra over F2: slow, and without any code of ours.
 
 Chains are whole numbers whose bits are cells, so that adding chains is an exclusive or.
 """

@@ -75,7 +75,7 @@ class Recorder:
 
 @pytest.fixture
 def unchecked():
-    """Switches off the tests' own shape checks, as a user has it."""
+    """Switches off the tests' own shape checks, as they are for a user."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -90,7 +90,7 @@ def nnunet_folders(tmp_path_factory) -> dict[str, str]:
     folders = {f"nnUNet_{name}": str(kept / name) for name in ("raw", "preprocessed")}
     folders["nnUNet_results"] = str(fresh / "results")
     for folder in folders.values():
-        Path(folder).mkdir(exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
     os.environ.update(folders)
     return folders
 
@@ -98,6 +98,11 @@ def nnunet_folders(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def tiny_dataset(nnunet_folders) -> str:
     """Returns the id of a data set of six cases, planned and preprocessed by nnU-Net's command."""
+    return make_tiny_dataset(nnunet_folders)
+
+
+def make_tiny_dataset(nnunet_folders: dict[str, str]) -> str:
+    """Makes the data set in nnU-Net's folders, unless it is there, and returns its id."""
     import SimpleITK as sitk
 
     raw = Path(nnunet_folders["nnUNet_raw"]) / "Dataset901_TinyRings"
@@ -130,6 +135,11 @@ def tiny_dataset(nnunet_folders) -> str:
 @pytest.fixture(scope="session")
 def unlabelled_images(nnunet_folders) -> Path:
     """Returns a folder of three images like those of the tiny data set, without labels."""
+    return make_unlabelled_images(nnunet_folders)
+
+
+def make_unlabelled_images(nnunet_folders: dict[str, str]) -> Path:
+    """Makes the images beside nnU-Net's raw data, unless they are there."""
     import SimpleITK as sitk
 
     folder = Path(nnunet_folders["nnUNet_raw"]).parent / "unlabelled"
@@ -144,13 +154,18 @@ def unlabelled_images(nnunet_folders) -> Path:
 @pytest.fixture(scope="session")
 def unlabelled(tiny_dataset, nnunet_folders, unlabelled_images) -> Path:
     """Preprocesses unlabelled images for both configurations; returns their folder for 3D."""
+    preprocess_unlabelled(unlabelled_images)
+    base = Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings"
+    return base / "nnUNetPlans_3d_fullres_unlabeled"
+
+
+def preprocess_unlabelled(images: Path) -> None:
+    """Preprocesses unlabelled images for both configurations of the tiny data set."""
     from nnunet_topo import cli
 
     for configuration in ("2d", "3d_fullres"):
-        command = ("preprocess-unlabeled", "-d", tiny_dataset, "-i", str(unlabelled_images))
+        command = ("preprocess-unlabeled", "-d", "901", "-i", str(images))
         assert cli.main([*command, "-c", configuration, "-p", "nnUNetPlansTiny"]) == 0
-    base = Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings"
-    return base / "nnUNetPlans_3d_fullres_unlabeled"
 
 
 @pytest.fixture

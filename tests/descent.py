@@ -1,6 +1,8 @@
-"""Gradient descent of each loss alone, from known errors under noise.
+"""Gradient descent on each single loss, from known errors with noise.
 
-Usage: python -m tests.descent [TRIALS]    prints a table of how many of 20 are repaired
+Usage: python -m tests.descent [TRIALS [ROW ...]]    prints a table of how many of 20 are repaired
+
+A row is the name of a loss in the table; without one, all are printed.
 """
 
 import sys
@@ -13,9 +15,10 @@ from torch import Tensor, nn
 from nnunet_topo.losses import BettiPriorLoss, ProjectedPoolingLoss, WassersteinLoss
 from nnunet_topo.topology import betti_numbers
 
-from .shapes import ball, ring
+from .shapes import ball, distance_to_circle, ring
 
 PLANE, SPACE = (22, 26), (11, 15, 17)
+TWO_BARS = ((16, 26), (14, 6, 20))
 
 
 def logit(probability):
@@ -66,6 +69,17 @@ def tunnel(shape):
     return target, start, {}
 
 
+def displaced(shape):
+    """A blurred thin ring, or torus, beside the true one, by half its width along the diagonal."""
+    width = 2.0
+    radius = 8.5 if len(shape) == 2 else 5.0
+    target = distance_to_circle(shape, radius, (0.0,) * len(shape)) <= width / 2
+    shift = (0.0,) * (len(shape) - 2) + (-width / 2 / np.sqrt(2),) * 2
+    distance = distance_to_circle(shape, radius, shift)
+    p = 0.6 * np.exp(-2 * (distance / width) ** 2)
+    return target, logit(p.clip(min=1e-4)), {}
+
+
 def absent(shape):
     """Nothing in the target, and p = 0.2 with its noise everywhere."""
     nothing = np.zeros(shape, dtype=bool)
@@ -82,6 +96,7 @@ ERRORS = {
     "handle": (tunnel, (3,)),
     "cavity": (hollow, (3,)),
     "absent organ": (absent, (2, 3)),
+    "displaced ring": (displaced, (2, 3)),
 }
 STEPS = 100
 
@@ -106,15 +121,47 @@ def losses(target: np.ndarray) -> dict[str, nn.Module]:
 def repaired(error: Callable, shape: tuple[int, ...], seed: int, loss: nn.Module) -> bool:
     """Returns whether Adam gives the prediction the target's Betti numbers."""
     target, start, special = error(shape)
+    if start.dtype == bool:
+        start = np.where(start, 3.0, -3.0)
     rng = np.random.default_rng(seed)
     logits = np.where(target, 3.0, -3.0)
     while betti_numbers(logits > 0) == betti_numbers(target):  # noise may undo the error
-        logits = np.where(start, 3.0, -3.0) + rng.standard_normal(shape)
+        logits = start + rng.standard_normal(shape)
         for voxel, value in special.items():
             logits[voxel] = value
     torch.manual_seed(seed)  # tiles lie at random
     result = descend(loss, torch.from_numpy(logits), torch.from_numpy(target))
     return betti_numbers((result > 0).numpy()) == betti_numbers(target)
+
+
+def cut(
+    shape: tuple[int, ...], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Returns a target of two bars, logits, and each of the bars.
+
+    The first bar is cut by a gap whose probability lies at or below the clamp of 0.01. The second
+    is whole, but fainter.
+    """
+    thickness, length = rng.integers(2, 4), shape[-1]
+    across = tuple(slice(side // 2 - 1, side // 2 + 1) for side in shape[1:-1])
+    first, second = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    first[(slice(2, 2 + thickness), *across, slice(2, length - 2))] = True
+    ends = slice(rng.integers(2, 6), length - rng.integers(2, 6))
+    second[(slice(shape[0] - 5, shape[0] - 5 + thickness), *across, ends)] = True
+    logits = np.where(first, 3.0, np.where(second, rng.uniform(0.3, 1.5), -6.0))
+    logits += rng.choice([0.0, 0.3, 1.0]) * rng.standard_normal(shape)
+    start = rng.integers(6, length - 7)
+    gap = np.zeros(shape, dtype=bool)
+    gap[..., start : start + rng.integers(1, 3)] = True
+    logits[gap & first] = logit(rng.uniform(1e-4, 0.01))
+    return first | second, logits, (first, second)
+
+
+def erased(shape: tuple[int, ...], seed: int, loss: nn.Module) -> bool:
+    """Returns whether descent from `cut` leaves nothing of a component of the target."""
+    target, logits, components = cut(shape, np.random.default_rng(seed))
+    result = descend(loss, torch.from_numpy(logits), torch.from_numpy(target)).numpy()
+    return not all((result[component] > 0).any() for component in components)
 
 
 def descend(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
@@ -128,20 +175,27 @@ def descend(loss: nn.Module, logits: Tensor, target: Tensor) -> Tensor:
     return logits[0, 0].detach()
 
 
-def main(trials: int) -> None:
+def main(trials: int, rows: list[str]) -> None:
     """Prints the table, row by row."""
     columns = [(name, ndim) for name, (_, spaces) in ERRORS.items() for ndim in spaces]
-    print("| loss | " + " | ".join(f"{name} {ndim}D" for name, ndim in columns) + " |")
-    print("|---" * (len(columns) + 1) + "|")
-    for name in losses(np.zeros(PLANE, dtype=bool)):
+    headings = [f"{name} {ndim}D" for name, ndim in columns] + [
+        "cut, erased: 2D",
+        "cut, erased: 3D",
+    ]
+    print("| loss | " + " | ".join(headings) + " |")
+    print("|---" * (len(headings) + 1) + "|")
+    for name in rows or losses(np.zeros(PLANE, dtype=bool)):
         counts = []
         for error, ndim in columns:
             shape, function = {2: PLANE, 3: SPACE}[ndim], ERRORS[error][0]
             loss = losses(function(shape)[0])[name]
             counts.append(sum(repaired(function, shape, seed, loss) for seed in range(trials)))
+        for shape in TWO_BARS:
+            loss = losses(cut(shape, np.random.default_rng(0))[0])[name]
+            counts.append(sum(erased(shape, seed, loss) for seed in range(trials)))
         print(f"| {name} | " + " | ".join(map(str, counts)) + " |", flush=True)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20, sys.argv[2:])

@@ -1,4 +1,4 @@
-"""A model folder of nnU-Net without a training: a U-Net whose prediction follows from the image.
+"""A model folder of nnU-Net without a training: a U-Net whose prediction is known from the image.
 
 The logit of label n is 10 (v - 0.5), v the value of the image's channel n - 1; of the background 0.
 All other weights are small random numbers, so that there is something to refine.

@@ -4,7 +4,7 @@ Usage: pip install mutmut
        python tests/mutation.py [metrics] [statistics] [losses] [topology]
 
 Run by hand or at night: a package takes 10 to 60 minutes. Works on a copy in the temporary folder;
-an interrupted run resumes there, and without the copy it starts anew. Prints the score of each
+an interrupted run resumes there, and without the copy it starts again. Prints the score of each
 package and the survivors that `mutation_survivors.json` does not explain; exit status 1 if there
 are any. Lines with messages and `raise` are not changed. Nor are decorated functions, which mutmut
 cannot change: the compiled kernels are compared with gudhi, voxel by voxel, instead.

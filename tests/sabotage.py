@@ -1,7 +1,5 @@
 """Shows that the tests can fail: breaks the code on purpose, once each, and runs a named test.
 
-Usage: python tests/sabotage.py [--after-the-tests] [--list-problems] [PART OF A NAME ...]
-
 Works on copies in a temporary folder, two at once. Each sabotage of `sabotages/table.py` replaces
 one expression of one function; the named test must pass before and fail after. Exit status 1 if one
 survives. After the tests, all of which have just passed, they are not run again before.
@@ -9,6 +7,7 @@ survives. After the tests, all of which have just passed, they are not run again
 missing.
 """
 
+import argparse
 import multiprocessing
 import os
 import shutil
@@ -92,7 +91,7 @@ def copy_project(copy: Path) -> Path:
 
 
 def is_noticed(change: Change, copy: Path, data: Path) -> bool:
-    """Returns whether the named test fails in a sabotaged copy, which is mended afterwards."""
+    """Returns whether the named test fails in a sabotaged copy, which is restored afterwards."""
     file = copy / change.file
     sound = file.read_text()
     file.write_text(change.broken)
@@ -145,17 +144,24 @@ def survivors(changes: list[Change], makes_data: str, *, passed: bool) -> list[s
     return survived
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Runs the sabotages whose names contain one of the words, all if there are none."""
-    words = [word for word in arguments if not word.startswith("--")]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", nargs="*", metavar="PART OF A NAME")
+    parser.add_argument("--after-the-tests", action="store_true")
+    parser.add_argument("--list-problems", action="store_true")
+    asked = parser.parse_args()
     code = Code()
-    changes, problems = find_changes(code, words)
+    changes, problems = find_changes(code, asked.words)
+    if not changes and not problems:
+        parser.error(f"no sabotage has {' or '.join(asked.words)} in its name")
     print(*problems, sep="\n", end="\n" if problems else "")
-    if problems or "--list-problems" in arguments:
+    if problems or asked.list_problems:
         print(f"{len(problems)} of {len(problems) + len(changes)} sabotages cannot be run")
         return 1 if problems else 0
-    passed = "--after-the-tests" in arguments
-    survived = survivors(changes, code.test(MAKES_DATA), passed=passed)
+    survived = survivors(changes, code.test(MAKES_DATA), passed=asked.after_the_tests)
     if survived is None:
         return 1
     print(f"{len(changes) - len(survived)} of {len(changes)} sabotages noticed")
@@ -163,4 +169,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -19,6 +19,28 @@ def ring(shape=(13, 17), radius=5.0, thickness=1.0) -> np.ndarray:
     return np.hypot(in_plane, height) <= thickness
 
 
+def distance_to_circle(shape, radius, shift) -> np.ndarray:
+    """Returns the distance of each voxel to a circle in the plane of the last two axes.
+
+    Its centre is that of the image, moved by the shift.
+    """
+    *height, rows, columns = _from_centre(shape, shift)
+    in_plane = np.hypot(rows, columns) - radius
+    return np.hypot(in_plane, height[0]) if height else np.abs(in_plane)
+
+
+def distance_to_sphere(shape, radius, shift) -> np.ndarray:
+    """Returns the distance of each voxel to a sphere around the centre, moved by the shift."""
+    return np.abs(np.sqrt(sum(o**2 for o in _from_centre(shape, shift))) - radius)
+
+
+def _from_centre(shape, shift):
+    return [
+        grid - (side / 2 - 0.5 + by)
+        for grid, side, by in zip(np.indices(shape), shape, shift, strict=True)
+    ]
+
+
 def shell(shape=(11, 13, 15), radius=4) -> np.ndarray:
     """Returns a ball with one cavity."""
     centre = [side // 2 for side in shape]

@@ -55,7 +55,7 @@ def trained(tiny_dataset, nnunet_folders):
     return folder, before, printed
 
 
-def test_a_killed_training_goes_on_at_its_epoch_with_its_history(trained):
+def test_a_killed_training_resumes_at_its_epoch_with_its_history(trained):
     folder, before, printed = trained
     assert "Epoch 1" in printed
     assert "Epoch 0" not in printed

@@ -13,7 +13,7 @@ def test_a_file_is_replaced_in_one_step(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["record.json"]
 
 
-def test_what_fails_halfway_leaves_the_former_file_and_nothing_else(tmp_path):
+def test_a_write_that_fails_halfway_leaves_the_earlier_file_and_nothing_else(tmp_path):
     file = tmp_path / "case.nii.gz"
     file.write_text("former")
     with pytest.raises(KeyboardInterrupt):
@@ -23,7 +23,7 @@ def test_what_fails_halfway_leaves_the_former_file_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', b"\xff\xfe"])
-def test_what_is_not_a_json_object_is_named_in_one_line(tmp_path, content):
+def test_a_file_without_a_json_object_is_named_in_one_line(tmp_path, content):
     file = tmp_path / "broken.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=r"broken\.json") as error:

@@ -135,12 +135,12 @@ def test_the_right_spelling_is_the_last_line_of_nnunets_traceback():
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerTheirs_50epochs", "Path", "nnUNetTrainer"])
-def test_names_that_are_not_like_ours_are_no_misspelt_ones(name):
+def test_names_unlike_ours_are_not_taken_for_misspelt_ones(name):
     with pytest.raises(AttributeError):
         trainer_with_settings(name, Path(trainers_folder()))
 
 
-def test_a_folder_after_ours_may_hold_the_name_and_else_the_right_one_is_the_last_line(user_folder):
+def test_a_later_folder_may_have_the_name_otherwise_the_right_one_is_the_last_line(user_folder):
     ours = at_start(SHOW)
     file = Path(user_folder) / "nnUNetTrainerTheirs.py"
     name = "nnUNetTrainerTALF"
@@ -182,7 +182,7 @@ def test_the_command_prints_the_folder_and_the_list(capsys):
         assert begins.pop() >= max(ends) + 2
 
 
-def test_programs_are_told_what_each_trainer_is(capsys):
+def test_programs_can_read_what_each_trainer_is(capsys):
     assert cli.main(["trainers", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert listed["folder"] == trainers_folder()
@@ -196,7 +196,7 @@ def test_programs_are_told_what_each_trainer_is(capsys):
         assert bool(told["term"]) == bool(told["control"]) == has_term
         assert not told["control"] or told["control"] == class_.control
         for spelling in (suffix["suffix"] for suffix in listed["settings"]):
-            example = spelling.replace("<n>", "1").replace("<x>", "0.5")
+            example = spelling.replace("<n>", "1").replace("<n-n>", "1-2").replace("<x>", "0.5")
             taken = spelling in told["settings"]
             try:
                 trainer_with_settings(f"{name}_{example}", Path(trainers_folder()))

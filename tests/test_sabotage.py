@@ -70,6 +70,6 @@ def test_a_statement_is_removed(project):
         ({"test": "test_a_rin"}, "test test_a_rin: not found"),
     ],
 )
-def test_what_is_not_there_or_not_alone_is_an_error(wrong, message, project):
+def test_a_missing_or_ambiguous_expression_is_an_error(wrong, message, project):
     with pytest.raises(ValueError, match=message):
         project.change(replace(RING, **wrong))

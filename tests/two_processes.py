@@ -19,6 +19,8 @@ from torch import distributed as dist
 from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_topo.training.augmentation import INTACT
+
 PROCESSES = 2
 DEADLOCK = timedelta(minutes=6)  # a machine under load may take minutes to start the second
 
@@ -45,13 +47,17 @@ def step(trainer, rank: int, file: str):
     batch = torch.load(file)
     trainer.initialize()
     trainer.set_deep_supervision_enabled(True)
+    intact = {key: batch[key].chunk(PROCESSES)[rank] for key in batch if key == INTACT}
     result = trainer.train_step(
         {
             "data": batch["data"].chunk(PROCESSES)[rank],
             "target": [scale.chunk(PROCESSES)[rank] for scale in batch["target"]],
+            **intact,
         }
     )
-    means = torch.tensor([float(result["loss"]), result.get("topology_term", 0.0)])
+    means = torch.nan_to_num(
+        torch.tensor([float(result["loss"]), result.get("topology_term", 0.0)])
+    )
     dist.all_reduce(means)
     if rank == 0:
         gradients = {key: p.grad for key, p in trainer.network.module.named_parameters()}

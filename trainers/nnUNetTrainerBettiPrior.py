@@ -7,7 +7,7 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerBettiPrior(TopologyTrainerMixin, nnUNetTrainer):
-    """nnU-Net's Dice + cross-entropy + 0.01 * distance of the bars from Betti numbers."""
+    """nnU-Net's Dice + cross-entropy + weight * distance of the bars from Betti numbers."""
 
     term = "known Betti numbers"
     control = "nnUNetTrainerStock"
@@ -15,8 +15,11 @@ class nnUNetTrainerBettiPrior(TopologyTrainerMixin, nnUNetTrainer):
 
     def build_topology_term(self):
         """Returns the loss for the Betti numbers that the training labels agree on."""
+        priors = self.take_priors()
         return BettiPriorLoss(
-            self.take_priors().or_target(),
+            priors.or_target(),
+            form=priors.form.form,
+            dimension_weights=priors.form.dimension_weights,
             connectivity=self.settings.connectivity,
             clamp=self.clamp,
             in_patches=True,

@@ -7,7 +7,7 @@ from nnunet_topo.unlabeled.semi_supervised import SemiSupervisedTrainerMixin
 
 
 class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTrainer):
-    """nnU-Net's loss on labelled + 0.01 * distance from Betti numbers on unlabelled images."""
+    """nnU-Net's loss on labelled + weight * distance from Betti numbers on unlabelled images."""
 
     term = "known Betti numbers, on unlabelled images"
     control = "nnUNetTrainerStock"
@@ -15,8 +15,11 @@ class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTr
 
     def build_topology_term(self):
         """Returns the loss for the Betti numbers that are known of images without labels."""
+        priors = self.take_priors()
         return BettiPriorLoss(
-            self.take_priors().channels,
+            priors.channels,
+            form=priors.form.form,
+            dimension_weights=priors.form.dimension_weights,
             connectivity=self.settings.connectivity,
             clamp=self.clamp,
             in_patches=True,

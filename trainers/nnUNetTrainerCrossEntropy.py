@@ -1,4 +1,4 @@
-"""Cross-entropy alone, Demir's baseline."""
+"""Only cross-entropy, Demir's baseline."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 

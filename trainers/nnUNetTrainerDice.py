@@ -1,4 +1,4 @@
-"""Dice alone, Fu's baseline."""
+"""Only Dice, Fu's baseline."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 

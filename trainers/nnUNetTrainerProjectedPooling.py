@@ -3,6 +3,7 @@
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_topo.losses import ProjectedPoolingLoss
+from nnunet_topo.losses.projected_pooling import KERNEL_SIZES
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
@@ -12,8 +13,12 @@ class nnUNetTrainerProjectedPooling(TopologyTrainerMixin, nnUNetTrainer):
     term = "pooled projections"
     control = "nnUNetTrainerStock"
     topology_weight = 1.0
-    has_filtration = False
+    term_settings = ("ce", "kernels<n-n>", "planes<n-n>", "published")
 
     def build_topology_term(self):
         """Returns the difference of pooled projections."""
-        return ProjectedPoolingLoss()
+        return ProjectedPoolingLoss(
+            self.settings.kernels or KERNEL_SIZES,
+            planes=self.settings.planes,
+            reduce_before_difference=self.settings.published,
+        )

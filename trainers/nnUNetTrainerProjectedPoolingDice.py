@@ -3,6 +3,7 @@
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_topo.losses import ProjectedPoolingLoss
+from nnunet_topo.losses.projected_pooling import KERNEL_SIZES
 from nnunet_topo.training.base_losses import DiceBaseLoss
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 
@@ -14,7 +15,8 @@ class nnUNetTrainerProjectedPoolingDice(TopologyTrainerMixin, nnUNetTrainer):
     term = "pooled projections"
     control = "nnUNetTrainerDice"
     topology_weight = 1.0
-    has_filtration = False
+    wanted_ratio = None  # the weight is used as printed
+    term_settings = ("kernels<n-n>", "planes<n-n>", "published")
 
     def build_base_loss(self, stock):
         """Returns nnU-Net's loss without its cross-entropy."""
@@ -22,4 +24,8 @@ class nnUNetTrainerProjectedPoolingDice(TopologyTrainerMixin, nnUNetTrainer):
 
     def build_topology_term(self):
         """Returns the difference of pooled projections."""
-        return ProjectedPoolingLoss()
+        return ProjectedPoolingLoss(
+            self.settings.kernels or KERNEL_SIZES,
+            planes=self.settings.planes,
+            reduce_before_difference=self.settings.published,
+        )

@@ -8,12 +8,13 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerTAFL(TopologyTrainerMixin, nnUNetTrainer):
-    """Focal loss + 0.001 * Wasserstein distance of the diagrams, matched in space."""
+    """Focal loss + weight * Wasserstein distance of the diagrams, matched in space."""
 
     base_loss = "focal"
     term = "Wasserstein distance, matched in space"
     control = "nnUNetTrainerFocal"
     topology_weight = 0.001
+    term_settings = ("clamp<x>", "optimal", "face")
 
     def build_base_loss(self, stock):
         """Returns the focal loss, on label maps or regions."""
@@ -21,4 +22,8 @@ class nnUNetTrainerTAFL(TopologyTrainerMixin, nnUNetTrainer):
 
     def build_topology_term(self):
         """Returns the Wasserstein distance in all dimensions."""
-        return WassersteinLoss(connectivity=self.settings.connectivity, clamp=self.clamp)
+        return WassersteinLoss(
+            matching=self.settings.matching,
+            connectivity=self.settings.connectivity,
+            clamp=self.clamp,
+        )

@@ -8,12 +8,14 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerTAFLSinkhorn(TopologyTrainerMixin, nnUNetTrainer):
-    """Focal loss + 0.001 * Demir's Sinkhorn distance, to the letter."""
+    """Focal loss + 0.001 * Demir's Sinkhorn distance, as printed."""
 
     base_loss = "focal"
     term = "Wasserstein distance, Demir's Algorithm 1"
     control = "nnUNetTrainerFocal"
     topology_weight = 0.001
+    wanted_ratio = None  # the weight is used as printed
+    term_settings = ("clamp<x>", "face")
 
     def build_base_loss(self, stock):
         """Returns the focal loss, on label maps or regions."""

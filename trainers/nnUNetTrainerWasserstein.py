@@ -7,12 +7,17 @@ from nnunet_topo.training.trainer import TopologyTrainerMixin
 
 
 class nnUNetTrainerWasserstein(TopologyTrainerMixin, nnUNetTrainer):
-    """nnU-Net's Dice + cross-entropy + 0.001 * Wasserstein distance, matched in space."""
+    """nnU-Net's Dice + cross-entropy + weight * Wasserstein distance, matched in space."""
 
     term = "Wasserstein distance, matched in space"
     control = "nnUNetTrainerStock"
     topology_weight = 0.001
+    term_settings = ("ce", "dice", "clamp<x>", "optimal", "face")
 
     def build_topology_term(self):
         """Returns the Wasserstein distance in all dimensions."""
-        return WassersteinLoss(connectivity=self.settings.connectivity, clamp=self.clamp)
+        return WassersteinLoss(
+            matching=self.settings.matching,
+            connectivity=self.settings.connectivity,
+            clamp=self.clamp,
+        )

@@ -1,4 +1,4 @@
-"""Clough's experiment 1: corrupted digits are restored, then each is refined by its topology.
+"""Clough's experiment 1: restore corrupted digits, then refine each by its topology.
 
 Clough, Byrne, Oksuz, Zimmer, Schnabel, King: A Topological Loss Function for Deep-Learning based
 Image Segmentation using Persistent Homology. IEEE Transactions on Pattern Analysis and Machine

@@ -1,4 +1,4 @@
-"""Does what is missing of the experiment, and prints the tables."""
+"""Runs the missing parts of the experiment, and prints the tables."""
 
 import argparse
 from pathlib import Path
@@ -10,12 +10,12 @@ from experiments.shared import add_data_option
 
 
 def main() -> None:
-    """Parses the command line, does what is missing and prints the tables."""
+    """Parses the command line, runs the missing parts and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_option(parser)
     parser.add_argument("-o", "--output", type=Path, default="clough-mnist", help="folder")
     parser.add_argument(
-        "--digits", type=int, default=130, help="test digits for each m, up to 1000 (default 130)"
+        "--digits", type=int, default=1000, help="test digits for each m (default 1000, all)"
     )
     arguments = parser.parse_args()
     if not 1 <= arguments.digits <= 1000:

@@ -1,4 +1,4 @@
-"""MNIST's digits: which set each belongs to, their Betti numbers, and how they are corrupted."""
+"""MNIST's digits: the set of each, their Betti numbers, and how they are corrupted."""
 
 import gzip
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class DigitSets:
 
 
 def digit_sets(count: int = 10000) -> DigitSets:
-    """Returns 100 / 30 / 1000 digits and the rest, drawn: the file has its easy digits first."""
+    """Returns 100 / 30 / 1000 digits and the rest, at random, because easy digits come first."""
     network, development, test, classifier = np.split(
         np.random.default_rng(SEED).permutation(count), [100, 130, 1130]
     )
@@ -41,7 +41,7 @@ def read_digits(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is no idx file of bytes.
+        ValueError: a file is not an idx file of bytes.
     """
     return (
         _read_idx(folder / "mnist" / "t10k-images-idx3-ubyte.gz", 3).astype(np.float32) / 255,
@@ -65,7 +65,7 @@ def _read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
 def remove_lines(
     image: NDArray[np.float32], lines: int, rng: np.random.Generator
 ) -> NDArray[np.complex128]:
-    """Returns the Fourier transform without so many rows and so many columns, drawn at random."""
+    """Returns the Fourier transform without `lines` random rows and columns."""
     spectrum = np.fft.fft2(image)
     spectrum[rng.choice(image.shape[0], lines, replace=False)] = 0
     spectrum[:, rng.choice(image.shape[1], lines, replace=False)] = 0
@@ -77,7 +77,7 @@ def corrupt(
 ) -> NDArray[np.float32]:
     """Returns the chosen digits after `remove_lines`: magnitudes, each image up to 1.
 
-    What is drawn depends on the digit and on the number of lines alone.
+    The random numbers only depend on the digit and on the number of lines.
     """
     corrupted = np.empty((len(chosen), *digits.shape[1:]), np.float32)
     for image, digit in zip(corrupted, chosen, strict=True):

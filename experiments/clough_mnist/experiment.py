@@ -1,4 +1,4 @@
-"""The experiment, which keeps each part as soon as it is there, and resumes."""
+"""The experiment, which saves each part as soon as it is finished, and resumes."""
 
 import json
 import sys
@@ -32,19 +32,19 @@ from experiments.clough_mnist.networks import (
 from experiments.clough_mnist.refinement import FORMS, WEIGHT, Form, are_right, refine
 from nnunet_topo.files import replacing, write_whole
 
-AT_ONCE = 10  # digits refined side by side
-MSE_UNIT = 1e-6  # results.json holds whole numbers of it
+AT_ONCE = 10  # digits refined at the same time
+MSE_UNIT = 1e-6  # results.json holds errors as whole numbers of this unit
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is varied.
+    """The settings that vary.
 
     Attributes:
         lines: numbers m of rows and of columns that are removed, the paper's.
         steps: of Adam in a refinement, the paper's.
         epochs: of the restoring network's training.
-        learning_rates: of the refinement, of which one is chosen; the paper prints none.
+        learning_rates: of the refinement; one of them is chosen, because the paper prints none.
         chosen_at: m at which it is chosen.
     """
 
@@ -61,10 +61,10 @@ def score(
     labels: NDArray[np.int64],
     classifier: nn.Module,
 ) -> dict[str, Any]:
-    """Returns what results.json holds of restored digits, one entry per digit in each list.
+    """Returns the entry of results.json for restored digits, one value per digit in each list.
 
-    Keys: digit, as which it is classified; digit_of_topology, the same among the digits of its
-    topology alone; right, whether its Betti numbers are; mse, in `MSE_UNIT`.
+    Keys: digit, the class that the classifier chose; digit_of_topology, its choice among the digits
+    of the same topology; right, whether the Betti numbers are right; mse, in `MSE_UNIT`.
     """
     with torch.no_grad():
         logits = classifier(torch.from_numpy(images)[:, None]).numpy()
@@ -90,7 +90,7 @@ def unpacked(digits: str) -> NDArray[np.int64]:
 
 
 class Experiment:
-    """The experiment and what is known of it; each part is kept as soon as it is there."""
+    """The experiment and its results; each part is saved as soon as it is finished."""
 
     def __init__(self, data: Path, folder: Path, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -117,29 +117,29 @@ class Experiment:
         if self.file.is_file():
             self.results = json.loads(self.file.read_text())
             if self.results.get("settings") != recorded:
-                raise ValueError(f"{self.file} has other settings than these: name another folder")
+                raise ValueError(f"{self.file} has other settings: choose another folder")
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, digits: int) -> None:
-        """Does what is missing, up to so many test digits for each number of lines."""
+        """Runs the missing parts, for up to this many test digits for each number of lines."""
         classifier = self.classifier()
         self.choose_learning_rates(classifier)
         total = len(self.settings.lines) * digits
         done = sum(self.done(lines) for lines in self.settings.lines)
         with tqdm(total=total, initial=min(done, total), unit=" digits", disable=None) as progress:
             for start in range(0, digits, AT_ONCE):
-                # All of them advance together, so that any interruption is fair.
+                # All settings advance together, so that an interruption is fair to each.
                 for lines in self.settings.lines:
                     until = min(digits, start + AT_ONCE)
                     if self.done(lines) < until:
                         progress.update(self.refine_until(lines, until, classifier))
 
     def done(self, lines: int) -> int:
-        """Returns how many test digits are refined."""
+        """Returns the number of refined test digits."""
         return len(self.results.get("lines", {}).get(str(lines), {}).get("label", ""))
 
     def classifier(self) -> nn.Module:
-        """Returns the classifier, trained if it was not."""
+        """Returns the classifier, after training it if necessary."""
 
         def train() -> nn.Module:
             chosen = self.sets.classifier
@@ -157,7 +157,7 @@ class Experiment:
         return classifier
 
     def network(self, lines: int) -> UNet:
-        """Returns the network for so many removed lines, trained if it was not."""
+        """Returns the network for a number of removed lines, after training it if necessary."""
 
         def train() -> UNet:
             chosen = self.sets.network
@@ -167,7 +167,7 @@ class Experiment:
         return self._kept(f"network_{lines}.pt", UNet(), train)
 
     def choose_learning_rates(self, classifier: nn.Module) -> None:
-        """Tries the rates on the development digits; lowest eq. 5 wins, which needs no truth."""
+        """Tries the rates on the development digits; the lowest eq. 5 wins and needs no truth."""
         trials = self.results.setdefault("learning_rate_trials", {})
         chosen = self.sets.development
         labels = self.labels[chosen]
@@ -202,12 +202,12 @@ class Experiment:
                 self.save()
 
     def learning_rate(self, form: Form) -> float:
-        """Returns the rate that was chosen."""
+        """Returns the chosen rate."""
         trials = self.results["learning_rate_trials"][form]
         return float(min(trials, key=lambda rate: trials[rate]["objective"]))
 
     def refine_until(self, lines: int, until: int, classifier: nn.Module) -> int:
-        """Refines and scores the test digits up to that one, and returns how many they were."""
+        """Refines and scores the test digits up to that index, and returns how many were new."""
         began = perf_counter()
         start = self.done(lines)
         chosen = self.sets.test[start:until]
@@ -240,12 +240,12 @@ class Experiment:
         return len(chosen)
 
     def save(self) -> None:
-        """Writes what is known, in one step."""
+        """Writes the results in one step."""
         text = json.dumps(self.results, separators=(",", ":"))
         write_whole(self.file, text + "\n")
 
     def _kept(self, name: str, untrained: nn.Module, train: Callable[[], nn.Module]) -> Any:
-        """Returns a trained network, from its file if there is one."""
+        """Returns a trained network, from its file if it exists."""
         file = self.folder / name
         if file.is_file():
             untrained.load_state_dict(torch.load(file, weights_only=True))

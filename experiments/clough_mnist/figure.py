@@ -19,7 +19,7 @@ from matplotlib import pyplot as plt
 def draw_three_priors(experiment: Experiment, file: Path) -> None:
     """Draws the paper's figure 6: the same digit, a 3, refined by three priors, with barcodes.
 
-    It is the first 3 of the development digits that reaches all three; the first, if none does.
+    The digit is the first 3 of the development digits that reaches all three, or else the first 3.
     """
     chosen_at = experiment.settings.chosen_at
     network = experiment.network(chosen_at)

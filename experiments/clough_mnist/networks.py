@@ -14,7 +14,7 @@ FEATURES = (8, 16, 32)  # half of the authors' released code
 
 
 class UNet(nn.Module):
-    """A small U-Net, or several side by side that share no weight.
+    """A small U-Net, or several at once that share no weights.
 
     Takes and returns `[image, copy, y, x]`, sides divisible by 4; values of the output in [0, 1].
     Copies are groups of the convolutions.
@@ -62,7 +62,7 @@ class UNet(nn.Module):
         return torch.cat([part.unflatten(1, (self.copies, -1)) for part in parts], 2).flatten(1, 2)
 
     def side_by_side(self, copies: int) -> "UNet":
-        """Returns so many copies of this one."""
+        """Returns a number of copies of this network in one."""
         many = UNet(copies, self.features)
         many.load_state_dict(
             {
@@ -78,8 +78,9 @@ def train_network(
 ) -> UNet:
     """Returns a network that restores digits, trained by binary cross-entropy.
 
-    The paper says mean squared error, its released code has binary cross-entropy. By mean squared
-    error this network learns to return black: the sigmoid saturates and its gradient vanishes.
+    The paper says mean squared error, but its released code uses binary cross-entropy. With mean
+    squared error this network learns to return black, because the sigmoid saturates and its
+    gradient vanishes.
     """
     torch.manual_seed(SEED)
     network = UNet()
@@ -93,7 +94,7 @@ def train_network(
 
 
 def train_classifier(digits: NDArray[np.float32], labels: NDArray[np.int64]) -> nn.Module:
-    """Returns a network that tells digits, as logits, from `[image, 1, y, x]`."""
+    """Returns a network that classifies digits, as logits, from `[image, 1, y, x]`."""
     torch.manual_seed(SEED)
     classifier = new_classifier()
     inputs, targets = torch.from_numpy(digits)[:, None], torch.from_numpy(labels)
@@ -123,7 +124,7 @@ def _descend(
     epochs: int,
     batch_size: int,
 ) -> None:
-    """Minimises the loss of batches of indices by Adam; the rate falls to zero as a cosine does."""
+    """Minimises the loss of batches of indices by Adam; the rate falls to zero like a cosine."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):

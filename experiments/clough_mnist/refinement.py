@@ -28,7 +28,7 @@ class Refined:
     Attributes:
         last: after all steps.
         stopped: after the first step that gave the right Betti numbers, else after all.
-        steps: that it took; 0 where they were right before, `NEVER` where they never were.
+        steps: number of steps; 0 if they were right before, `NEVER` if they never were.
         objective: eq. 5 after all steps, mean over digits.
     """
 
@@ -47,9 +47,9 @@ def refine(
     learning_rate: float,
     steps: int,
 ) -> Refined:
-    """Returns the digits as copies of the network restore them, each adapted to one (eq. 5).
+    """Returns the digits restored by copies of the network, each adapted to one (eq. 5).
 
-    Adam couples no weights, so minimising the sum over digits refines each as if it were alone.
+    Adam couples no weights, so minimising the sum over digits refines each independently.
     """
     copies = network.side_by_side(len(corrupted))
     images = torch.from_numpy(corrupted)[None]
@@ -74,7 +74,7 @@ def refine(
 
 
 def are_right(images: NDArray[np.float32], priors: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
-    """Returns which images have the Betti numbers they should have, cut at 0.5."""
+    """Returns which images have the Betti numbers they should have, thresholded at 0.5."""
     return np.array(
         [
             betti_numbers(image > THRESHOLD) == prior

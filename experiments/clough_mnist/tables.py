@@ -85,7 +85,7 @@ def tables(results: dict[str, Any]) -> str:
 
 
 def _together(of_lines: dict[str, Any], form: str) -> str:
-    """Returns what all numbers of lines say together; the same digits are in each, so by digit."""
+    """Returns the tests over all numbers of lines, paired by digit."""
     shared = min(len(found["label"]) for found in of_lines.values())
     before, after = (
         np.mean(
@@ -104,7 +104,7 @@ def _together(of_lines: dict[str, Any], form: str) -> str:
 
 
 def mcnemar_p(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
-    """Returns the two-sided p-value of McNemar's exact test, 1 where nothing differs."""
+    """Returns the two-sided p-value of McNemar's exact test, 1 if nothing differs."""
     counts = [[np.sum(before & after), np.sum(before & ~after)],
               [np.sum(~before & after), np.sum(~before & ~after)]]  # fmt: skip
     return float(mcnemar(counts, exact=True).pvalue)

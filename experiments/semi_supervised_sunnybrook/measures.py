@@ -1,4 +1,6 @@
-"""Repairs of a mask, and what is measured of it."""
+"""Repairs of a mask, and its scores."""
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,8 @@ from skimage.morphology import closing, disk
 from experiments.semi_supervised_sunnybrook.slices import Slices
 from experiments.semi_supervised_sunnybrook.training import dice_of
 from nnunet_topo.topology import betti_numbers
+
+Masks = NDArray[np.bool_]
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -21,12 +25,29 @@ def closed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return closing(np.pad(mask, 7), disk(7))[7:-7, 7:-7]
 
 
-def measure(predicted: NDArray[np.bool_], slices: Slices) -> dict[str, dict[str, float]]:
-    """Returns Dice and share of correct topology, over the slices of each patient and over all."""
+def repaired_arms(supervised: Masks, prior: Masks) -> dict[str, Masks]:
+    """Returns the arms that repair the masks of another one, without training."""
+
+    def each(repair: Callable[[Masks], Masks], masks: Masks) -> Masks:
+        return np.stack([repair(mask) for mask in masks])
+
+    whole = each(closed, supervised)
+    return {
+        "component": each(largest_component, supervised),
+        "closing": whole,
+        "closing_component": each(largest_component, whole),
+        "prior_component": each(largest_component, prior),
+    }
+
+
+def measure(
+    predicted: NDArray[np.bool_], slices: Slices, betti: tuple[int, int]
+) -> dict[str, dict[str, float]]:
+    """Returns Dice and share of correct topology, over the slices of each group and over all."""
     dice = dice_of(predicted, slices)
-    correct = np.array([betti_numbers(mask) == (1, 0) for mask in predicted], float)
+    correct = np.array([betti_numbers(mask) == betti for mask in predicted], float)
     groups = {"all": np.ones(len(dice), bool)}
-    groups |= {str(name): slices.patients == name for name in np.unique(slices.patients)}
+    groups |= {str(name): slices.groups == name for name in np.unique(slices.groups)}
     return {
         "dice": {name: round(float(dice[chosen].mean()), 4) for name, chosen in groups.items()},
         "correct": {

@@ -1,5 +1,6 @@
 """Degraded crops around the cavity, split by patient."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,37 +16,54 @@ PATIENTS = (18, 4, 8)  # to train, to validate, to test
 
 @dataclass(frozen=True)
 class Slices:
-    """Degraded images and masks, `[slice, 1, y, x]`, and the patient of each slice."""
+    """Degraded images and masks, `[slice, 1, y, x]`, and the group of each slice.
+
+    Results are kept by group: the patient for the cavity, the slice itself for the ring.
+    """
 
     images: Tensor
     masks: Tensor
-    patients: NDArray[np.str_]
+    groups: NDArray[np.str_]
 
     def of(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Slices":
         """Returns some of the slices."""
-        index = torch.from_numpy(np.arange(len(self.patients))[chosen])
-        return Slices(self.images[index], self.masks[index], self.patients[chosen])
+        index = torch.from_numpy(np.arange(len(self.groups))[chosen])
+        return Slices(self.images[index], self.masks[index], self.groups[chosen])
+
+
+def read_slices(folder: Path) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.bool_]]]:
+    """Yields name, image and cavity of each slice of the data set that has a cavity."""
+    for file in sorted((folder / "labelsTr").glob("*.png")):
+        cavity = io.imread(file) > 0
+        if cavity.any():
+            image = io.imread(folder / "imagesTr" / f"{file.stem}_0000.png").astype(np.float64)
+            yield file.stem, image, cavity
+
+
+def crop(array: NDArray, cavity: NDArray[np.bool_]) -> NDArray:
+    """Returns the square of an array around the middle of the cavity, with zeros outside."""
+    places = np.argwhere(cavity)
+    corner = (places.min(0) + places.max(0) + 1) // 2  # after the padding, that of the crop
+    return np.pad(array, SIDE // 2)[tuple(slice(start, start + SIDE) for start in corner)]
 
 
 def read_crops(folder: Path) -> tuple[NDArray, NDArray, NDArray]:
     """Returns crops around the cavity, `[slice, y, x]`, their masks and their patients."""
     images, masks, patients = [], [], []
-    for file in sorted((folder / "labelsTr").glob("*.png")):
-        mask = io.imread(file) > 0
-        if not mask.any():
-            continue
-        image = io.imread(folder / "imagesTr" / f"{file.stem}_0000.png").astype(np.float64)
-        places = np.argwhere(mask)
-        corner = (places.min(0) + places.max(0) + 1) // 2  # after the padding, that of the crop
-        box = tuple(slice(start, start + SIDE) for start in corner)
-        images.append(np.pad(image, SIDE // 2)[box])
-        masks.append(np.pad(mask, SIDE // 2)[box])
-        patients.append(file.stem.partition("-IM")[0])
+    for name, image, cavity in read_slices(folder):
+        images.append(crop(image, cavity))
+        masks.append(crop(cavity, cavity))
+        patients.append(patient_of(name))
     return np.stack(images), np.stack(masks), np.array(patients)
 
 
+def patient_of(name: str) -> str:
+    """Returns the patient of a slice."""
+    return name.partition("-IM")[0]
+
+
 def degrade(image: NDArray, removed: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Returns an image without so many lines of its Fourier transform, in [0, 1]."""
+    """Returns an image without some lines of its Fourier transform, in [0, 1]."""
     spectrum = np.fft.fftshift(np.fft.fft2(image))
     middle = np.arange(SIDE // 2 - KEPT // 2, SIDE // 2 + KEPT // 2)
     lines = np.setdiff1d(np.arange(SIDE), middle)
@@ -53,6 +71,17 @@ def degrade(image: NDArray, removed: int, rng: np.random.Generator) -> NDArray[n
     degraded = np.abs(np.fft.ifft2(np.fft.ifftshift(spectrum)))
     low, high = degraded.min(), degraded.max()
     return ((degraded - low) / (high - low)).astype(np.float32)
+
+
+def degraded_slices(
+    images: NDArray, masks: NDArray, groups: NDArray, seed: int, removed: int
+) -> Slices:
+    """Returns slices whose images lack so many lines, drawn anew for each seed."""
+    noise = np.random.default_rng((seed, removed))
+    degraded = np.stack([degrade(image, removed, noise) for image in images])
+    return Slices(
+        torch.from_numpy(degraded)[:, None], torch.from_numpy(masks)[:, None].float(), groups
+    )
 
 
 def split(
@@ -64,11 +93,7 @@ def split(
     order = rng.permutation(np.unique(patients))
     train, validate, test = np.split(order, np.cumsum(PATIENTS)[:-1])
     to_train = rng.permutation(np.flatnonzero(np.isin(patients, train)))
-    noise = np.random.default_rng((seed, removed))
-    degraded = np.stack([degrade(image, removed, noise) for image in images])
-    slices = Slices(
-        torch.from_numpy(degraded)[:, None], torch.from_numpy(masks)[:, None].float(), patients
-    )
+    slices = degraded_slices(images, masks, patients, seed, removed)
     return {
         "labelled": slices.of(to_train[:labelled]),
         "unlabelled": slices.of(to_train[labelled:]),

@@ -1,4 +1,4 @@
-"""The network and what each arm makes of it."""
+"""The network and how each arm trains it."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -14,7 +14,7 @@ from nnunet_topo.losses import BettiPriorLoss
 CHECKED, BATCH = 50, 4
 ROUNDS = 3  # of self-training
 WEIGHT, LEARNING_RATE = 0.01, 1e-3
-PRIOR = BettiPriorLoss({0: (1, 0)}, clamp=0.01)
+CLAMP = 0.01  # of the prior
 
 
 class UNet(nn.Module):
@@ -55,9 +55,9 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def batches(slices: Slices, rng: np.random.Generator) -> Iterator[Slices]:
     """Yields random batches of different slices, without end."""
-    size = min(BATCH, len(slices.patients))
+    size = min(BATCH, len(slices.groups))
     while True:
-        order = rng.permutation(len(slices.patients))
+        order = rng.permutation(len(slices.groups))
         for start in range(0, len(order) - size + 1, size):
             yield slices.of(order[start : start + size])
 
@@ -68,10 +68,10 @@ def train(
     """Returns the network with the best validation Dice among the checked iterations.
 
     Args:
-        network: what is trained, in place.
+        network: to train, in place.
         validation: labelled slices.
         iterations: how many.
-        step: takes an iteration, counted from 0.
+        step: runs one iteration, counted from 0.
     """
     best, best_dice = network, -1.0
     for iteration in range(iterations):
@@ -84,16 +84,22 @@ def train(
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """Takes a step down a loss."""
+    """Takes an optimizer step on a loss."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 
 
 def train_arm(
-    arm: str, begun: nn.Module, data: dict[str, Slices], seed: int, iterations: int
+    arm: str,
+    begun: nn.Module,
+    data: dict[str, Slices],
+    betti: tuple[int, int],
+    seed: int,
+    iterations: int,
 ) -> nn.Module:
-    """Returns what an arm makes of a network, which is not changed."""
+    """Returns a copy of a network that an arm has trained."""
+    prior_loss = BettiPriorLoss({0: betti}, clamp=CLAMP)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = deepcopy(begun)
@@ -105,7 +111,7 @@ def train_arm(
         return dice_loss(network(batch.images), batch.masks)
 
     def prior(batch: Slices) -> Tensor:
-        return WEIGHT * PRIOR(torch.sigmoid(network(batch.images)))
+        return WEIGHT * prior_loss(torch.sigmoid(network(batch.images)))
 
     def step(iteration: int) -> None:
         nonlocal pseudo
@@ -115,7 +121,7 @@ def train_arm(
         elif arm == "self":
             if iteration % (iterations // ROUNDS) == 0:
                 masks = torch.from_numpy(predict(network, data["unlabelled"]))[:, None].float()
-                guessed = Slices(data["unlabelled"].images, masks, data["unlabelled"].patients)
+                guessed = Slices(data["unlabelled"].images, masks, data["unlabelled"].groups)
                 pseudo = batches(guessed, rng)
             descend(optimizer, supervised(next(pseudo)))
 
@@ -124,9 +130,18 @@ def train_arm(
 
 def predict(network: nn.Module, slices: Slices) -> NDArray[np.bool_]:
     """Returns masks at p > 0.5, `[slice, y, x]`."""
+    return (_logits(network, slices) > 0).numpy()
+
+
+def probabilities(network: nn.Module, slices: Slices) -> NDArray[np.float32]:
+    """Returns the probabilities of the foreground, `[slice, y, x]`."""
+    return torch.sigmoid(_logits(network, slices)).numpy()
+
+
+def _logits(network: nn.Module, slices: Slices) -> Tensor:
     with torch.no_grad():
         logits = [network(part) for part in slices.images.split(32)]
-    return (torch.cat(logits)[:, 0] > 0).numpy()
+    return torch.cat(logits)[:, 0]
 
 
 def dice_of(predicted: NDArray[np.bool_], slices: Slices) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnunet_topo.evaluation.label_choice import LabelChoice
+    from nnunet_topo.metrics import Windows
 
 
 def add_label_arguments(command: argparse.ArgumentParser) -> None:
@@ -56,6 +57,13 @@ def add_metric_arguments(command: argparse.ArgumentParser) -> None:
         metavar="MM",
         help="distance up to which surfaces count as equal, default 1 mm",
     )
+    command.add_argument(
+        "--windows",
+        nargs="+",
+        type=int,
+        metavar=("SIDE", "NUMBER"),
+        help="also average Betti errors over NUMBER (default 100) random windows of SIDE voxels",
+    )
 
 
 def add_processes_argument(command: argparse.ArgumentParser) -> None:
@@ -76,3 +84,18 @@ def label_choice(chosen: argparse.Namespace) -> "LabelChoice | None":
 
     choice = LabelChoice(chosen.l, chosen.labels, chosen.group, chosen.il)
     return None if choice == LabelChoice(groups=[]) else choice
+
+
+def windows(chosen: argparse.Namespace) -> "Windows | None":
+    """Returns the windows that the user asks for, None if there are none.
+
+    Raises:
+        ValueError: more than two numbers, or windows that are none.
+    """
+    from nnunet_topo.metrics import Windows
+
+    if chosen.windows is None:
+        return None
+    if len(chosen.windows) > 2:
+        raise ValueError(f"--windows: wanted SIDE and perhaps NUMBER, got {chosen.windows}")
+    return Windows(*chosen.windows)

@@ -10,6 +10,7 @@ from nnunet_topo.commands.arguments import (
     add_metric_arguments,
     label_choice,
     number_of_processes,
+    windows,
 )
 from nnunet_topo.commands.exit_status import exit_status, report_problems
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--control",
         action="store_true",
-        help="compare the first with its largest components alone, too",
+        help="also compare the first with only its largest components",
     )
     parser.add_argument("--metrics", nargs="+", metavar="KEY", help="secondary metrics to test")
     parser.add_argument(
@@ -50,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--missing-mm",
         type=float,
         metavar="X",
-        help="distance that counts where a model misses a structure (in pixels where images have "
-        "no spacing); default: such cases have no distance, and are counted",
+        help="distance that counts if a model misses a structure (in pixels if images have no "
+        "spacing); default: such cases have no distance, and are counted",
     )
     add_metric_arguments(parser)
 
@@ -92,7 +93,9 @@ def run(chosen: argparse.Namespace) -> int:
         control=chosen.control,
         processes=processes,
         settings=Settings(
-            chosen.connectivity or ("face" if face else "full"), chosen.nsd_tolerance
+            chosen.connectivity or ("face" if face else "full"),
+            chosen.nsd_tolerance,
+            windows(chosen),
         ),
         command=chosen.command_line,
     )

@@ -56,12 +56,11 @@ class Options:
 def compare(study: Study, output: Path, options: Options) -> Comparison:
     """Compares the models of a study, and writes table and report into a folder.
 
-    Nothing is written elsewhere, and no file that an earlier comparison has not written there is
-    replaced.
+    Nothing is written elsewhere. Only files that an earlier comparison wrote there are replaced.
 
     Raises:
-        ValueError: nothing to compare, unknown metrics, files in the way.
-        OSError: what cannot be read or written.
+        ValueError: nothing to compare, unknown metrics, or other files in the way.
+        OSError: a file cannot be read or written.
     """
     _check_options(study, options)
     before = check_output(output)
@@ -130,9 +129,9 @@ def _check_options(study: Study, options: Options) -> None:
         raise ValueError(f"--missing-mm takes a distance above 0, got {options.missing:g}")
     names = [model.name for model in study.models]
     if len(set(names)) < len(names):
-        raise ValueError(f"each model needs a name of its own, got {', '.join(names)}")
+        raise ValueError(f"each model needs a different name, got {', '.join(names)}")
     if len(names) + options.control < 2:
-        raise ValueError("it takes two models to compare, or one and --control")
+        raise ValueError("wanted two models to compare, or one and --control")
 
 
 def _plain(name: str) -> str:
@@ -255,6 +254,7 @@ def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -
         "Folds": ", ".join(fold for fold in models[0].folders if fold) or "none, bare folders",
         "Connectivity": settings.connectivity,
         "Tolerance of surface distances": length(settings.nsd_tolerance_mm, unit),
+        **({} if (windows := settings.windows) is None else {"Windows": str(windows)}),
         "References": str(study.references),
         "Versions": ", ".join(
             f"{package} {_version(package)}"
@@ -264,7 +264,7 @@ def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -
     }
     if options.control:
         made["Control"] = (
-            f"{models[1].name}: of each label of {models[0].name} the largest component alone, by "
+            f"{models[1].name}: only the largest component of each label of {models[0].name}, by "
             "nnU-Net's own function"
         )
     return made

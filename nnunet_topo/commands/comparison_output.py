@@ -1,4 +1,4 @@
-"""The files of a comparison; files of others with the same names are never replaced."""
+"""The files of a comparison; other files with the same names are never replaced."""
 
 import json
 from collections.abc import Mapping

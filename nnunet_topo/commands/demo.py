@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-HELP = "the whole job, from data that it makes to a report, on a CPU in minutes"
+HELP = "run the whole workflow on a small data set, in minutes on a CPU"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

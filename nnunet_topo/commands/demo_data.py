@@ -1,8 +1,8 @@
 """The data set of the demo.
 
 Volumes of 32 x 40 x 48 voxels hold a thin ring, a hollow shell and a thin tube. A small part of
-each is faint, and there are bright specks and noise around: networks of little training leave gaps,
-pierce the shell and see islands.
+each is faint, and there are bright specks and noise around. Networks with little training leave
+gaps, pierce the shell and predict islands.
 """
 
 import json
@@ -22,7 +22,7 @@ BETTI = {1: (1, 1, 0), 2: (1, 0, 1), 3: (1, 0, 0)}
 
 
 def make_case(seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Returns an image and its labels, `[z, y, x]`; each label has its Betti numbers for certain.
+    """Returns an image and its labels, `[z, y, x]`; each label is sure to have its Betti numbers.
 
     Args:
         seed: of the random numbers; the same seed gives the same case.

@@ -76,8 +76,8 @@ def steps(folder: Path, size: Size, device: str) -> list[Step]:
     raw, results = folder / "nnUNet_raw" / DATASET, folder / "nnUNet_results" / DATASET
     iterations = f"{size.iterations}iters"
     long, short = (f"{n}epochs_{iterations}" for n in (size.epochs, size.finetune_epochs))
-    # Thin rings do not survive rotation, so topology trainers leave it out: here all do. In so few
-    # iterations nnU-Net's SGD may miss thin classes, and a term of published weight has no effect.
+    # Without rotation and scaling the term takes every sample, which so short a fine-tuning needs.
+    # In so few iterations nnU-Net's SGD may miss thin classes.
     trainers = {
         "stock": f"nnUNetTrainerStock_{long}_lr0.003_adam_nospatial",
         "stock_finetuned": f"nnUNetTrainerStock_{short}_finetune_nospatial",
@@ -98,7 +98,7 @@ def steps(folder: Path, size: Size, device: str) -> list[Step]:
         )
         todo.append(Step(f"predict with {name}", predict))
     plans = folder / "nnUNet_preprocessed" / DATASET / f"{PLANS}.json"
-    # The first is the control: what was trained as long, without a term.
+    # The first is the control: a training of the same length without a term.
     names = ["stock_finetuned", *(name for name in predicted if name != "stock_finetuned")]
     compare = (
         *("nnunet-topo", "compare", "--gt", str(raw / "labelsTs"), "--pred"),
@@ -165,8 +165,8 @@ def run_demo(folder: Path, size: Size, device: str | None) -> int:
     print()
     print(log_of_comparison(folder, len(todo) + 1))
     print(
-        f"{size.test} test cases, networks of minutes: this shows that and how everything works, "
-        "not how much a topology term gains on your data."
+        f"{size.test} test cases and networks trained for minutes: this shows how the workflow "
+        "works, not how much a topology term gains on your data."
     )
     print(f"{(time.monotonic() - began) / 60:.1f} minutes. Open {folder / 'report/report.html'}")
     return 0

@@ -1,6 +1,6 @@
 """`nnunet-topo doctor`: problems of an installation, and how to solve them.
 
-Nothing here is imported before it has been found to be installed, Python's own modules aside.
+A module is only imported after a check has found it to be installed, except Python's own.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Finding:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command, of which there are none."""
+    """Adds the arguments of the command(there are none)."""
 
 
 def run(_: argparse.Namespace) -> int:

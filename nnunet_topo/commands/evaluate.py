@@ -9,6 +9,7 @@ from nnunet_topo.commands.arguments import (
     add_metric_arguments,
     label_choice,
     number_of_processes,
+    windows,
 )
 from nnunet_topo.commands.exit_status import report_problems
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="summary; default summary.json in the folder PREDICTIONS, for one file none",
     )
     parser.add_argument(
-        "--chill", action="store_true", help="a reference without prediction is no problem"
+        "--chill", action="store_true", help="do not report references without a prediction"
     )
     add_metric_arguments(parser)
 
@@ -62,7 +63,9 @@ def run(chosen: argparse.Namespace) -> int:
             processes=number_of_processes(chosen),
             chill=chosen.chill,
             settings=Settings(
-                chosen.connectivity or recorded_connectivity(output), chosen.nsd_tolerance
+                chosen.connectivity or recorded_connectivity(output),
+                chosen.nsd_tolerance,
+                windows(chosen),
             ),
         )
     if done.evaluated:

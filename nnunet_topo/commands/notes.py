@@ -10,7 +10,7 @@ from nnunet_topo.report.measures import MEASURES, Unit
 from nnunet_topo.report.words import count, length, some
 from nnunet_topo.topology.betti_range import BettiPrior
 
-# Iterations: 50 of nnU-Net's 1000 epochs, and what a fine-tuning takes at least to change anything.
+# Iterations: 50 of nnU-Net's 1000 epochs, and the least with which fine-tuning changes anything.
 SHORT_TRAINING = 50 * NNUNET_ITERATIONS
 SHORT_FINE_TUNING = 200
 
@@ -20,7 +20,7 @@ Trainings = Mapping[str, Mapping[str, TrainingRecord]]  # by model and fold
 def notes_on_data(
     values: Mapping[str, Cases], labels: Mapping[str, str], missing: float | None, unit: Unit
 ) -> list[str]:
-    """Returns notes on labels that are nowhere, labels never segmented, and a penalty too small.
+    """Returns notes on labels in no reference, labels never segmented, and a low penalty.
 
     Args:
         values: metrics of each model.
@@ -137,7 +137,7 @@ def _short(model: str, epochs: int, iterations: int, fine_tuned: bool) -> str:
 
 
 def _unequal_lengths(lengths: Mapping[str, tuple[int, int, bool]]) -> list[str]:
-    """Returns that some models were trained much longer than others."""
+    """Returns a note if some models were trained much longer than others."""
     of_models = {model: epochs * iterations for model, (epochs, iterations, _) in lengths.items()}
     if not of_models or max(of_models.values()) < 1.5 * min(of_models.values()):
         return []
@@ -160,9 +160,10 @@ def _contradictions(
             numbers = [
                 [metrics.get(f"topo_betti_ref_{k}", nan) for k in range(len(prior) + 1)]
                 for metrics in cases.metrics_of_label(label)
-                if metrics.get("topo_betti_ref_0") != 0  # a prior holds for labels that are there
+                if metrics.get("topo_betti_ref_0")
+                != 0  # a prior only applies to labels that are there
             ]
-            # The prior of a 2D network is one of slices, and says nothing of a volume.
+            # The prior of a 2D network is one of slices, and does not apply to a volume.
             known = [of[:-1] for of in numbers if not any(map(isnan, of[:-1])) and isnan(of[-1])]
             other = sum(not prior.allows(of) for of in known)
             if other:
@@ -175,7 +176,7 @@ def _contradictions(
 
 
 def _augmentations(trainings: Trainings) -> list[str]:
-    """Returns whether some models saw their patches rotated and scaled, and others not."""
+    """Returns a note if only some models were trained with rotation and scaling."""
     known = {model: of for model, of in trainings.items() if of}
     without = [m for m, of in known.items() if not all(t.spatial for t in of.values())]
     others = [model for model in known if model not in without]
@@ -183,5 +184,5 @@ def _augmentations(trainings: Trainings) -> list[str]:
         return []
     return [
         f"{', '.join(without)} trained without rotation and scaling, {', '.join(others)} with "
-        "them: differences may come from that. A fair control has the suffix nospatial"
+        "them: differences may come from that. Give the suffix nospatial to both or to none"
     ]

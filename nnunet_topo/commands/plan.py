@@ -5,7 +5,7 @@ import argparse
 from nnunet_topo.commands.arguments import add_processes_argument, number_of_processes
 from nnunet_topo.commands.exit_status import report_problems
 
-HELP = "count the Betti numbers of all training labels, and write the priors they agree on"
+HELP = "count the Betti numbers of all training labels, and write the priors that they agree on"
 DESCRIPTION = (
     "Writes topology.json beside nnU-Net's plans, for you to edit and for trainers with a Betti "
     "prior to read."
@@ -29,13 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--update",
         action="store_true",
-        help="keep priors, unions and rotation_and_scaling of a file that was edited, measure the "
-        "rest anew",
+        help="keep priors and unions of a file that was edited, and measure the rest again",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="write a file that was edited anew, and keep it under another name",
+        help="replace a file that was edited, and keep a copy under another name",
     )
 
 

@@ -11,7 +11,7 @@ HELP = "nnU-Net's preprocessing for images without labels, beside the labelled o
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("-d", required=True, metavar="DATASET", help="data set they go with")
+    parser.add_argument("-d", required=True, metavar="DATASET", help="data set to train them with")
     parser.add_argument(
         "-i", type=Path, required=True, metavar="DIR", help="images, named as those of the data set"
     )
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Returns 0, 1 where an image was left out, 2 where none can be trained on."""
+    """Returns 0, 1 where an image was left out, 2 where no image can be used."""
     from nnunet_topo.report.words import count, printable
     from nnunet_topo.unlabeled.preprocess import preprocess_unlabeled
 

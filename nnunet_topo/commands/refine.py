@@ -7,11 +7,11 @@ from pathlib import Path
 
 from nnunet_topo._register import register
 
-HELP = "nnUNetv2_predict, and each case whose topology is wrong is repaired"
+HELP = "predict like nnUNetv2_predict, and repair each case whose topology is wrong"
 DESCRIPTION = (
     "Predicts as nnUNetv2_predict_from_modelfolder does. If the topology of a case differs from "
-    "what is known of it, the weights are changed for this case alone until it agrees (Clough et "
-    "al., eq. 5). A case that does not improve stays as predicted."
+    "the known Betti numbers, the weights are changed for this case only until it agrees (Clough "
+    "et al., eq. 5). A case that does not improve stays as predicted."
 )
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", type=Path, required=True, metavar="DIR", help="TRAINER__PLANS__CONFIGURATION"
     )
-    parser.add_argument("-f", nargs="+", metavar="FOLD", help="default: all that are there")
+    parser.add_argument("-f", nargs="+", metavar="FOLD", help="default: all that exist")
     parser.add_argument("-chk", default="checkpoint_final.pth", help="default %(default)s")
     parser.add_argument(
         "--prior", type=Path, metavar="FILE", help="topology.json; default: that of the model"
@@ -34,7 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="columns case, label, betti0, betti1, in 3D betti2, in 2D slice if needed",
     )
     parser.add_argument("--weight", type=float, metavar="X", help="lambda of eq. 5")
-    parser.add_argument("--steps", type=int, metavar="N", help="of Adam, at most")
+    parser.add_argument(
+        "--form",
+        choices=("quadratic", "published"),
+        help="of eq. 3: (1 - length)^2, or 1 - length^2 as published; default: as in topology.json",
+    )
+    parser.add_argument(
+        "--dimension-weights",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="weight of components, loops and, in 3D, cavities; default: as in topology.json",
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="maximum number of steps of Adam")
     parser.add_argument("--lr", type=float, metavar="X", help="learning rate of Adam")
     parser.add_argument(
         "-device", choices=("cpu", "cuda", "mps"), default="cuda", help="default cuda"
@@ -45,10 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--largest-component",
         action="store_true",
-        help="instead: keep the largest component of each label",
+        help="keep the largest component of each label instead",
     )
     parser.add_argument(
-        "--closing", type=int, metavar="R", help="instead: close each label, R in voxels"
+        "--closing", type=int, metavar="R", help="close each label instead, R in voxels"
     )
 
 
@@ -71,6 +83,8 @@ def run(chosen: argparse.Namespace) -> int:
         prior=chosen.prior,
         case_priors=chosen.per_case_priors,
         options=Options(**{name: value for name, value in given.items() if value is not None}),
+        form=chosen.form,
+        dimension_weights=chosen.dimension_weights,
         largest_component=chosen.largest_component,
         closing=chosen.closing,
         probabilities=chosen.save_probabilities,

@@ -85,8 +85,8 @@ def choose_trainings(
     preprocessed = Path(str(nnUNet_preprocessed)) / name
     data = _check_plans(preprocessed, configuration, plans)
     if len(set(trainers)) < 2:
-        raise ValueError(f"it takes two trainers to compare, got {', '.join(trainers)}")
-    # Of "all", no case is left for a validation.
+        raise ValueError(f"wanted two trainers to compare, got {', '.join(trainers)}")
+    # The fold "all" leaves no case for a validation.
     check_folds(preprocessed, data, folds, number=Dataset(name).number)
     for trainer in trainers:
         find_trainer(trainer)
@@ -119,12 +119,12 @@ def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:
     named = content.get("plans_name"), content.get("dataset_name")
     if named != (plans, preprocessed.name):
         raise ValueError(
-            f"{file} calls itself {named[0]} of {named[1]}, and nnU-Net would train into the "
-            "folder of those; correct plans_name and dataset_name in it"
+            f"{file} calls itself {named[0]} of {named[1]}, so nnU-Net would train into the folder "
+            "of those plans; correct plans_name and dataset_name in it"
         )
     known = content.get("configurations", {})
     if configuration not in known:
-        raise ValueError(f"{file} has no {configuration}, but {', '.join(known) or 'none'}")
+        raise ValueError(f"{file} has no {configuration}; it has {', '.join(known) or 'none'}")
     try:
         data = preprocessed / PlansManager(content).get_configuration(configuration).data_identifier
     except (KeyError, TypeError) as error:

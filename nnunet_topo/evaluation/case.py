@@ -23,7 +23,12 @@ from nnunet_topo.images.segmentation import (
 )
 from nnunet_topo.labels.labels import Label, Labels
 from nnunet_topo.labels.values import describe_unknown_labels, distinct_values, refuse_values
-from nnunet_topo.metrics import NSD_TOLERANCE_MM, compare_label_maps, narrow_label_map
+from nnunet_topo.metrics import (
+    NSD_TOLERANCE_MM,
+    Windows,
+    compare_label_maps,
+    narrow_label_map,
+)
 from nnunet_topo.topology import Connectivity
 
 
@@ -34,10 +39,12 @@ class Settings:
     Attributes:
         connectivity: of the foreground.
         nsd_tolerance_mm: distance up to which surfaces count as equal.
+        windows: that Betti errors are also averaged over.
     """
 
     connectivity: Connectivity = "full"
     nsd_tolerance_mm: float = NSD_TOLERANCE_MM
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError on a tolerance that would fail in every case."""
@@ -59,7 +66,7 @@ class Case:
 
     @property
     def ignore_label(self) -> int | None:
-        """Returns the value of voxels that do not count."""
+        """Returns the value of ignored voxels."""
         return self.wanted.ignore
 
 
@@ -127,7 +134,7 @@ def compare_case(case: Case) -> CaseResult:
     digest = case_digest(case)
     segmentations, spacings_mm, problems = _read_on_one_grid(case)
     reference, prediction = segmentations
-    # nnU-Net has no 2D files: it reads an image as one slice.
+    # nnU-Net reads a 2D image as a volume of one slice.
     space = 0 if reference.shape[1] > 1 else 1
     spacing_mm = spacings_mm[0][space:]
     narrow = [narrow_label_map(array[(0,) * (space + 1)]) for array in (prediction, reference)]
@@ -141,6 +148,7 @@ def compare_case(case: Case) -> CaseResult:
         spacing_mm=spacing_mm.tolist(),
         connectivity=case.settings.connectivity,
         nsd_tolerance_mm=case.settings.nsd_tolerance_mm,
+        windows=case.settings.windows,
     )
     metrics: dict[str, dict[str, float]] = {}
     nnunet_metrics: dict[str, dict[str, float]] = {}

@@ -31,7 +31,7 @@ class LabelChoice:
         labels: values, ranges or names to evaluate, None for all.
         names: file with names.
         groups: each NAME=LABELS, evaluated like a region.
-        ignore: value of voxels that do not count.
+        ignore: value of ignored voxels.
     """
 
     labels: Sequence[str] | None = None
@@ -110,7 +110,7 @@ def choose_labels(
 def _found(
     references: Sequence[File], predictions: Sequence[File], ignore: int | None, processes: int
 ) -> tuple[tuple[int, ...], str]:
-    """Returns the labels in the files, and why there are none if there are none.
+    """Returns the labels in the files, and the reason if there are none.
 
     Raises:
         ValueError: files that look like images.
@@ -136,11 +136,11 @@ def _found(
             found |= of_file
     if len(found) > MOST_LABELS:
         raise ValueError(
-            f"the files hold {len(found)} different values: are these images instead of "
+            f"the files contain {len(found)} different values: are these images instead of "
             "segmentations? -l names the labels to evaluate"
         )
     told = [f"{file} {reason}" for file, reason in reasons.items()]
-    return tuple(sorted(found)), next(iter(told), "the files hold only background")
+    return tuple(sorted(found)), next(iter(told), "the files contain only background")
 
 
 def _values(job: File) -> tuple[Path, tuple[int, ...], str]:

@@ -66,13 +66,13 @@ def evaluate_model(
         done = evaluate()
         changed = not done.whole and (done.computed or done.problems)
         if done.cases and (changed or done.means.keys() != labels):
-            # Predictions have changed since nnU-Net wrote it, so its own metrics may be wrong.
+            # The predictions changed after nnU-Net wrote it, so nnU-Net's metrics may be wrong.
             summary.unlink()
             done = evaluate()
         folds.append(done)
         problems += [f"{model.name}: {problem}" for problem in done.problems]
         for case in done.cases:
-            # A model may have its predictions in another format than the references have.
+            # Predictions may have another file format than references.
             name = file_name(case.reference)
             if name in cases:
                 raise ValueError(f"{model.name}: {name} is in the validation of more than one fold")
@@ -108,7 +108,7 @@ def keep_largest_components(study: Study, model: Model, output: Path) -> Model:
             try:
                 kept = read_segmentation(reader, file).label_map
                 properties = reader.read_seg(str(file))[1]
-            except Exception:  # a problem in the evaluation of the model itself
+            except Exception:  # the evaluation of the model itself reports it
                 continue
             for label in labels:
                 kept = remove_all_but_largest_component_from_segmentation(kept, label)

@@ -1,4 +1,4 @@
-"""The metrics of an evaluation, as the rest of this package takes them."""
+"""The metrics of an evaluation, as the rest of this package uses them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ class Evaluation:
         undefined: number of cases in which a metric is undefined, by label and metric.
         problems: what went wrong, one line each.
         refused: names of the cases that could not be evaluated; they are in no mean.
-        unit: of distances, None if the summary does not tell.
+        unit: of distances, None if the summary does not record it.
         label_names: by nnU-Net's key, of the labels that have a name.
         connectivity: of the foreground.
         whole: nnunet-topo wrote all of the file; otherwise nnU-Net did, and we added our metrics.

@@ -36,7 +36,7 @@ def find_trainings(
             ready = [f.name[5:] for f in sorted(folder.glob("fold_*")) if _has_validation(f)]
             missing.append(
                 f"{trainer} has no finished validation of fold {', '.join(absent)}; "
-                + (f"there is fold {', '.join(ready)}, see -f" if ready else "there is none at all")
+                + (f"it has fold {', '.join(ready)}, see -f" if ready else "there is none at all")
             )
         validations = {fold: trained[fold] / "validation" for fold in folds}
         models.append(Model(trainer, validations, trained))
@@ -59,7 +59,7 @@ def _has_validation(fold: Path) -> bool:
 
 
 def _existing(results: Path, plans: str, configuration: str) -> str:
-    """Returns which trainers there are."""
+    """Returns the trainers that exist, for a message."""
     if not results.is_dir():
         return f"{results} is not a folder"
     ending = f"__{plans}__{configuration}"
@@ -85,14 +85,14 @@ def name_folders(
     Args:
         references: folder of reference segmentations.
         predictions: of each model.
-        dataset_json: nnU-Net's; without it the labels are those that the files hold.
-        plans: nnU-Net's, which name the reader; without them the files' ending says it.
+        dataset_json: nnU-Net's; without it the labels are those in the files.
+        plans: nnU-Net's, which name the reader; without them the file ending decides.
         images: folder of raw images.
-        choice: what the user says of the labels.
-        processes: that look for labels in the files.
+        choice: the user's choice of labels.
+        processes: number that search the files for labels.
 
     Raises:
-        ValueError: what is not a folder, or has no name.
+        ValueError: a path is not a folder, or a folder has no name.
     """
     models = []
     for given in predictions:

@@ -69,7 +69,7 @@ def find_segmentations(
     """
     if dataset_json is None:
         if plans is not None:
-            raise ValueError("plans alone do not say which labels there are: give dataset.json too")
+            raise ValueError("the plans do not contain the labels: give dataset.json too")
         pairs, problems = pair_files(references, predictions, known_endings())
         return Segmentations(pairs, ReadersByEnding(_files(pairs)), None, problems)
     description = read_dataset_json(dataset_json)

@@ -39,7 +39,7 @@ class Study:
     Attributes:
         dataset: name of the data set.
         references: folder of reference segmentations.
-        images: folder of raw images, None where there is none.
+        images: folder of raw images, None if there is none.
         dataset_json: nnU-Net's description of the data set; bare folders may have none.
         plans: nnU-Net's plans file; bare folders may have none.
         models: the first is compared with the others.
@@ -62,8 +62,8 @@ class Description:
     Attributes:
         reader: nnU-Net's, of the references.
         ending: of the references' names.
-        channels: labels or regions of the network's channels, empty where they are not known.
-        ignore: value of voxels that do not count, None if there is none.
+        channels: labels or regions of the network's channels, empty if they are not known.
+        ignore: value of ignored voxels, None if there is none.
     """
 
     reader: BaseReaderWriter
@@ -78,7 +78,7 @@ class Description:
 
 
 def describe_study(study: Study) -> Description:
-    """Returns how the files of a study are read; without plans the references' reader is taken."""
+    """Returns how the files of a study are read; without plans by the reader of the references."""
     if study.dataset_json is not None and study.plans is not None:
         description = read_dataset_json(study.dataset_json)
         manager = PlansManager(read_plans_file(study.plans))

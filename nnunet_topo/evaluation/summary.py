@@ -70,10 +70,10 @@ class Summary:
         self.cases: dict[str, dict[str, Any]] = self.content.get(OWN_KEY, {}).get("cases", {})
 
     def _read(self, wanted: Labels) -> None:
-        """Takes the content of the file; one that we wrote for other labels is written anew."""
+        """Reads the file; one that we wrote for other labels will be replaced."""
         self.content = read_json(self.file)
         if not _is_summary(self.content):
-            raise ValueError(f"{self.file} is not an nnU-Net summary and is left as it is")
+            raise ValueError(f"{self.file} is not an nnU-Net summary and is not replaced")
         keys = self.content["mean"].keys()
         self.whole = self.content.get(OWN_KEY, {}).get("whole", False)
         if keys == set(map(label_or_region_to_key, wanted.evaluated)):
@@ -99,7 +99,7 @@ class Summary:
         return sorted(name for name, of_case in self.cases.items() if not of_case["digest"])
 
     def names(self, names: Set[str]) -> Set[str]:
-        """Returns which of these cases the file may hold."""
+        """Returns the cases that the file may contain."""
         return names if self.whole else names & self.entries.keys()
 
     def limit(self, names: Set[str]) -> list[str]:
@@ -124,7 +124,7 @@ class Summary:
         return self.cases.get(name, {}).get("digest", "")
 
     def put(self, result: CaseResult, reference: Path, prediction: Path) -> None:
-        """Takes the metrics of a case, or that there are none."""
+        """Records the metrics of a case, or that it has none."""
         self.cases[result.name] = {
             "digest": result.digest,
             "voxel_mm3": result.voxel_mm3,
@@ -205,7 +205,7 @@ class Summary:
         self._replace_file()
 
     def _remove_own(self) -> None:
-        """Removes metrics of files that have changed since, and cannot be evaluated any more."""
+        """Removes metrics of files that have changed since, and can no longer be evaluated."""
         if self.whole:
             self.file.unlink(missing_ok=True)
             self.content = _empty()

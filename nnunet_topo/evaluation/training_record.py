@@ -1,4 +1,4 @@
-"""What the final checkpoint of a training records of it."""
+"""What the final checkpoint records about a training."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -39,7 +39,7 @@ class Volumes:
 def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -> Volumes:
     """Reads one label of a case from the files of all models.
 
-    A volume of one slice comes with that slice first, on whichever axis it lies.
+    A volume of one slice has that slice first, whichever axis it lies on.
 
     Raises:
         Exception: a reader fails.
@@ -85,7 +85,7 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
 
 
 def _prediction_file(model: Model, case: str, ending: str) -> Path:
-    """Returns the prediction of a case: named as its reference, perhaps with another ending."""
+    """Returns the prediction of a case: named as its reference, the ending may differ."""
     stem = case.removesuffix(ending)
     names = [case, *(stem + other for other in known_endings())]
     files = (folder / name for name in names for folder in model.folders.values())

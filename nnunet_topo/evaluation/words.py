@@ -1,7 +1,7 @@
 """An evaluation in words."""
 
 from collections.abc import Mapping
-from math import isnan
+from math import isnan, nan
 
 from nnunet_topo.evaluation.record import Evaluation, Metrics, nanmean
 from nnunet_topo.labels.labels import label_title, sorted_label_keys
@@ -25,7 +25,7 @@ def describe(evaluation: Evaluation, *, place: bool = True) -> list[str]:
         undefined = evaluation.undefined.get(key, {})
         lines.append(f"{title}: {_means_in_words(means, unit, ' of cases', undefined)}")
     if len(present) > 1:
-        # Without labels that are nowhere: nothing was right or wrong in them.
+        # Without labels that no file has, because nothing was right or wrong in them.
         means = {key: nanmean([of_label[key] for of_label in present]) for key in present[0]}
         lines.append(f"foreground mean: {_means_in_words(means, unit)}")
     where = f", in {evaluation.summary}" if place else ""
@@ -44,6 +44,11 @@ def _means_in_words(
     parts = [
         ("Dice {:.4f}", means["Dice"], ""),
         ("Betti error {:.3g}", means["topo_betti_error"], ""),
+        (
+            "Betti error in windows {:.3g}",
+            means.get("topo_betti_error_windows", nan),
+            "",
+        ),
         ("Betti matching error {:.3g}", means["topo_betti_matching_error"], f", {exact}"),
         ("clDice {:.4f}", means["topo_cldice"], notes.get("topo_cldice", "")),
         (f"HD95 {{:.3g}} {unit}", means["topo_hd95_mm"], notes.get("topo_hd95_mm", "")),

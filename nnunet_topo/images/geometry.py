@@ -47,11 +47,11 @@ class Geometry:
 
 
 def read_geometry(file: Path, properties: Mapping[str, Any]) -> Geometry:
-    """Returns how an array lies in the patient, as far as its file tells.
+    """Returns how an array lies in the patient, as far as its file records it.
 
     Args:
-        file: that nnU-Net's reader has read.
-        properties: what the reader says of it.
+        file: the file that nnU-Net's reader has read.
+        properties: the properties that the reader returned.
     """
     affine = _affine(properties)
     if affine is None or not _has_orientation(file):
@@ -94,7 +94,7 @@ def _affine(properties: Mapping[str, Any]) -> NDArray[np.float64] | None:
 
 
 def _letters_on_disk(properties: Mapping[str, Any]) -> str:
-    """Returns the letters of the file's own axes where a reader has turned it, else ""."""
+    """Returns the letters of the file's own axes if a reader has reoriented it, else ""."""
     of_nibabel = properties.get("nibabel_stuff", {})
     if "reoriented_affine" in of_nibabel:
         return "".join(map(str, nibabel.aff2axcodes(of_nibabel["original_affine"])))

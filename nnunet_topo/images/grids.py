@@ -10,7 +10,7 @@ _SAME_ORIGIN = 0.1  # of a voxel
 
 
 def check_grids(reference: Segmentation, prediction: Segmentation) -> list[str]:
-    """Returns what differs between the grids of two segmentations that are compared all the same.
+    """Returns what differs between the grids of two segmentations that are compared nevertheless.
 
     Raises:
         ValueError: they cannot be compared: shape or direction differ.
@@ -36,7 +36,9 @@ def check_grids(reference: Segmentation, prediction: Segmentation) -> list[str]:
             )
     spacings = reference.spacing, prediction.spacing
     if spacings[0] is not None and spacings[1] is not None:
-        long = np.array(reference.label_map.shape) > 1  # the thickness of one slice says nothing
+        long = (
+            np.array(reference.label_map.shape) > 1
+        )  # the thickness of a single slice does not matter
         if not np.allclose(spacings[0][long], spacings[1][long], rtol=1e-3, atol=0):
             told.append(
                 f"the reference has spacing {in_words(spacings[0])}, the prediction "

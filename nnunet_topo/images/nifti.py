@@ -1,4 +1,4 @@
-"""NIfTI files as nibabel has them, also such as SimpleITK reads and nibabel does not."""
+"""NIfTI files in nibabel's form, also those that only SimpleITK can read."""
 
 import gzip
 from pathlib import Path

@@ -75,7 +75,7 @@ def read_segmentation(reader: BaseReaderWriter, file: Path) -> Segmentation:
 
 def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
     if file.stat().st_size == 0:
-        raise ValueError("the file is empty, it has 0 bytes")
+        raise ValueError("the file is empty (0 bytes)")
     layout = read_layout(reader, file)
     if layout is not None and layout.channels > 1 and not is_colour_image(reader, layout):
         raise NotALabelMapError(describe_channels(layout))
@@ -87,7 +87,7 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
             raise
         array, properties = read_silently(other, file)
     if is_nifti(file):
-        # SimpleITK reads a file that was cut short, with zeros for the rest, and zeros for NaN.
+        # SimpleITK puts zeros for NaN, and for the rest of a file that was cut short.
         stored = load_nifti(file).dataobj.get_unscaled()
         if stored.dtype.kind == "f" and not np.isfinite(stored).all():
             raise NotALabelMapError(f"it {NOT_FINITE}")
@@ -198,7 +198,7 @@ def nrrd_has_space(file: Path) -> bool:
 def _wrong_spacing(header: Any) -> str:
     """Returns the spacing of a NIfTI header if it is wrong, "" if it is valid."""
     lengths = np.asarray(header["pixdim"][1 : 1 + min(3, int(header["dim"][0]))], dtype=float)
-    several = header["dim"][1 : 1 + len(lengths)] > 1  # the thickness of one slice says nothing
+    several = header["dim"][1 : 1 + len(lengths)] > 1  # a single slice's thickness does not matter
     valid = np.isfinite(lengths[several]).all() and (lengths[several] != 0).all()
     return "" if valid else in_words(lengths[::-1])
 

@@ -30,18 +30,17 @@ def labels_of_manager(manager: LabelManager) -> Labels:
 def labels_of_dataset(description: Mapping[str, Any], file: Path, plans: Path | None) -> Labels:
     """Returns what nnU-Net evaluates by a dataset.json.
 
-    What nnU-Net's training needs and an evaluation does not may be missing: the background, and
-    the order in which regions are drawn.
+    An evaluation does not need the background or the order of regions, so both may be missing.
 
     Raises:
-        ValueError: there is no label beside the background, or nnU-Net does not take it.
+        ValueError: there is no label besides the background, or nnU-Net refuses dataset.json.
     """
     named = labels_by_name(description["labels"], f"{file}: labels")
     background = [name for name, label in named.items() if label in (0, (0,))]
     named = {name: label for name, label in named.items() if name not in background}
     if not named.keys() - {"ignore"}:
         raise ValueError(
-            f"{file}: labels names nothing beside the background, so what to evaluate?"
+            f"{file}: labels has no label besides the background, so there is nothing to evaluate"
         )
     regions = sum(name != "ignore" for name in named)
     labels = {"background": 0} | {
@@ -55,7 +54,7 @@ def labels_of_dataset(description: Mapping[str, Any], file: Path, plans: Path | 
             manager = PlansManager(str(plans)).get_label_manager({**description, **wanted})
         return labels_of_manager(manager)
     except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"nnU-Net does not take the labels of {file}: {error}") from None
+        raise ValueError(f"nnU-Net does not accept the labels of {file}: {error}") from None
 
 
 def names_by_key(evaluated: Iterable[Label], named: Mapping[str, Label]) -> dict[str, str]:

@@ -17,9 +17,9 @@ class Labels:
     Attributes:
         evaluated: labels, and regions as tuples of labels, in the order in which they are shown.
         names: what they are called, by their keys in a summary; only what has a name.
-        known: values that a file may hold; others are reported.
-        ignore: value of voxels that do not count, None if there is none.
-        is_choice: whether files hold other labels on purpose, which are then not reported.
+        known: values that a file may contain; others are reported.
+        ignore: value of ignored voxels, None if there is none.
+        is_choice: whether files contain other labels on purpose, which are then not reported.
     """
 
     evaluated: tuple[Label, ...]
@@ -38,7 +38,7 @@ def sorted_label_keys(keys: Iterable[str]) -> list[str]:
 
 
 def members(key: str) -> tuple[int, ...]:
-    """Returns the labels that a key of a summary stands for, none if it is not such a key."""
+    """Returns the labels that a key of a summary means, none if it is not such a key."""
     if not re.fullmatch(r"-?\d+|\((\s*-?\d+\s*,?)+\)", key):
         return ()
     return tuple(map(int, re.findall(r"-?\d+", key)))

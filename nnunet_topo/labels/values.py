@@ -1,4 +1,4 @@
-"""Values of a label map: which there are, and whether they are labels."""
+"""Values of a label map: which values there are, and whether they are labels."""
 
 from collections.abc import Collection
 
@@ -10,7 +10,7 @@ from nnunet_topo.labels.labels import Labels, as_ranges
 MOST_LABELS = 1000  # a file with more different values is an image
 _MOST_UNKNOWN = 256  # the same for values that are not labels of the data set
 _FEWEST_GREY = 8  # different values of a mask that has been compressed
-_DARK, _BRIGHT = (1, 8), (247, 254)  # what black and white of 8 bits become by that
+_DARK, _BRIGHT = (1, 8), (247, 254)  # what compression makes of black and white in 8 bits
 _EXACT = 2**24  # nnU-Net's readers give 32-bit floats, which hold no larger integer for certain
 _SHOWN = 5
 NOT_FINITE = "holds NaN or infinite values, which are not labels"
@@ -23,7 +23,7 @@ def distinct_values(label_map: NDArray) -> NDArray:
         return np.unique(label_map)
     first, number = int(np.floor(low)), int(high) - int(np.floor(low)) + 1
     there = np.zeros(number, bool)
-    for part in label_map:  # counting is far quicker than sorting, and a slice takes little memory
+    for part in label_map:  # counting is faster than sorting, and slices save memory
         whole = part.astype(np.int32)
         if (whole != part).any():
             return np.unique(label_map)
@@ -37,7 +37,7 @@ def describe_fractions(values: NDArray) -> str:
         return NOT_FINITE
     if values.dtype.kind == "f" and np.abs(values).max(initial=0) >= _EXACT:
         return (
-            f"holds labels of {_EXACT} or more, which nnU-Net's readers do not tell apart; give "
+            f"holds labels of {_EXACT} or more, which nnU-Net's readers cannot distinguish; give "
             "the structures smaller numbers"
         )
     fractions = values[values != np.round(values)]
@@ -59,7 +59,7 @@ def describe_fractions(values: NDArray) -> str:
 
 
 def describe_grey_levels(values: NDArray) -> str:
-    """Returns that a photograph seems to be a compressed mask, "" if it does not."""
+    """Returns a message if a photograph seems to be a compressed mask, else ""."""
     foreground = values[values != 0]
     ends = [int(((foreground >= a) & (foreground <= b)).sum()) for a, b in (_DARK, _BRIGHT)]
     if len(foreground) < _FEWEST_GREY or min(ends) < 2 or foreground.max() > 255:
@@ -108,7 +108,7 @@ def refuse_values(
 
 
 def describe_foreign_labels(values: NDArray, wanted: Collection[int]) -> str:
-    """Returns that a label map has foreground but no wanted label, "" if that is not so.
+    """Returns a message if a label map has foreground but no wanted label, else "".
 
     Args:
         values: of the label map, whole numbers.
@@ -118,7 +118,7 @@ def describe_foreign_labels(values: NDArray, wanted: Collection[int]) -> str:
     if len(foreground) == 0 or not wanted or np.isin(foreground, list(wanted)).any():
         return ""
     labels = as_ranges(wanted)
-    told = f"holds {shown_values(foreground)} but no label that is wanted ({labels})"
+    told = f"holds {shown_values(foreground)} but none of the wanted labels ({labels})"
     if len(foreground) > 1:
         return f"{told}: labels of another data set, or grey levels for viewing?"
     value = int(foreground[0])

@@ -79,6 +79,11 @@ class BettiPriorLoss(nn.Module):
         self.clamp = 0.0 if clamp is None else clamp  # probabilities are never below 0
         self.in_patches = in_patches
 
+    @property
+    def needs_intact_labels(self) -> bool:
+        """Returns whether the Betti numbers of the target, if there is one, are looked at."""
+        return self.in_patches or None in self._wanted
+
     def extra_repr(self) -> str:
         """Returns the settings, for printing a trainer's loss."""
         priors = {

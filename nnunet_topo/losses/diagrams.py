@@ -36,10 +36,9 @@ class Bars:
         death: probability at which it ends, likewise; 0 without gradient for the essential class.
         birth_value: `birth` as numbers, in float64.
         death_value: `death` as numbers, in float64.
-        in_place: whether the bar is born in the foreground of the target and dies in its
-            background. A death without a voxel of its own counts as background: that of the
-            essential class, and of bars that end on the plateau at the clamp.
-        place: structure of the target at which the bar lies, see `Places`; 0 for none.
+        place: structure of the target at which each bar lies, 0 for none; see `Places.locate`.
+        fit: how well it fits there; likewise. The essential class, and bars that end on the plateau
+            at the clamp, die nowhere in particular.
         targets: structures of each channel of the target.
     """
 
@@ -49,8 +48,8 @@ class Bars:
     death: Float[Tensor, " bars"]
     birth_value: Float[np.ndarray, " bars"]
     death_value: Float[np.ndarray, " bars"]
-    in_place: Bool[np.ndarray, " bars"]
     place: Int64[np.ndarray, " bars"]
+    fit: Int64[np.ndarray, " bars"]
     targets: Sequence[Places]
 
 
@@ -61,8 +60,8 @@ class _ChannelBars:
     pairs: PersistencePairs
     birth_value: NDArray[np.float64]
     death_value: NDArray[np.float64]
-    in_place: NDArray[np.bool_]
     place: NDArray[np.int64]
+    fit: NDArray[np.int64]
     target: Places
 
 
@@ -107,7 +106,7 @@ def _channel_bars(
     dimensions: tuple[int, ...],
     clamp: float,
 ) -> _ChannelBars:
-    """Computes the bars of one channel and the Betti numbers of its target."""
+    """Computes the bars of one channel and where they lie in its target."""
     values = box.wait()
     pairs = persistence_pairs(values, connectivity=connectivity, dimensions=dimensions, clamp=clamp)
     flat = values.ravel()
@@ -115,22 +114,14 @@ def _channel_bars(
     dies = pairs.death != NO_VOXEL
     death_value = np.where(dies, np.maximum(flat[pairs.death], values.dtype.type(clamp)), 0.0)
     pairs = box.in_patch(pairs)
-    if mask is None or not mask.any():
-        target = Places.of_nothing(values.ndim)
-        in_place = np.zeros(len(dies), bool)
-        place = np.zeros(len(dies), np.int64)
-    else:
-        target = find_places(mask, connectivity)
-        foreground = mask.ravel()
-        named = dies & (death_value > clamp)
-        in_place = foreground[pairs.birth] & ~(named & foreground[pairs.death])
-        place = target.places_of(pairs)
-    return _ChannelBars(pairs, birth_value, death_value.astype(np.float64), in_place, place, target)
+    target = Places.of_nothing(values.ndim) if mask is None else find_places(mask, connectivity)
+    place, fit = target.locate(pairs, dies & (death_value > clamp))
+    return _ChannelBars(pairs, birth_value, death_value.astype(np.float64), place, fit, target)
 
 
 def _gather(probability: Tensor, channels: list[_ChannelBars], clamp: float) -> Bars:
     """Gathers births and deaths of all bars at once from the clamped probability."""
-    channel = np.repeat(np.arange(len(channels)), [len(found.in_place) for found in channels])
+    channel = np.repeat(np.arange(len(channels)), [len(found.place) for found in channels])
     birth = np.concatenate([found.pairs.birth for found in channels])
     death = np.concatenate([found.pairs.death for found in channels])
     dies = death != NO_VOXEL
@@ -147,8 +138,8 @@ def _gather(probability: Tensor, channels: list[_ChannelBars], clamp: float) -> 
         death=deaths,
         birth_value=np.concatenate([found.birth_value for found in channels]),
         death_value=np.concatenate([found.death_value for found in channels]),
-        in_place=np.concatenate([found.in_place for found in channels]),
         place=np.concatenate([found.place for found in channels]),
+        fit=np.concatenate([found.fit for found in channels]),
         targets=[found.target for found in channels],
     )
 

@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from nnunet_topo.losses.measure import Measure, prepare
 
+KERNEL_SIZES = (4, 5, 8, 10, 20)  # section 3.1
+
 
 class ProjectedPoolingLoss(nn.Module):
     """Returns the mean absolute difference of pooled maximum projections, in [0, 1].
@@ -26,29 +28,39 @@ class ProjectedPoolingLoss(nn.Module):
     Args:
         kernel_sizes: of the pooling. A kernel that is wider than a plane is cut to the plane, and
             cells at the far border may be smaller than the kernel, so nothing is left out.
+        planes: axes of a volume along which it is projected, None for all three: 0 gives the plane
+            of the other two axes, and so on.
         reduce_before_difference: compares the means of the planes instead of their cells, as the
             published code compares sums. The position of a structure then does not matter.
 
     Raises:
-        ValueError: no kernel, or one below 1; tensors whose shapes do not fit.
+        ValueError: no kernel, or one below 1; no plane, or another than 0, 1 and 2; tensors whose
+            shapes do not fit, images if planes are given.
     """
+
+    # It compares silhouettes cell by cell, as Dice compares voxels: a torn line changes few cells.
+    needs_intact_labels = False
 
     def __init__(
         self,
-        kernel_sizes: Sequence[int] = (4, 5, 8, 10, 20),
+        kernel_sizes: Sequence[int] = KERNEL_SIZES,
         *,
+        planes: Sequence[int] | None = None,
         reduce_before_difference: bool = False,
     ) -> None:
         super().__init__()
         if not kernel_sizes or min(kernel_sizes) < 1:
             raise ValueError(f"kernel_sizes must be one or more, at least 1, got {kernel_sizes}")
+        if planes is not None and not (planes and {*planes} <= {0, 1, 2}):
+            raise ValueError(f"planes must be one or more of 0, 1 and 2, got {planes}")
         self.kernel_sizes = tuple(kernel_sizes)
+        self.planes = None if planes is None else tuple(planes)
         self.reduce_before_difference = reduce_before_difference
 
     def extra_repr(self) -> str:
         """Returns the settings, for printing a trainer's loss."""
         return (
-            f"kernel_sizes={self.kernel_sizes}, "
+            f"kernel_sizes={self.kernel_sizes}, planes={self.planes}, "
             f"reduce_before_difference={self.reduce_before_difference}"
         )
 
@@ -73,7 +85,9 @@ class ProjectedPoolingLoss(nn.Module):
         losses = [
             self._difference(predicted, wanted, size)
             for predicted, wanted in zip(
-                _planes(probability), _planes(foreground.to(probability)), strict=True
+                self._projections(probability),
+                self._projections(foreground.to(probability)),
+                strict=True,
             )
             for size in self.kernel_sizes
         ]
@@ -89,18 +103,19 @@ class ProjectedPoolingLoss(nn.Module):
         loss = self(probability, target, mask)
         return lambda: Measure(loss)
 
+    def _projections(self, values: Float[Tensor, "batch channel *space"]) -> list[Tensor]:
+        """Returns the maximum projections of a volume along the axes; for an image, the image."""
+        if values.ndim == 4:
+            if self.planes is not None:
+                raise ValueError(f"planes are those of a volume, got the shape {values.shape}")
+            return [values]
+        return [values.amax(dim=2 + axis) for axis in self.planes or (0, 1, 2)]  # Eq. 1
+
     def _difference(self, predicted: Tensor, wanted: Tensor, size: int) -> Tensor:
         predicted, wanted = _pool(predicted, size), _pool(wanted, size)  # Eq. 2
         if self.reduce_before_difference:
             predicted, wanted = (plane.mean(dim=(2, 3)) for plane in (predicted, wanted))
         return (predicted - wanted).abs().mean()
-
-
-def _planes(values: Float[Tensor, "batch channel *space"]) -> list[Tensor]:
-    """Returns the maximum projections of a volume along each axis; for an image, the image."""
-    if values.ndim == 4:
-        return [values]
-    return [values.amax(dim=axis) for axis in (2, 3, 4)]  # Eq. 1
 
 
 def _pool(plane: Tensor, size: int) -> Tensor:

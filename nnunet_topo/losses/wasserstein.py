@@ -37,10 +37,9 @@ class WassersteinLoss(nn.Module):
     when sent to the diagonal; a target bar without a match costs 1/2 and has no gradient.
 
     Args:
-        matching: "spatial" matches the longest bars whose birth voxel is target foreground and
-            whose death voxel is target background, and sends the others to the diagonal. The
-            optimal matching would erase a ring that is nearly closed. "optimal" gives the distance
-            itself.
+        matching: "spatial" matches each structure of the target with the longest bars that lie at
+            it, see `match_spatially`, and sends the others to the diagonal. The optimal matching
+            would erase a ring that is nearly closed. "optimal" gives the distance itself.
             "sinkhorn" is Demir's Algorithm 1 to the letter: entropic plan, no diagonal, an empty
             side gives 0, the plan carries no gradient.
         dimensions: homology dimensions, default all.
@@ -56,6 +55,8 @@ class WassersteinLoss(nn.Module):
         ValueError: unknown names, clamp outside [0, 1), tile_size below 1; tensors whose shapes do
             not fit, NaN.
     """
+
+    needs_intact_labels = True  # it takes the topology of the target
 
     def __init__(
         self,
@@ -168,7 +169,7 @@ class WassersteinLoss(nn.Module):
                         birth,
                         death,
                         target_bars,
-                        bars.in_place[chosen],
+                        bars.fit[chosen],
                         bars.place[chosen],
                         target.capacity[k],
                     )

@@ -1,4 +1,4 @@
-"""Boxes that hold all foreground, and little else."""
+"""Boxes that contain all foreground and little else."""
 
 from collections.abc import Iterator
 
@@ -13,8 +13,8 @@ _WORTH_A_SPLIT = 50_000  # voxels whose metrics take as long as one more box
 def split_into_boxes(mask: NDArray[np.bool_]) -> list[Box]:
     """Returns boxes that hold the foreground of a mask, with background between any two.
 
-    Two boxes are apart by an empty plane at least, so no component, hole or cavity lies in more
-    than one: Betti numbers of the boxes add up. A mask is split only where that saves work.
+    An empty plane separates any two boxes, so no component, hole or cavity lies in more than one,
+    and Betti numbers of the boxes add up. A mask is only split if that saves work.
     """
     box = foreground_box(mask)
     cropped = mask[box]
@@ -24,7 +24,7 @@ def split_into_boxes(mask: NDArray[np.bool_]) -> list[Box]:
     if not parts or _saved(cropped.size, parts) <= 0:
         return [box]
     return [
-        _shift(_shift(inner, part), box)
+        shift(shift(inner, part), box)
         for part in parts
         for inner in split_into_boxes(cropped[part])
     ]
@@ -44,7 +44,7 @@ def _splits(mask: NDArray[np.bool_]) -> Iterator[list[Box]]:
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
             part = [slice(0, side) for side in mask.shape]
             part[axis] = slice(begin, end)
-            parts.append(_shift(foreground_box(mask[tuple(part)]), tuple(part)))
+            parts.append(shift(foreground_box(mask[tuple(part)]), tuple(part)))
         yield parts
 
 
@@ -56,7 +56,8 @@ def _voxels(box: Box) -> int:
     return int(np.prod([side.stop - side.start for side in box]))
 
 
-def _shift(box: Box, by: Box) -> Box:
+def shift(box: Box, by: Box) -> Box:
+    """Returns where in an image a box of a part of it is, given where that part is."""
     return tuple(
         slice(side.start + outer.start, side.stop + outer.start)
         for side, outer in zip(box, by, strict=True)

@@ -1,4 +1,4 @@
-"""What each metric is where a mask is empty: one table, from which all values are taken."""
+"""The value of each metric if a mask is empty: one table, used for all values."""
 
 from dataclasses import dataclass
 from math import nan
@@ -6,14 +6,14 @@ from math import nan
 
 @dataclass(frozen=True, slots=True)
 class EdgeCases:
-    """The values of a metric where a mask is empty; None where it is measured like any other.
+    """The values of a metric if a mask is empty; None if it is measured as usual.
 
     Attributes:
         key: of the metric; `_k` stands for the dimensions 0, 1 and, in volumes, 2.
-        prediction_empty: where the prediction is empty and the reference is not.
-        reference_empty: where the reference is empty and the prediction is not.
-        both_empty: where both are.
-        remark: what else is not measured, and what a measured value comes to.
+        prediction_empty: if only the prediction is empty.
+        reference_empty: if only the reference is empty.
+        both_empty: if both are empty.
+        remark: what else is not measured, and which value a measurement gives.
     """
 
     key: str
@@ -30,6 +30,8 @@ EDGE_CASES = (
     EdgeCases("topo_betti_ref_k", remark="an empty mask has 0"),
     EdgeCases("topo_betti_error_k", remark="one empty: the numbers of the other; both: 0"),
     EdgeCases("topo_betti_error", remark="one empty: all numbers of the other; both: 0"),
+    EdgeCases("topo_betti_error_windows_k", remark="windows without foreground have 0"),
+    EdgeCases("topo_betti_error_windows", remark="windows without foreground have 0"),
     EdgeCases("topo_betti_exact", 0.0, 0.0, 1.0),
     EdgeCases("topo_betti_matching_error", remark="one empty: all numbers of the other; both: 0"),
     EdgeCases("topo_euler_error", remark="an empty mask has 0"),
@@ -46,10 +48,9 @@ EDGE_CASES = (
     EdgeCases("topo_voi", remark="two partitions that are equal have 0"),
     EdgeCases(
         "topo_ari",
-        remark="two partitions that are equal have 1, even with one part alone or single voxels",
+        remark="two partitions that are equal have 1, even with only one part or single voxels",
     ),
 )
-_OF_METRIC = {edge_cases.key: edge_cases for edge_cases in EDGE_CASES}
 
 
 def declared_values(*, prediction_empty: bool, reference_empty: bool) -> dict[str, float]:
@@ -66,13 +67,3 @@ def declared_values(*, prediction_empty: bool, reference_empty: bool) -> dict[st
         if value is not None:
             declared[edge_cases.key] = value
     return declared
-
-
-def edge_cases_of(key: str) -> EdgeCases:
-    """Returns the table's row of a metric, for any dimension in its key.
-
-    Raises:
-        KeyError: there is no such metric.
-    """
-    stem, _, dimension = key.rpartition("_")
-    return _OF_METRIC[f"{stem}_k" if dimension.isdigit() else key]

@@ -7,13 +7,14 @@ from jaxtyping import Integer
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_topo.metrics.boxes import split_into_boxes
+from nnunet_topo.metrics.boxes import shift, split_into_boxes
 from nnunet_topo.metrics.masks import (
     NSD_TOLERANCE_MM,
     Counts,
     check_options,
     compare_parts,
 )
+from nnunet_topo.metrics.windows import Windows
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.masks import Box
 
@@ -30,6 +31,7 @@ def compare_label_maps(
     spacing_mm: Sequence[float | int] | None = None,
     connectivity: Connectivity = "full",
     nsd_tolerance_mm: float | int = NSD_TOLERANCE_MM,
+    windows: Windows | None = None,
 ) -> dict[Label, dict[str, float | int]]:
     """Returns for each label what `compute` returns, and nnU-Net's counts of voxels.
 
@@ -43,6 +45,7 @@ def compare_label_maps(
         spacing_mm: size of a voxel along each axis; without it distances are in voxels.
         connectivity: of the foreground, "full" (8 / 26) or "face" (4 / 6).
         nsd_tolerance_mm: distance up to which surfaces count as equal.
+        windows: that Betti errors are also averaged over, the same ones for all labels.
 
     Raises:
         ValueError: shapes, spacing or tolerance that do not fit; unknown connectivity.
@@ -53,7 +56,7 @@ def compare_label_maps(
             "prediction and reference must be 2D or 3D and of the same shape, got "
             f"{pair[0].shape} and {pair[1].shape}"
         )
-    options = check_options(pair[0].shape, spacing_mm, connectivity, nsd_tolerance_mm)
+    options = check_options(pair[0].shape, spacing_mm, connectivity, nsd_tolerance_mm, windows)
     members = {
         label: tuple(map(int, label)) if isinstance(label, tuple) else (int(label),)
         for label in labels
@@ -86,16 +89,16 @@ def compare_label_maps(
 
 
 def narrow_label_map(label_map: NDArray) -> NDArray:
-    """Returns a label map in as few bytes as hold its values, itself if they are no small numbers.
+    """Returns a label map in as few bytes as its values need, itself if they are not small numbers.
 
-    nnU-Net's readers return 32-bit floats. Without a change of any value, labels below 256 take a
+    nnU-Net's readers return 32-bit floats. Without changing any value, labels below 256 take a
     quarter of that memory.
     """
     for kind in (np.uint8, np.uint16):
         if label_map.dtype.itemsize <= np.dtype(kind).itemsize:
             return label_map
         narrow = np.empty(label_map.shape, kind)
-        for values, result in zip(label_map, narrow, strict=True):  # by slices: little memory
+        for values, result in zip(label_map, narrow, strict=True):  # slice by slice, to save memory
             with np.errstate(invalid="ignore"):
                 result[...] = values.astype(kind)
             if not np.array_equal(result, values):
@@ -118,7 +121,7 @@ def _number(array: NDArray, numbers: Mapping[int, int]) -> Integer[np.ndarray, "
     for value, number in numbers.items():
         if 0 <= value < _SMALL:
             small[value] = number
-    for values, result in zip(array, numbered, strict=True):  # by slices: it takes little memory
+    for values, result in zip(array, numbered, strict=True):  # slice by slice, to save memory
         with np.errstate(invalid="ignore"):
             narrow = values.astype(np.uint16)
         np.copyto(result, small[narrow], where=narrow == values)
@@ -130,7 +133,7 @@ def _number(array: NDArray, numbers: Mapping[int, int]) -> Integer[np.ndarray, "
 
 
 def _box_around(boxes: Iterable[Box | None]) -> Box | None:
-    """Returns the smallest box around some boxes, None where there is none."""
+    """Returns the smallest box around some boxes, None if there is none."""
     found = [box for box in boxes if box is not None]
     if not found:
         return None
@@ -146,7 +149,8 @@ def _pairs(
     """Yields both masks of a label or region, with a margin, in each box that holds some of it."""
     p, r = (array[box] for array in numbered)
     for part in split_into_boxes(_mask(p, numbers) | _mask(r, numbers)):
-        yield np.pad(_mask(p[part], numbers), 1), np.pad(_mask(r[part], numbers), 1), part
+        padded = [np.pad(_mask(array[part], numbers), 1) for array in (p, r)]
+        yield padded[0], padded[1], shift(part, box)
 
 
 def _mask(array: NDArray, numbers: Sequence[int]) -> NDArray[np.bool_]:

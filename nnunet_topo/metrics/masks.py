@@ -14,6 +14,7 @@ from nnunet_topo.metrics.partition import compare_partitions
 from nnunet_topo.metrics.parts import Options, Part, measure_part
 from nnunet_topo.metrics.skeleton import centerline_dice
 from nnunet_topo.metrics.surface import compare_surfaces
+from nnunet_topo.metrics.windows import Windows, window_errors
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.masks import Box, as_booleans, as_masks
 from nnunet_topo.topology.persistence import check_connectivity
@@ -39,16 +40,19 @@ def compute(
     connectivity: Connectivity = "full",
     mask: ArrayLike | None = None,
     nsd_tolerance_mm: float | int = NSD_TOLERANCE_MM,
+    windows: Windows | None = None,
 ) -> dict[str, float]:
     """Returns all metrics of two masks by name; undefined ones are NaN.
 
-    What each is where a mask is empty stands in `edge_cases.EDGE_CASES`.
+    `edge_cases.EDGE_CASES` lists their values for empty masks.
 
     Betti numbers, with prediction P and reference R:
 
     - `topo_betti_pred_k`, `topo_betti_ref_k`: components, loops or handles, cavities (volumes).
     - `topo_betti_error_k`: |difference|; `topo_betti_error` their sum; `topo_betti_exact` 1 where
       it is 0, else 0.
+    - `topo_betti_error_windows_k`, `topo_betti_error_windows`: the same errors in random windows,
+      averaged; only with `windows`. Hu et al. 2019, as in Datta 2024.
     - `topo_betti_matching_error`: classes of either without a partner in space, see
       `match_betti_numbers`.
     - `topo_euler_error`: |difference| of the Euler characteristics.
@@ -72,12 +76,13 @@ def compute(
         connectivity: of the foreground, "full" (8 / 26) or "face" (4 / 6).
         mask: zero voxels are ignored: background in both, and not counted in the accuracy.
         nsd_tolerance_mm: distance up to which surfaces count as equal.
+        windows: that Betti errors are also averaged over.
 
     Raises:
         ValueError: shapes, spacing or tolerance that do not fit; NaN; unknown connectivity.
     """
     p, r = as_masks(prediction, reference)
-    options = check_options(p.shape, spacing_mm, connectivity, nsd_tolerance_mm)
+    options = check_options(p.shape, spacing_mm, connectivity, nsd_tolerance_mm, windows)
     voxels = p.size
     if mask is not None:
         counted = as_booleans(mask)
@@ -97,6 +102,7 @@ def check_options(
     spacing_mm: Sequence[float | int] | None,
     connectivity: Connectivity,
     nsd_tolerance_mm: float | int,
+    windows: Windows | None,
 ) -> Options:
     """Returns how masks of this shape are compared.
 
@@ -110,7 +116,8 @@ def check_options(
         raise ValueError(f"nsd_tolerance_mm must be at least 0, got {nsd_tolerance_mm}")
     check_connectivity(connectivity)
     one_slice = len(shape) == 3 and shape[0] == 1
-    return Options(spacing, connectivity, float(nsd_tolerance_mm), one_slice)
+    corners = None if windows is None else windows.corners(shape)
+    return Options(spacing, connectivity, float(nsd_tolerance_mm), one_slice, corners)
 
 
 def compare_parts(
@@ -134,6 +141,9 @@ def compare_parts(
         | _betti_numbers(parts, len(options.spacing_mm))
         | compare_partitions([part.overlaps for part in parts], voxels)
     )
+    if options.windows is not None:
+        of_parts = [b for part in parts if (b := part.betti_in_windows) is not None]
+        measured |= window_errors(of_parts, (len(options.windows), len(options.spacing_mm)))
     if of_p and of_r:
         measured |= compare_surfaces(
             [part.surfaces[0] for part in parts],

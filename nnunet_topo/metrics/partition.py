@@ -45,13 +45,13 @@ def count_overlaps(
 
 
 def compare_partitions(overlaps: Sequence[Overlaps], voxels: int) -> dict[str, float]:
-    """Returns how far two images are alike as partitions into components and background.
+    """Returns the similarity of two images as partitions into components and background.
 
     - `topo_voi`: variation of information H(P | R) + H(R | P), in bits; 0 where they are equal.
       Meila: Comparing Clusterings. COLT 2003.
     - `topo_ari`: adjusted Rand index, 1 where they are equal, 0 by chance. Hubert, Arabie:
-      Comparing Partitions. J. Classification 1985. Partitions with one part alone, and those into
-      single voxels, have it only in common with themselves, and then 1, as in scikit-learn.
+      Comparing Partitions. J. Classification 1985. A partition with only one part, or into single
+      voxels, only has 1 with itself, as in scikit-learn.
 
     Args:
         overlaps: of all components.

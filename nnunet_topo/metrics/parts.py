@@ -1,13 +1,14 @@
-"""What is measured of two masks part by part, before it is summed up."""
+"""Measurements of two masks part by part, before they are summed up."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 
 from nnunet_topo.metrics.partition import Overlaps, count_overlaps
 from nnunet_topo.metrics.skeleton import LinesInside, lines_inside
 from nnunet_topo.metrics.surface import Surface, find_surface
+from nnunet_topo.metrics.windows import betti_in_windows
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_matching import BettiMatching, match_with_components
 from nnunet_topo.topology.masks import Box, label_components
@@ -22,17 +23,20 @@ class Options:
         connectivity: of the foreground.
         nsd_tolerance_mm: distance up to which surfaces count as equal.
         one_slice: the masks are of a volume of one slice of the first axis.
+        windows: first and last corner of each window that Betti numbers are counted in, None if
+            they are not.
     """
 
     spacing_mm: Float[np.ndarray, " axis"]
     connectivity: Connectivity
     nsd_tolerance_mm: float
     one_slice: bool
+    windows: Int64[np.ndarray, "windows 2 axes"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is measured of two masks in a box.
+    """The measurements of two masks in a box.
 
     Attributes:
         voxels: of the prediction, of the reference and of both.
@@ -42,6 +46,7 @@ class Part:
         first_slice: number of the first of these slices.
         lines: how much of the centre lines of each lies in the other.
         surfaces: of prediction and reference.
+        betti_in_windows: of prediction and reference, None if there are no windows.
     """
 
     voxels: tuple[int, int, int]
@@ -51,6 +56,7 @@ class Part:
     first_slice: int
     lines: tuple[LinesInside, LinesInside]
     surfaces: tuple[Surface, Surface]
+    betti_in_windows: Int64[np.ndarray, "masks windows dimensions"] | None
 
 
 def measure_part(
@@ -81,6 +87,9 @@ def measure_part(
             lines_inside(r, p, connectivity, one_slice=one_slice),
         ),
         (find_surface(p, offset), find_surface(r, offset)),
+        None
+        if options.windows is None
+        else betti_in_windows(p, r, box, options.windows, connectivity),
     )
 
 

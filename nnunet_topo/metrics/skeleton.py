@@ -30,7 +30,7 @@ def lines_inside(
     *,
     one_slice: bool = False,
 ) -> LinesInside:
-    """Returns how much of the centre line of a mask lies in another one, of a part of both."""
+    """Returns how much of the centre line of a mask lies in another one, for a part of both."""
     line = centerline(mask, connectivity, one_slice=one_slice)
     return LinesInside(int(np.count_nonzero(line)), int(np.count_nonzero(line & other)))
 
@@ -38,8 +38,8 @@ def lines_inside(
 def centerline_dice(prediction: Sequence[LinesInside], reference: Sequence[LinesInside]) -> float:
     """Returns clDice of two masks that are not empty, from the parts of their centre lines.
 
-    The harmonic mean of how much of the centre line of each mask lies in the other one; 0 where
-    neither does.
+    The harmonic mean of the shares of each mask's centre line that lie in the other mask; 0 if no
+    line does.
     Shit, Paetzold et al.: clDice. CVPR 2021, eqs. 1 and 2.
     """
     shares = [
@@ -52,7 +52,7 @@ def centerline_dice(prediction: Sequence[LinesInside], reference: Sequence[Lines
 def centerline(
     mask: Bool[np.ndarray, " *space"], connectivity: Connectivity, *, one_slice: bool = False
 ) -> Bool[np.ndarray, " *space"]:
-    """Returns the skeleton of a mask that published clDice values use, where it keeps topology.
+    """Returns the skeleton that published clDice values use, repaired where it loses topology.
 
     That is Zhang and Suen's in an image and Lee's in a volume, both scikit-image's. They erase
     some components of even width, close small holes or open them: where the skeleton of a component
@@ -60,9 +60,9 @@ def centerline(
     a piece of it, `topology.thin` makes the centre line of that component instead.
 
     Args:
-        mask: 2D or 3D, as small as you like: what lies around changes nothing.
+        mask: 2D or 3D, of any size: the surroundings change nothing.
         connectivity: at which Betti numbers are compared.
-        one_slice: the mask is cut from a volume of one slice, which scikit-image thins otherwise.
+        one_slice: the mask is cut from a volume of one slice, which scikit-image thins differently.
     """
     if mask.ndim == 2:
         skeleton = skeletonize(mask, method="zhang").astype(bool)

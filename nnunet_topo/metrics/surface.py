@@ -49,7 +49,7 @@ def find_surface(mask: Bool[np.ndarray, " *space"], offset: Sequence[int]) -> Su
 
 
 def _indices(places: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Returns what `numpy.argwhere` does, far quicker."""
+    """Returns the same as `numpy.argwhere`, much faster."""
     return np.stack(np.unravel_index(places, shape), axis=1)
 
 
@@ -59,7 +59,7 @@ def compare_surfaces(
     spacing_mm: Float[np.ndarray, " axis"],
     tolerance_mm: float | int,
 ) -> dict[str, float]:
-    """Returns Hausdorff distance and normalised surface distance, neither mask being empty.
+    """Returns Hausdorff distance and normalised surface distance, of masks that are not empty.
 
     - `topo_hd95_mm`: the 95th percentile of the distances from the surface voxels of one mask to
       those of the other, the larger of the two directions; each voxel counts once, and its distance
@@ -97,8 +97,8 @@ def distances(
 ) -> Float[np.ndarray, " points"]:
     """Returns how far each point is from the nearest of the others, in mm; there must be one.
 
-    Most surfaces of a prediction are near those of the reference: looking at the places around a
-    point, nearest first, takes a tenth of the time of a search tree, which has the rest.
+    Most surfaces of a prediction are near those of the reference. Searching the places around a
+    point, nearest first, takes a tenth of the time of a search tree, which finds the rest.
     """
     from nnunet_topo.topology._nearest import first_occupied  # numba: heavy
 
@@ -145,9 +145,9 @@ def surfel_sizes(spacing_mm: Float[np.ndarray, " axis"]) -> Float[np.ndarray, " 
 def _surfels(ndim: int) -> Float[np.ndarray, "codes elements axis"]:
     """Returns the surface around a corner, by its code: normals as long as areas, or segments.
 
-    Segments and triangles join the midpoints between foreground and background, marching cubes as
-    Lorensen and Cline published them. With more than half of the voxels inside it is the surface
-    of the others: so the elements are those of the `surface-distance` package.
+    Segments and triangles join the midpoints between foreground and background: marching cubes as
+    Lorensen and Cline published them. If more than half of the voxels are inside, the surface is
+    that of the others, as in the `surface-distance` package.
     """
     elements = np.zeros((_all_inside(ndim) + 1, 4, ndim))
     for code in range(1, _all_inside(ndim)):

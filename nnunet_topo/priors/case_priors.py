@@ -117,10 +117,10 @@ def wanted(
     of_case: Sequence[CasePrior],
     slice_: int | None,
 ) -> dict[Union, tuple[BettiPrior, bool]]:
-    """Returns the prior of each label in an image or slice, and whether the label is surely there.
+    """Returns the prior of each label in an image or slice, and whether the label must be there.
 
-    A prior of all cases, or of all slices of a case, holds where the label is predicted: False.
-    A prior of this very image or slice says that the label is there: True.
+    A prior of all cases, or of all slices of a case, only applies if the label is predicted: False.
+    A prior of this very image or slice also says that the label is there: True.
 
     Args:
         of_labels: priors of all cases.

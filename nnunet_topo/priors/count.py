@@ -1,4 +1,4 @@
-"""The labels of one case, counted: their Betti numbers in its volume and in each slice."""
+"""Counts the Betti numbers of the labels of one case, in its volume and in each slice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from nnunet_topo.images.segmentation import NotALabelMapError, read_segmentation
 from nnunet_topo.labels.values import describe_unknown_labels, distinct_values, refuse_values
 from nnunet_topo.priors.fingerprint import CONNECTIVITIES, RAW, Betti
 from nnunet_topo.priors.labelled_data import LabelledData
-from nnunet_topo.priors.training_labels import check_one_label_map
 from nnunet_topo.topology import Connectivity, betti_numbers
 from nnunet_topo.topology.masks import foreground_box
 
@@ -24,7 +23,7 @@ class Case:
 
     Attributes:
         name: of the case.
-        file: label file, None where there are preprocessed labels alone.
+        file: label file, None if there are only preprocessed labels.
         data: the data set.
         members: labels of each class, region and union.
     """
@@ -42,7 +41,7 @@ class LabelObject:
     Attributes:
         betti: Betti numbers at each connectivity.
         at_border: whether it touches the border of the image.
-        beside_ignored: whether it touches voxels that do not count.
+        beside_ignored: whether it touches ignored voxels.
     """
 
     betti: Mapping[Connectivity, Betti]
@@ -56,7 +55,7 @@ class LabelObjects:
 
     Attributes:
         parts: number of slices, 1 for the volume.
-        channels: of each class, region and union the objects by the number of their slice.
+        channels: of each class, region and union, the objects by slice number.
     """
 
     parts: int
@@ -79,7 +78,7 @@ class CountedCase:
 
 
 def count_case(case: Case) -> CountedCase:
-    """Returns the objects of a case; whatever fails becomes a problem."""
+    """Returns the objects of a case; an error is recorded as a problem."""
     objects: dict[tuple[str, int], LabelObjects] = {}
     problems: list[str] = []
     for source in (RAW, *case.data.preprocessed):
@@ -118,7 +117,7 @@ def _read_labels(case: Case, source: str, problems: list[str]) -> tuple[NDArray,
         check_one_label_map(segmentation)
         return np.asarray(segmentation[0]), int(properties["bbox_used_for_cropping"][0][0])
     if case.file is None:
-        raise ValueError("there are preprocessed ones alone")
+        raise ValueError("only preprocessed labels exist")
     try:
         label_map = read_segmentation(data.reader, case.file).label_map
     except NotALabelMapError as error:
@@ -136,7 +135,7 @@ def _read_labels(case: Case, source: str, problems: list[str]) -> tuple[NDArray,
 
 
 def _count_label_map(case: Case, label_map: NDArray, first: int, space: int) -> LabelObjects:
-    """Returns all objects of a label map, as a whole or slice by slice."""
+    """Returns all objects of a label map, taken as a whole or slice by slice."""
     ignore = case.data.labels.ignore
     ignored = None if ignore is None else label_map == ignore
     channels = []
@@ -156,7 +155,7 @@ def _objects_by_slice(found: Sequence[LabelObject | None], first: int) -> dict[i
 
 
 def _count_mask(mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None) -> LabelObject | None:
-    """Returns the object that a mask holds, None if the mask is empty."""
+    """Returns the object in a mask, None if the mask is empty."""
     box = foreground_box(mask)
     if box[0].stop == 0:
         return None
@@ -175,3 +174,12 @@ def _count_mask(mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None) -> L
         ),
         beside_ignored=beside_ignored,
     )
+
+
+def check_one_label_map(segmentation: NDArray) -> None:
+    """Raises ValueError where nnU-Net has preprocessed several channels as the labels of a case."""
+    if len(segmentation) > 1:
+        raise ValueError(
+            f"its preprocessed labels have {len(segmentation)} channels: the label file holds more "
+            "than one label map, such as a colour image"
+        )

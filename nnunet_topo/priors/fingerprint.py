@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from nnunet_topo.priors import decisions
-from nnunet_topo.priors.decisions import Decision
 from nnunet_topo.priors.topology_json import NO_PRIOR, OBJECTS
 from nnunet_topo.topology import Connectivity
 
@@ -19,22 +17,19 @@ CONNECTIVITIES: tuple[Connectivity, ...] = get_args(Connectivity)
 _ABOUT = (
     "Betti numbers: components, loops or handles, cavities. Edit `priors`: a number each, "
     '[1, 2] for a range, [1, null] for at least 1, null if it is free; "none" for no prior. '
-    "`rotation_and_scaling`: whether trainers with a topology term use both. "
     "`statistics` > `differing`: cases whose labels have other Betti numbers than most."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How often preprocessed labels change their Betti numbers, None where that is not known.
+    """How often preprocessed labels change their Betti numbers.
 
     Attributes:
-        by_resampling: share of the raw labels.
-        by_augmentation: share of what nnU-Net rotates or scales.
+        by_resampling: share of the raw labels, None where that is not known.
     """
 
     by_resampling: float | None = None
-    by_augmentation: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +106,7 @@ class Record:
         return self.most_frequent
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what topology.json has of the record, without the cases that differ."""
+        """Returns the record as topology.json holds it, without the cases that differ."""
         content: dict[str, Any] = {
             "objects": self.objects,
             "absent": self.absent,
@@ -123,17 +118,7 @@ class Record:
         content["betti"] = {betti_key(betti): number for betti, number in self.betti.items()}
         if self.changes is not None:
             content["changed_by_resampling"] = self.changes.by_resampling
-            content["changed_by_augmentation"] = self.changes.by_augmentation
         return content
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigurationDecision:
-    """Whether the trainings of a configuration rotate and scale at a connectivity."""
-
-    connectivity: Connectivity
-    configuration: str
-    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +131,6 @@ class Fingerprint:
         cases: number of cases whose label file could be read.
         unreadable: names of the others.
         records: by connectivity, then volumes before slices, then by label, then raw labels first.
-        decisions: about rotation and scaling, of each configuration that was measured.
         problems: what went wrong, one line each; not written.
     """
 
@@ -155,7 +139,6 @@ class Fingerprint:
     cases: int
     unreadable: tuple[str, ...]
     records: tuple[Record, ...]
-    decisions: tuple[ConfigurationDecision, ...] = ()
     problems: tuple[str, ...] = ()
 
     def spaces(self, connectivity: Connectivity) -> tuple[int, ...]:
@@ -171,19 +154,13 @@ class Fingerprint:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content of a topology.json, unsigned."""
+        """Returns the content of a topology.json, without its signature."""
         content: dict[str, Any] = {
             "about": _ABOUT,
             "dataset": self.dataset,
             "unions": {name: list(labels) for name, labels in self.unions.items()},
             "priors": {},
         }
-        made: dict[str, Any] = {}
-        for one in self.decisions:
-            plain = decisions.as_plain(one.decision)
-            made.setdefault(one.connectivity, {})[one.configuration] = plain
-        if made:
-            content[decisions.KEY] = made
         statistics: dict[str, Any] = {"cases": self.cases, "unreadable": list(self.unreadable)}
         differing: dict[str, Any] = {}
         for record in self.records:
@@ -208,7 +185,7 @@ def betti_key(betti: Betti) -> str:
 
 
 def _section(content: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """Returns a section of a JSON object, which is made if there is none."""
+    """Returns a section of a JSON object, and adds it if it is missing."""
     for key in keys:
         content = content.setdefault(key, {})
     return content

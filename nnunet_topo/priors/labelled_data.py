@@ -4,12 +4,10 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.dataset import Channels, Dataset
@@ -26,15 +24,11 @@ class Preprocessed:
         dataset_class: nnU-Net's reader.
         folder: of the preprocessed cases.
         space: axes of a patch; with 2, volumes are taken slice by slice.
-        rotation: range of the angles in augmentation, as nnU-Net chose it.
-        in_slices: whether a volume is augmented slice by slice.
     """
 
     dataset_class: type
     folder: str
     space: int
-    rotation: tuple[float, float]
-    in_slices: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +61,12 @@ class LabelledData:
 def find_labels(
     plans: PlansManager, dataset_json: dict[str, Any], configurations: Iterable[str]
 ) -> LabelledData:
-    """Returns where the labels of a data set lie: nnU-Net's raw data, else its copies of them.
+    """Returns where the labels of a data set lie: in nnU-Net's raw data, else in its copies.
 
     Args:
         plans: nnU-Net's, of the data set.
         dataset_json: nnU-Net's description of it.
-        configurations: whose preprocessed labels are wanted; each folder is taken once.
+        configurations: whose preprocessed labels are needed; each folder is used once.
 
     Raises:
         ValueError: there are no labels, or no such configuration.
@@ -112,14 +106,6 @@ def _find_preprocessed(plans: PlansManager, configuration: str, folder: Path) ->
     Raises:
         ValueError: nnU-Net cannot read the folder.
     """
-    manager = plans.get_configuration(configuration)
-    # nnU-Net's trainer knows the angles, and needs no more than this to tell them.
-    stand_in: Any = SimpleNamespace(
-        configuration_manager=manager, print_to_log_file=lambda *_: None
-    )
-    rotation, in_slices, _, _ = (
-        nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(stand_in)
-    )
     try:
         dataset_class = infer_dataset_class(str(folder))
     except (AssertionError, KeyError) as error:
@@ -127,9 +113,7 @@ def _find_preprocessed(plans: PlansManager, configuration: str, folder: Path) ->
     return Preprocessed(
         dataset_class=dataset_class,
         folder=str(folder),
-        space=len(manager.patch_size),
-        rotation=tuple(rotation),
-        in_slices=in_slices,
+        space=len(plans.get_configuration(configuration).patch_size),
     )
 
 

@@ -3,12 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from math import isnan
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_topo.priors import decisions
 from nnunet_topo.priors.count import (
     Case,
     CountedCase,
@@ -17,14 +15,12 @@ from nnunet_topo.priors.count import (
     count_case,
     counted_spaces,
 )
-from nnunet_topo.priors.damage import Damage, measure_damage
 from nnunet_topo.priors.fingerprint import (
     CONNECTIVITIES,
     LISTED,
     RAW,
     Betti,
     Changes,
-    ConfigurationDecision,
     Differing,
     Fingerprint,
     Record,
@@ -38,20 +34,20 @@ from nnunet_topo.topology import Connectivity
 def take_fingerprint(
     data: LabelledData, *, unions: Mapping[str, Sequence[str]], processes: int = 1
 ) -> Fingerprint:
-    """Returns the Betti numbers of all labels, and how resampling and augmentation change them.
+    """Returns the Betti numbers of all labels, and how resampling changes them.
 
-    A label that touches voxels of the ignore label may not be whole, and does not count.
+    A label that touches voxels of the ignore label may not be whole, and is not counted.
 
     Args:
         data: where the labels lie.
         unions: labels of each union, by its name.
-        processes: at most so many.
+        processes: maximum number.
 
     Raises:
         ValueError: no label could be read.
     """
     if not len(data.channels):
-        raise ValueError(f"dataset.json of {data.name} names nothing beside the background")
+        raise ValueError(f"dataset.json of {data.name} has no label besides the background")
     names = (*data.channels.names, *unions)
     united = (data.channels.labels_of(data.channels.union(labels)) for labels in unions.values())
     members = (*data.channels.members, *united)
@@ -60,9 +56,8 @@ def take_fingerprint(
     readable = {case.name for case in counted if any(source == RAW for source, _ in case.objects)}
     if not readable:
         raise ValueError("; ".join(["no label could be read", *problems[:3]]))
-    damage = measure_damage(data, counted, members, processes)
     records = [
-        _record(data, counted, source, (channel, name), connectivity, damage)
+        _record(data, counted, source, (channel, name), connectivity)
         for connectivity in CONNECTIVITIES
         for space in counted_spaces(data, RAW)
         for channel, name in enumerate(names)
@@ -75,8 +70,7 @@ def take_fingerprint(
         cases=len(readable),
         unreadable=tuple(case.name for case in counted if case.name not in readable),
         records=tuple(records),
-        decisions=_decisions(damage, data.channels.names),
-        problems=(*problems, *(one.problem for one in damage if one.problem)),
+        problems=tuple(problems),
     )
 
 
@@ -100,26 +94,12 @@ def _count_cases(
     return sorted(counted, key=lambda case: case.name)
 
 
-def _decisions(damage: Sequence[Damage], names: Sequence[str]) -> tuple[ConfigurationDecision, ...]:
-    """Returns for each configuration whether trainers rotate and scale; unions do not count."""
-    return tuple(
-        ConfigurationDecision(
-            one.connectivity,
-            one.configuration,
-            decisions.decide(names, one.shares[: len(names)]),
-        )
-        for one in damage
-        if one.shares
-    )
-
-
 def _record(
     data: LabelledData,
     counted: Sequence[CountedCase],
     source: tuple[str, int],
     label: tuple[int, str],
     connectivity: Connectivity,
-    damage: Sequence[Damage],
 ) -> Record:
     """Returns what was counted of one label in the volumes or slices of one source.
 
@@ -129,7 +109,6 @@ def _record(
         source: "raw" or a configuration, and 3 for volumes or 2 for slices.
         label: its channel and name.
         connectivity: of the foreground.
-        damage: by augmentation.
     """
     channel, name = label
     parts = [case.objects[source] for case in counted if source in case.objects]
@@ -142,10 +121,7 @@ def _record(
     if source[0] == RAW:
         differing = _differing(counted, source, channel, connectivity, betti)
     else:
-        changes = Changes(
-            _share_changed_by_resampling(counted, source, channel, connectivity),
-            _share_changed_by_augmentation(damage, source[0], channel, connectivity),
-        )
+        changes = Changes(_share_changed_by_resampling(counted, source, channel, connectivity))
     return Record(
         connectivity=connectivity,
         space=source[1],
@@ -169,7 +145,7 @@ def _differing(
 ) -> tuple[Differing, ...]:
     """Returns the cases of which a raw label has other Betti numbers than most labels.
 
-    Nothing where less than half of the objects agree: then no number is the right one.
+    Empty if less than half of the objects agree: then we cannot tell which number is right.
     """
     if not betti or max(betti.values()) < LISTED * sum(betti.values()):
         return ()
@@ -222,14 +198,3 @@ def _share_changed_by_resampling(
             pairs += 1
             changed += resampled is None or resampled.betti[connectivity] != raw.betti[connectivity]
     return changed / pairs if pairs else None
-
-
-def _share_changed_by_augmentation(
-    damage: Sequence[Damage], configuration: str, channel: int, connectivity: Connectivity
-) -> float | None:
-    """Returns how often augmentation changes the Betti numbers, None where that is not known."""
-    for one in damage:
-        if (one.configuration, one.connectivity) == (configuration, connectivity) and one.shares:
-            share = one.shares[channel]
-            return None if isnan(share) else share
-    return None

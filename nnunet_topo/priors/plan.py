@@ -1,4 +1,4 @@
-"""The command `nnunet-topo plan`: it measures the labels of a data set and writes topology.json."""
+"""The command `nnunet-topo plan` measures the labels of a data set and writes topology.json."""
 
 import os
 import shutil
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_topo.dataset import Channels, Dataset
-from nnunet_topo.priors import decisions
 from nnunet_topo.priors.fingerprint import CONNECTIVITIES, Fingerprint
+from nnunet_topo.priors.form import KEY as FORM
 from nnunet_topo.priors.labelled_data import find_labels
 from nnunet_topo.priors.measure import take_fingerprint
 from nnunet_topo.priors.topology_json import (
     FILE,
+    FORMER_DECISION,
     OBJECTS,
     is_edited,
     priors_of,
@@ -31,9 +32,9 @@ class Planned:
     Attributes:
         file: that was written.
         fingerprint: what was measured.
-        content: of the file; its priors and decisions may be those of a file that was edited.
+        content: of the file; its priors may be those of a file that was edited.
         kept: copy of the file that was there before, None if there is none.
-        notes: what could not be measured, and how to change that.
+        notes: what could not be measured and how to change that, and what was left out.
     """
 
     file: Path
@@ -65,9 +66,9 @@ def plan(
         dataset: number or name.
         plans: name of nnU-Net's plans.
         configurations: whose preprocessed labels are measured; all if none is given.
-        processes: at most so many.
-        update: keep the priors, unions and decisions about augmentation of a file that was edited,
-            and measure the rest anew.
+        processes: maximum number.
+        update: keep the priors, the unions and the form of the loss of a file that was edited, and
+            measure the rest again.
         overwrite: replace a file that was edited, and keep a copy of it.
 
     Raises:
@@ -87,9 +88,9 @@ def plan(
     edited = before is not None and _is_edited(file)
     if edited and not (update or overwrite):
         raise ValueError(
-            f"{file} was edited, and stays as it is. --update keeps its priors, unions and "
-            f"{decisions.KEY} and measures the rest anew; --overwrite writes all anew, and "
-            "keeps it under another name"
+            f"{file} was edited, so it is not replaced. --update keeps its priors, unions and "
+            f"{FORM} and measures the rest again; --overwrite replaces all of it, and keeps a copy "
+            "under another name"
         )
     unions: Mapping[str, Sequence[str]] = channels.default_unions()
     former = read_topology(file) if edited and update else {}
@@ -101,15 +102,21 @@ def plan(
     content = signed(_with_former_priors(taken.to_json(), former), edited=bool(former))
     now = file.read_bytes() if file.exists() else None
     if now != before:
-        raise ValueError(f"{file} was changed while the labels were measured, and stays as it is")
+        raise ValueError(
+            f"{file} was changed while the labels were measured, so it is not replaced"
+        )
     kept = _keep(file) if edited and overwrite else None
     write_topology(content, file)
     notes = [
-        f"{name}: no preprocessed labels in {folder}, so nothing is known of resampling and "
-        f"augmentation; nnUNetv2_preprocess -d {planned.number} -plans_name {plans} -c {name} "
-        "makes them"
+        f"{name}: no preprocessed labels in {folder}, so the effects of resampling are not known; "
+        f"nnUNetv2_preprocess -d {planned.number} -plans_name {plans} -c {name} makes them"
         for name, folder in data.missing.items()
     ]
+    if FORMER_DECISION in former:
+        notes.append(
+            f"{FORMER_DECISION} of the former file is left out, because trainers no longer read "
+            "it: the suffix nospatial trains without rotation and scaling"
+        )
     return Planned(file, taken, content, kept, notes)
 
 
@@ -121,13 +128,12 @@ def _is_edited(file: Path) -> bool:
 
 
 def _check(content: Mapping[str, Any], file: Path, channels: Channels) -> None:
-    """Checks all priors, unions and decisions of a file.
+    """Checks all priors and unions of a file.
 
     Raises:
         ValueError: one of them is wrong; the message names the place.
     """
     read_unions(content, str(file), channels)
-    decisions.check_decisions(content, str(file))
     for connectivity in CONNECTIVITIES:
         for space, objects in OBJECTS.items():
             if not _lacks(content, "priors", connectivity, objects):
@@ -146,7 +152,7 @@ def _lacks(content: Any, *keys: str) -> bool:
 
 
 def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns new content with the priors and decisions of a former file, where it has some."""
+    """Returns new content with the priors and the form of an earlier file, if it has any."""
     priors = {
         connectivity: {
             objects: measured | former.get("priors", {}).get(connectivity, {}).get(objects, {})
@@ -154,8 +160,8 @@ def _with_former_priors(content: Mapping[str, Any], former: Mapping[str, Any]) -
         }
         for connectivity, sections in content["priors"].items()
     }
-    joined = decisions.joined(content, former)
-    return {**content, "priors": priors} | ({decisions.KEY: joined} if joined else {})
+    kept = {FORM: former[FORM]} if FORM in former else {}
+    return {**content, "priors": priors} | kept
 
 
 def _keep(file: Path) -> Path:

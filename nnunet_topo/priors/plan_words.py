@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nnunet_topo.priors import decisions
 from nnunet_topo.priors.fingerprint import (
     AGREEMENT,
     CONNECTIVITIES,
@@ -13,14 +12,14 @@ from nnunet_topo.priors.fingerprint import (
     Record,
 )
 from nnunet_topo.priors.topology_json import FILE, NO_PRIOR, OBJECTS, recorded_prior
-from nnunet_topo.priors.training_labels import TOLERATED_DAMAGE
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior
 
-FEW = 20  # objects: if so few all agree, more than 1 in 7 of all others may still differ
-_SHOWN = 3  # Betti numbers of a line
-_NAMED = 5  # cases of a line
-_TERM, _PRIOR, _STOCK = "nnUNetTrainerWasserstein", "nnUNetTrainerBettiPrior", "nnUNetTrainerStock"
+MANY_CHANGED = 0.05  # of the labels, by resampling
+FEW = 20  # objects; if fewer all agree, more than 1 in 7 of all others may still differ
+_SHOWN = 3  # Betti numbers in a line
+_NAMED = 5  # cases in a line
+_PRIOR = "nnUNetTrainerBettiPrior"
 _HEADS = ("label", "measured on", "objects", "absent", "at border", "", "Betti numbers")
 
 
@@ -74,30 +73,27 @@ def _row(record: Record, prior: BettiPrior | None) -> tuple[str, ...]:
     if record.changes is None:
         said = f"prior {_prior_in_words(prior)}"
     else:
-        said = (
-            f"changed by resampling {_percent(record.changes.by_resampling)}, by augmentation "
-            f"{_percent(record.changes.by_augmentation)}"
-        )
+        said = f"changed by resampling {_percent(record.changes.by_resampling)}"
     counts = (str(number) for number in (record.objects, record.absent, record.at_border))
     name = record.label if record.source == RAW else ""
     return (name, record.source, *counts, said, ", ".join(betti) or "-")
 
 
 def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
-    """Returns what to know before a training, the most important first.
+    """Returns what the user should know before a training, the most important first.
 
-    The default connectivity comes first, and the volumes or slices of the configurations that were
-    measured. Of these, what changes every trainer with a topology term comes first, then the
-    priors. At the default connectivity, indented lines name the cases that contradict.
+    The default connectivity comes first, with the volumes or slices of the configurations that were
+    measured. There, warnings about priors come first. At the default connectivity, indented lines
+    name the cases that contradict.
 
     Args:
         fingerprint: that was measured.
-        content: of the topology.json, whose priors and decisions may have been edited.
+        content: of the topology.json, whose priors may have been edited.
     """
     warned: list[tuple[tuple[int, ...], str]] = []
     if fingerprint.unreadable:
         told = (
-            f"{_plural(len(fingerprint.unreadable), 'case')} could not be read and did not count: "
+            f"{_plural(len(fingerprint.unreadable), 'case')} could not be read or counted: "
             f"{', '.join(fingerprint.unreadable)}"
         )
         warned.append(((-1,), told))
@@ -107,8 +103,6 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
             sources = dict.fromkeys(one.source for records in of_labels.values() for one in records)
             configurations = [source for source in sources if source != RAW]
             place = (rank, not configurations)
-            for line in _warn_of_augmentation(content, connectivity, configurations):
-                warned.append(((*place, 0), line))
             for name, (raw, *preprocessed) in of_labels.items():
                 prior = recorded_prior(content, connectivity, space, name)
                 told = (
@@ -124,14 +118,14 @@ def warn(fingerprint: Fingerprint, content: Mapping[str, Any]) -> list[str]:
     return [line for _, line in sorted(warned, key=lambda of: of[0])]
 
 
-def _trainer(connectivity: Connectivity, stem: str = _PRIOR) -> str:
-    return stem if connectivity == CONNECTIVITIES[0] else f"{stem}_{connectivity}"
+def _trainer(connectivity: Connectivity) -> str:
+    return _PRIOR if connectivity == CONNECTIVITIES[0] else f"{_PRIOR}_{connectivity}"
 
 
 def _warn_of_raw(
     record: Record, prior: BettiPrior | None, *, listed: bool
 ) -> Iterator[tuple[int, str]]:
-    """Yields warnings, the smaller the number the more important; `listed` names the cases."""
+    """Yields warnings with their rank, 0 being the most important; `listed` names the cases."""
     number, objects = record.objects, OBJECTS[record.space]
     differing = record.differing if listed else ()
     trainer = _trainer(record.connectivity)
@@ -144,7 +138,7 @@ def _warn_of_raw(
         yield (
             1,
             f"no prior, because a fixed ({fixed}) would contradict {others} of {number} {objects}; "
-            f"{trainer} has none for it" + _list_cases(differing),
+            f"{trainer} uses no prior for it" + _list_cases(differing),
         )
     else:
         others = number - _number_allowed(record, prior)
@@ -156,19 +150,19 @@ def _warn_of_raw(
                 + _list_cases(contradicting),
             )
         if number < FEW:
-            yield 4, f"a prior from {number} {objects} alone"
+            yield 4, f"the prior comes from only {number} {objects}"
     if record.at_border:
-        yield 4, f"cut by the border of the image in {record.at_border} of {number} {objects}"
+        yield 4, f"the border of the image cuts it in {record.at_border} of {number} {objects}"
     if record.beside_ignored:
         yield (
             4,
-            f"{record.beside_ignored} that touch ignored voxels are not known to be whole, and "
-            "did not count",
+            f"{record.beside_ignored} that touch ignored voxels may not be whole, and were not "
+            "counted",
         )
 
 
 def _list_cases(differing: Sequence[Differing]) -> str:
-    """Returns a line for each of the Betti numbers that differ, with the first cases."""
+    """Returns a line for each of the Betti numbers that differ, with the first few cases."""
     lines = []
     for one in differing[:_SHOWN]:
         named, separator = list(one.cases), ", "
@@ -201,32 +195,11 @@ def _warn_of_preprocessed(
                     f"{record.source} have the prior {prior}",
                 )
         share = record.changes.by_resampling
-        if (share or 0) > TOLERATED_DAMAGE:
+        if (share or 0) > MANY_CHANGED:
             yield (
                 3,
                 f"resampling to {record.source} changes the Betti numbers of {_percent(share)}",
             )
-
-
-def _warn_of_augmentation(
-    content: Mapping[str, Any], connectivity: Connectivity, configurations: Sequence[str]
-) -> Iterator[str]:
-    """Yields a line for each configuration in which trainers leave out rotation and scaling."""
-    for configuration in configurations:
-        decision = decisions.recorded_decision(content, FILE, configuration, connectivity)
-        if decision is None or decision.used:
-            continue
-        damaged = [
-            f"{name} in {_percent(share)}"
-            for name, share in decision.changed.items()
-            if (share or 0) > TOLERATED_DAMAGE
-        ]
-        why = f"rotation and scaling change the Betti numbers of {', '.join(damaged)}, so"
-        yield (
-            f"{configuration}, {connectivity}: {why if damaged else f'{FILE} was edited:'} "
-            f"{_trainer(connectivity, _TERM)} and all other trainers with a topology term leave "
-            f"rotation and scaling out, and their control is {_STOCK}_nospatial"
-        )
 
 
 def _warn_of_connectivity(fingerprint: Fingerprint, content: Mapping[str, Any]) -> Iterator[str]:

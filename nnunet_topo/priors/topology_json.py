@@ -1,8 +1,8 @@
-"""topology.json: the Betti numbers that are known of the labels of a data set."""
+"""topology.json: the known Betti numbers of the labels of a data set."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ import nnunet_topo
 from nnunet_topo import files
 from nnunet_topo.dataset import Channels, Union
 from nnunet_topo.files import OWN_KEY, read_json, write_whole
+from nnunet_topo.priors.form import OBJECTS, PriorForm, read_form
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior, as_json
 
 FILE = "topology.json"
 NO_PRIOR = "none"
-OBJECTS = {3: "volumes", 2: "slices"}  # by the axes of a patch
-_DEEPEST = 4  # of what gets a line for each key
+FORMER_DECISION = "rotation_and_scaling"  # of earlier versions; it is no longer read
+_DEEPEST = 4  # level at which each key still gets its own line
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,12 @@ class Priors:
         channels: Betti numbers of each class or region, counted from 0 as foreground classes or
             regions are, then of each union; channels without a prior are left out.
         unions: the channels that make up each union.
+        form: how the loss is computed.
     """
 
     channels: Mapping[int, BettiPrior]
     unions: tuple[Union, ...] = ()
+    form: PriorForm = field(default_factory=PriorForm)
 
 
 def read_priors(
@@ -100,7 +103,7 @@ def priors_of(
             used.append(members[name])
         else:
             found[labels.index(name)] = prior
-    return Priors(found, tuple(used))
+    return Priors(found, tuple(used), read_form(content, file, space))
 
 
 def recorded_prior(
@@ -132,8 +135,18 @@ def read_unions(content: Mapping[str, Any], file: str, channels: Channels) -> di
     return members
 
 
+def forbids_rotation(
+    content: Mapping[str, Any], configuration: str, connectivity: Connectivity
+) -> bool:
+    """Returns whether a topology.json of an earlier version says not to rotate and scale."""
+    section: Any = content.get(FORMER_DECISION)
+    for key in (connectivity, configuration):
+        section = section.get(key) if isinstance(section, Mapping) else None
+    return (section.get("used") if isinstance(section, Mapping) else section) is False
+
+
 def read_topology(file: Path) -> dict[str, Any]:
-    """Returns the content of a topology.json, which is a JSON object and perhaps wrong otherwise.
+    """Returns the content of a topology.json; only that it is a JSON object is checked.
 
     Raises:
         ValueError: it is not a JSON object, or has a key twice in the same place.
@@ -143,7 +156,7 @@ def read_topology(file: Path) -> dict[str, Any]:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns an object of JSON, of which Python would keep the last of two equal keys."""
+    """Returns an object of JSON, and refuses equal keys, of which Python would keep the last."""
     content = dict(pairs)
     if len(content) < len(pairs):
         twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
@@ -170,8 +183,8 @@ def signed(content: Mapping[str, Any], *, edited: bool = False) -> dict[str, Any
     """Returns the content of a topology.json with a digest, by which edits are found later.
 
     Args:
-        content: of the file; a former signature is replaced.
-        edited: whether the content holds edits by hand, and is to be treated as edited.
+        content: of the file; an earlier signature is replaced.
+        edited: whether somebody edited the content, so that it must be treated as edited.
     """
     rest = {key: value for key, value in content.items() if key != "written_by"}
     written_by = {OWN_KEY: nnunet_topo.__version__, "digest": _digest(rest)}

@@ -1,1 +1,1 @@
-"""Predictions of a trained model, refined case by case until their topology is right."""
+"""Repairs the predictions of a trained model case by case until their topology is right."""

@@ -20,7 +20,7 @@ from nnunet_topo.refinement.result import CaseResult, LabelTopology
 from nnunet_topo.refinement.trained_model import Prediction, TrainedModel
 from nnunet_topo.topology.betti_range import BettiPrior
 
-_ASSESSED = 5  # one step of so many, where logits must be resampled before they are assessed
+_ASSESSED = 5  # every fifth step, if logits must be resampled first
 _LEAST_OVERLAP = 0.5  # Dice with the prediction, of a label that must be there
 
 
@@ -35,10 +35,10 @@ def repair(
         model: the model that has predicted the case.
         descent: of its weights.
         prediction: of the case.
-        topology: Betti numbers that are wanted.
+        topology: the wanted Betti numbers.
 
     Raises:
-        ValueError: a prior is of a slice that the case does not have.
+        ValueError: a prior names a slice that the case does not have.
     """
     logits, segmentation = prediction.logits, prediction.segmentation
     outcomes: list[_Outcome] = []
@@ -56,7 +56,7 @@ def repair(
         result = replace(result, reason="no predicted label has a prior")
     elif is_refined:
         is_right = result.errors[1] == 0
-        reason = "the topology is right now" if is_right else "nearer to what is wanted, not right"
+        reason = "the topology is right now" if is_right else "closer to what is wanted, not right"
         result = replace(result, status="refined", reason=reason)
     elif result.errors[0] == 0:
         result = replace(result, reason="the topology is right")
@@ -111,7 +111,7 @@ class _Goal:
         logits: of the part, in single precision.
         priors: by channel, those of unions last.
         unions: channels of each union with a prior.
-        notes: why a label is left alone, by its index.
+        notes: why a label is not repaired, by its index.
     """
 
     logits: Tensor
@@ -123,7 +123,7 @@ class _Goal:
 def _find_goal(
     part: Part, descent: WeightsDescent, logits: Tensor, first: Assessment, sought: Sequence[int]
 ) -> _Goal:
-    """Returns the priors to descend to, without those of which the prediction shows no trace."""
+    """Returns the priors to descend to, without structures that are not predicted."""
     unions = tuple(part.unions[i] for i in sought if len(part.unions[i]) > 1)
     classes = len(part.model.channels)
     priors, notes = {}, {}
@@ -185,9 +185,9 @@ def _descend(
 
 
 def _is_better(part: Part, candidate: Assessment, best: Assessment, first: Assessment) -> bool:
-    """Returns whether the topology is nearer to what is wanted, or as near with fewer changes.
+    """Returns whether the topology is closer to the wanted one, or as close with fewer changes.
 
-    No label may get worse than it was, and no label may appear.
+    No label may get worse, and no label may appear.
     """
     for i in range(len(part.unions)):
         worse = candidate.errors[i] > first.errors[i]
@@ -201,7 +201,7 @@ def _is_better(part: Part, candidate: Assessment, best: Assessment, first: Asses
 
 
 def _is_alike(part: Part, candidate: Assessment, first: Assessment, sought: Sequence[int]) -> bool:
-    """Returns whether every label that must be there still is half of what it was."""
+    """Returns whether every label that must be there still overlaps enough with what it was."""
     for i in sought:
         before, after = first.masks[i], candidate.masks[i]
         if part.betti[i][0].low > 0 and before.any():

@@ -19,17 +19,17 @@ def postprocess(
 ) -> tuple[CaseResult, NDArray[Any]]:
     """Returns the result of a simple control, and the segmentation to be written.
 
-    The control keeps the largest component of each label or region, or closes each of them, one
-    after the other, where there is background. For a 2D model it does so in each slice.
+    The control keeps the largest component of each label or region, or closes each of them in turn
+    where there is background. For a 2D model it does so in each slice.
 
     Args:
         model: the model that has predicted the case.
         prediction: of the case.
-        topology: Betti numbers that are wanted, for the record.
+        topology: the wanted Betti numbers, for the record.
         closing: radius of the ball in voxels; None keeps the largest component.
 
     Raises:
-        ValueError: a prior is of a slice that the case does not have.
+        ValueError: a prior names a slice that the case does not have.
     """
     parts = parts_to_refine(model, prediction, topology)
     segmentation = prediction.segmentation.copy()

@@ -1,4 +1,4 @@
-"""Changes the weights of trained networks for one image, until its prediction has a topology.
+"""Changes the weights of trained networks for one image until its prediction has a topology.
 
 Clough, Byrne, Oksuz, Zimmer, Schnabel, King: A Topological Loss Function for Deep-Learning based
 Image Segmentation using Persistent Homology. IEEE Transactions on Pattern Analysis and Machine
@@ -7,7 +7,7 @@ Intelligence 2020.
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from math import inf, isfinite
 from typing import cast
@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
 from nnunet_topo.losses import BettiPriorLoss
+from nnunet_topo.priors.form import PriorForm
 from nnunet_topo.topology import Connectivity, persistence_pairs
 from nnunet_topo.topology.betti_range import BettiPrior
 from nnunet_topo.training.channels import topology_probability
 from nnunet_topo.training.scales import finest
 
-TRACE = 0.05  # of probability: where there is less the prediction shows nothing
+TRACE = 0.05  # length of a bar in probability; a shorter bar does not count as a structure
 _CLAMP = 0.01
 _PATIENCE = 30  # steps
 _LEAST_DECREASE = 1e-3  # of the loss, within so many steps
@@ -41,26 +42,28 @@ class Options:
 
     Attributes:
         weight: lambda of eq. 5.
-        steps: at most so many.
+        steps: maximum number of steps.
         lr: learning rate of Adam.
+        form: how the topology term is computed.
     """
 
     weight: float = 0.02
     steps: int = 100
     lr: float = 1e-5
+    form: PriorForm = field(default_factory=PriorForm)
 
 
 @dataclass(frozen=True, slots=True)
 class _Windows:
-    """Where the networks look: patches that cover all of the objects.
+    """What the networks see: patches that cover all objects.
 
     Attributes:
-        image: the box that the windows lie in, padded to their size at least, on the device,
-            `[channel, *space]`.
+        image: the box that contains the windows, padded at least to the size of a window, on the
+            device, `[channel, *space]`.
         size: of a window.
-        windows: in the box; like the following, with a slice for all channels first.
-        inside: what of the box is no padding.
-        place: the same part, in the whole image.
+        windows: in the box; like `inside` and `place` these start with a slice for all channels.
+        inside: the part of the box that is not padding.
+        place: the same part in the whole image.
     """
 
     image: Tensor
@@ -73,13 +76,14 @@ class _Windows:
 class WeightsDescent:
     """Minimises eq. 5 for one image at a time, each time from the trained weights.
 
-    What the changed weights change in the logits is added to the prediction of nnU-Net, which may
-    be one of sliding windows, mirrored images and several folds: where the weights change nothing,
-    nothing changes. The change is computed without mirroring and in single precision, in a window
-    around all that is predicted, as large as a batch of the training at most, else in several that
-    overlap with nnU-Net's own weights; of several folds it is the mean. The loss sees all of it at
-    once, so an object may be larger than a window. Its gradient reaches one window of one network
-    after the other: memory is that of a single window.
+    The logits change by as much as the changed weights change them, starting from nnU-Net's
+    prediction. That prediction may come from sliding windows, mirrored images and several folds.
+    If the weights do not change, the prediction does not change either. The change is computed
+    without mirroring and in single precision. One window covers everything that is predicted if it
+    is at most as large as a batch of the training. Otherwise several windows overlap, with
+    nnU-Net's own weights. With several folds the change is the mean over the folds. The loss sees
+    all windows at once, so an object may be larger than a window. The gradient reaches one window
+    of one network at a time, so memory holds only a single window.
 
     Args:
         predictor: nnU-Net's, with a model.
@@ -95,7 +99,7 @@ class WeightsDescent:
         self.connectivity: Connectivity = connectivity
         network = predictor.network
         network = cast(nn.Module, getattr(network, "_orig_mod", network))
-        # Not those that nnU-Net predicts with: it moves them under torch.inference_mode.
+        # Copies, because nnU-Net moves its own networks under torch.inference_mode.
         self.networks = [deepcopy(network) for _ in predictor.list_of_parameters]
 
     def probability(self, logits: Tensor, unions: Sequence[Union]) -> Tensor:
@@ -103,13 +107,23 @@ class WeightsDescent:
         manager = self.predictor.label_manager
         return topology_probability(logits[None], manager, unions)[0]
 
+    def term(self, priors: Mapping[int, BettiPrior]) -> BettiPriorLoss:
+        """Returns the topology term of eq. 5."""
+        return BettiPriorLoss(
+            priors,
+            form=self.options.form.form,
+            dimension_weights=self.options.form.dimension_weights,
+            connectivity=self.connectivity,
+            clamp=_CLAMP,
+        )
+
     def has_trace(
         self, logits: Tensor, channel: int, unions: Sequence[Union], least: Sequence[float]
     ) -> bool:
-        """Returns whether a prediction shows as many structures as are wanted at least.
+        """Returns whether a prediction shows at least as many structures as are wanted.
 
-        What has a bar shorter than 0.05 is nothing that could be made whole, but would be
-        invented.
+        A bar shorter than 0.05 does not count: the descent could not complete such a structure, it
+        would invent one.
         """
         image = self.probability(logits, unions)[channel].numpy()
         pairs = persistence_pairs(image, connectivity=self.connectivity, clamp=_CLAMP)
@@ -128,8 +142,8 @@ class WeightsDescent:
     ) -> Iterator[Tensor]:
         """Yields the logits of an image after each step of Adam.
 
-        It ends after the last step, when the loss has hardly decreased for 30 steps, or when it is
-        no longer finite.
+        It stops after the last step, when the loss has hardly decreased for 30 steps, or when the
+        loss is no longer finite.
 
         Args:
             image: preprocessed, `[channel, *space]`, the space that of a patch.
@@ -138,7 +152,7 @@ class WeightsDescent:
             unions: the channels that make up each union.
         """
         device = self.predictor.device
-        term = BettiPriorLoss(priors, connectivity=self.connectivity, clamp=_CLAMP)
+        term = self.term(priors)
         classes = len(self.probability(logits[:, :1], ()))
         chosen = {c for i in priors for c in (unions[i - classes] if i >= classes else (i,))}
         seen = self.probability(logits, ())[sorted(chosen)].amax(dim=0) >= TRACE
@@ -183,11 +197,11 @@ class WeightsDescent:
             self.networks, self.predictor.list_of_parameters, strict=True
         ):
             network.load_state_dict(parameters)
-            network.to(self.predictor.device).eval()  # of batch norms the statistics stay
+            network.to(self.predictor.device).eval()  # batch norms keep their statistics
         return self.networks
 
     def _windows(self, image: Tensor, seen: np.ndarray) -> _Windows:
-        """Returns windows around all that is seen: one that holds it, else half overlapping."""
+        """Returns windows that cover all that is seen: one if it fits, else several."""
         found = np.argwhere(seen)
         if len(found) == 0:
             return _Windows(image, (), [], (), ())
@@ -217,10 +231,10 @@ class WeightsDescent:
         return _Windows(boxed, size, windows, tuple(inside), tuple(place))
 
     def _window_size(self, extent: np.ndarray) -> tuple[int, ...]:
-        """Returns the size of a patch, with as many whole sides as a training's batch is large.
+        """Returns the size of a patch, enlarged to as many whole sides as a batch has voxels for.
 
-        So it fits into the memory of a machine that has trained the model, and few windows
-        overlap. U-Nets take any size that their strides divide; of other networks nothing is known.
+        It then fits into the memory of a machine that has trained the model, and few windows
+        overlap. U-Nets accept any size that their strides divide; other networks may not.
         """
         configuration = self.predictor.configuration_manager
         patch = tuple(configuration.patch_size)
@@ -231,7 +245,7 @@ class WeightsDescent:
         step = np.prod([np.broadcast_to(stride, len(patch)) for stride in strides], axis=0)
         whole = np.maximum(patch, -(-extent // step) * step)
         size = np.array(patch)
-        for axis in np.argsort(size / whole):  # where a patch falls short the most
+        for axis in np.argsort(size / whole):  # first the axis along which a patch is shortest
             longer = np.where(np.arange(len(patch)) == axis, whole, size)
             if np.prod(longer) <= configuration.batch_size * np.prod(patch):
                 size = longer
@@ -262,7 +276,7 @@ class WeightsDescent:
         return output, graph
 
     def _backward(self, views: _Windows, gradient: Tensor, graph: Tensor | None) -> None:
-        """Adds the gradient of the loss to all weights, given that at the logits of the box."""
+        """Back-propagates the gradient at the logits of the box to all weights."""
         for patch, window, share in self._shares(views):
             of_window = share * gradient[window]
             for network in self.networks:

@@ -31,8 +31,9 @@ class Settings:
         prior: Betti numbers by the name of the label, written as in a CSV file.
         control: the simple control, None for a refinement.
         weight: of the topology term, None for a control.
-        steps: at most so many, None for a control.
+        steps: maximum number, None for a control.
         lr: learning rate, None for a control.
+        form: of the topology term, None for a control.
         probabilities: whether probabilities are written.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     weight: float | None
     steps: int | None
     lr: float | None
+    form: str | None
     probabilities: bool
 
 
@@ -53,7 +55,7 @@ class CaseRecord:
 
     Attributes:
         result: of the case.
-        digest: of what it was made from.
+        digest: of its inputs.
         files: names of the files that were written.
     """
 
@@ -81,8 +83,8 @@ class CaseRecord:
 class Output:
     """The folder that is written to, and its record.
 
-    The record is written before the files of a case are put in their places. So whatever a later
-    run finds there is either in the record, or not ours.
+    The record is written before the files of a case are moved to their places. So every file that a
+    later run finds is either in the record or was not written by us.
 
     Args:
         folder: made if there is none.
@@ -94,8 +96,8 @@ class Output:
         record: the record's file.
 
     Raises:
-        ValueError: the folder is of other settings, or files of others are in the way.
-        OSError: what cannot be read or written.
+        ValueError: the folder was written with other settings, or other files are in the way.
+        OSError: a file cannot be read or written.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class Output:
         self.settings = settings
         self.record = folder / RECORD
         self._cases: dict[str, CaseRecord] = {}
-        self._files: dict[str, list[str]] = {}  # digests, the last is that of the file wanted
+        self._files: dict[str, list[str]] = {}  # digests; the last one belongs to the current file
         if self.record.exists():
             self._read()
         self._check_in_the_way(
@@ -154,11 +156,11 @@ class Output:
                 )
 
     def finished(self, case: str, digest: str) -> CaseResult | None:
-        """Returns the result of a case from an earlier run, None if the case is to be done.
+        """Returns the result of a case from an earlier run, None if the case must be computed.
 
         Args:
             case: its name.
-            digest: of what the result is to be made from.
+            digest: of the inputs of the result.
         """
         recorded = self._cases.get(case)
         if recorded is None or recorded.digest != digest or recorded.result.status == "failed":
@@ -175,7 +177,7 @@ class Output:
 
         Args:
             case: its name.
-            digest: of what the result was made from.
+            digest: of the inputs of the result.
             result: of the case.
             write: writes the files, None if there are none.
 
@@ -196,7 +198,7 @@ class Output:
             for file in files:
                 file.replace(self.folder / file.name)
                 self._files[file.name] = self._files[file.name][-1:]
-        except Exception as error:  # writers raise what they like; the disk may be full
+        except Exception as error:  # writers raise any kind of error; the disk may be full
             shutil.rmtree(new, ignore_errors=True)
             reason = f"not written, {one_line(error)}"
             result = replace(CaseResult("failed", reason), seconds=result.seconds)
@@ -206,7 +208,7 @@ class Output:
 
     def _record(self, case: str, digest: str, result: CaseResult, files: Sequence[Path]) -> None:
         """Replaces the record in one step."""
-        for file in files:  # the earlier file is known, too, until it is replaced
+        for file in files:  # keep the earlier digest until the file is replaced
             earlier = self._files.get(file.name, [])[-1:]
             self._files[file.name] = [*earlier, digest_files([file])]
         self._cases[case] = CaseRecord(result, digest, [file.name for file in files])
@@ -226,7 +228,7 @@ def digest_files(files: Iterable[Path], besides: object = ()) -> str:
 
     Args:
         files: in order.
-        besides: whatever else is to be compared, by its `repr`.
+        besides: other values to compare, by their `repr`.
     """
     return digest(repr(besides), *map(_read_if_possible, files))
 

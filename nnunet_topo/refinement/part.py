@@ -1,4 +1,4 @@
-"""What is refined at a time: a whole case, or a slice of it, and the topology that is wanted."""
+"""What is refined in one go, a whole case or a slice, and its wanted topology."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +21,11 @@ _ABSENT = "not in the prediction"
 
 @dataclass(frozen=True, slots=True)
 class WantedTopology:
-    """The Betti numbers that are wanted in one case.
+    """The wanted Betti numbers of one case.
 
     Attributes:
         all_cases: priors that hold in every case, by label or union.
-        this_case: priors of this case, which replace the former.
+        this_case: priors of this case, which replace `all_cases`.
     """
 
     all_cases: Mapping[Union, BettiPrior]
@@ -34,14 +34,14 @@ class WantedTopology:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """The topology of a segmentation, compared with what is wanted.
+    """The topology of a segmentation, compared with the wanted one.
 
     Attributes:
         masks: of each label with a prior.
         betti: Betti numbers of each mask.
-        errors: how far they are off what is wanted.
-        segmentation: the segmentation of the whole case.
-        logits: its logits, those of the whole case.
+        errors: distance of each mask from the wanted Betti numbers.
+        segmentation: of the whole case.
+        logits: of the whole case.
         voxels_changed: number of voxels that differ from the first segmentation.
     """
 
@@ -55,7 +55,7 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A case, or a slice of it for a 2D model, and what is wanted of each label.
+    """A case, or a slice of it for a 2D model, and the wanted Betti numbers of each label.
 
     Attributes:
         model: the model that has predicted it.
@@ -63,7 +63,7 @@ class Part:
         slice: number of the slice, None for a whole case.
         unions: the channels of each label or union with a prior.
         betti: the prior of each.
-        known: whether the prior is of this very case or slice, so that the label must be there.
+        known: whether the prior was given for this case or slice, so that the label must be there.
     """
 
     model: TrainedModel
@@ -105,7 +105,7 @@ class Part:
         Args:
             before: the segmentation as predicted.
             after: the segmentation as written.
-            notes: why a label was left alone, by its index.
+            notes: why a label was not repaired, by its index.
         """
         rows = []
         for i, union in enumerate(self.unions):
@@ -118,7 +118,7 @@ class Part:
         return rows
 
     def is_absent(self, i: int, before: Assessment) -> bool:
-        """Returns whether a label is not predicted, and need not be there."""
+        """Returns whether a label is neither predicted nor required."""
         return not self.known[i] and not before.masks[i].any()
 
 
@@ -128,7 +128,7 @@ def parts_to_refine(
     """Returns the whole case, or each slice for a 2D model; only parts with a prior.
 
     Raises:
-        ValueError: a prior is of a slice that the case does not have.
+        ValueError: a prior names a slice that the case does not have.
     """
     slices: Sequence[int | None] = [None]
     this_case = topology.this_case

@@ -1,4 +1,4 @@
-"""Repairs the topology of what a trained model predicts, case by case, in a folder of images."""
+"""Repairs the topology of a trained model's predictions, case by case, for a folder of images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,13 @@ from nnunet_topo.refinement.controls import postprocess
 from nnunet_topo.refinement.descent import WeightsDescent
 from nnunet_topo.refinement.output import Output, Settings, WriteCase, digest_files
 from nnunet_topo.refinement.part import WantedTopology
-from nnunet_topo.refinement.request import Request, find_cases, find_priors, note_unknown_cases
+from nnunet_topo.refinement.request import (
+    Request,
+    find_cases,
+    find_form,
+    find_priors,
+    note_unknown_cases,
+)
 from nnunet_topo.refinement.result import CaseResult, describe
 from nnunet_topo.refinement.trained_model import TrainedModel, one_line, open_model
 from nnunet_topo.topology.betti_range import BettiPrior
@@ -44,11 +50,11 @@ def refine(
     request: Request,
     say: Callable[[str], None] = print,
 ) -> Refinement:
-    """Predicts a folder of images as nnUNetv2_predict does, and repairs what has a wrong topology.
+    """Predicts a folder of images like nnUNetv2_predict, and repairs predictions of wrong topology.
 
     A case whose topology is right, or does not improve, is written as nnUNetv2_predict writes it.
-    A case that fails does not stop the others. Finished cases are not done again. A file that was
-    not written by an earlier run into the same folder is never replaced.
+    A case that fails does not stop the others. Finished cases are not computed again. Only files
+    that an earlier run wrote into the same folder are replaced.
 
     Args:
         images: as for nnUNetv2_predict.
@@ -58,9 +64,9 @@ def refine(
         say: takes a line for each case.
 
     Raises:
-        ValueError: no model, images or priors, other settings than those of the earlier run.
+        ValueError: no model, images or priors, or other settings than in the earlier run.
         NotImplementedError: the second stage of a cascade.
-        OSError: what cannot be read or written.
+        OSError: a file cannot be read or written.
     """
     request.check()
     model = open_model(
@@ -71,6 +77,8 @@ def refine(
         probabilities=request.probabilities,
     )
     priors = find_priors(model, model_folder, request)
+    form = find_form(model, model_folder, request)
+    request = replace(request, options=replace(request.options, form=form))
     cases = find_cases(images, model.ending)
     case_priors: dict[str, list[CasePrior]] = {}
     notes: list[str] = []
@@ -116,6 +124,7 @@ def _settings(
         weight=None if control else options.weight,
         steps=None if control else options.steps,
         lr=None if control else options.lr,
+        form=None if control else str(options.form),
         probabilities=request.probabilities,
     )
 

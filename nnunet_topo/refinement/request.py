@@ -1,8 +1,8 @@
-"""What `nnunet-topo refine` is asked for, checked before anything is predicted."""
+"""The options of `nnunet-topo refine`, checked before anything is predicted."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from nnunetv2.utilities.utils import create_paths_fn, get_identifiers_from_split
 
 from nnunet_topo.dataset import Union
 from nnunet_topo.files import case_files
-from nnunet_topo.priors.topology_json import FILE, NO_PRIOR, OBJECTS, read_priors
+from nnunet_topo.priors.form import KEY, Form, PriorForm, check_weights, read_form
+from nnunet_topo.priors.topology_json import FILE, NO_PRIOR, OBJECTS, read_priors, read_topology
 from nnunet_topo.refinement.descent import Options
 from nnunet_topo.refinement.trained_model import TrainedModel
 from nnunet_topo.topology.betti_range import BettiPrior
@@ -28,7 +29,9 @@ class Request:
         checkpoint: its file name.
         prior: a topology.json, None for the model's own.
         case_priors: a CSV file, see `read_case_priors`.
-        options: of the descent.
+        options: of the descent; its form is replaced by what follows.
+        form: of eq. 3, None for that of the priors.
+        dimension_weights: factor of each dimension, None for those of the priors.
         largest_component: keep the largest component of each label, and refine nothing.
         closing: close each label with a ball of this radius in voxels, and refine nothing.
         probabilities: write probabilities too, as nnUNetv2_predict does.
@@ -40,6 +43,8 @@ class Request:
     prior: Path | None = None
     case_priors: Path | None = None
     options: Options = field(default_factory=Options)
+    form: Form | None = None
+    dimension_weights: Sequence[float] | None = None
     largest_component: bool = False
     closing: int | None = None
     probabilities: bool = False
@@ -51,7 +56,7 @@ class Request:
         return self.largest_component or self.closing is not None
 
     def check(self) -> None:
-        """Checks the options by themselves.
+        """Checks the options before any file is read.
 
         Raises:
             ValueError: an option is wrong, or two of them exclude each other.
@@ -81,7 +86,7 @@ def find_priors(model: TrainedModel, folder: Path, request: Request) -> dict[Uni
         request: names the file, and whether priors are needed.
 
     Raises:
-        ValueError: there are no priors, and none of single cases either.
+        ValueError: there are no priors, neither for all nor for single cases.
         OSError: the file cannot be read.
     """
     own = folder / FILE
@@ -113,6 +118,32 @@ def find_priors(model: TrainedModel, folder: Path, request: Request) -> dict[Uni
         (channel,) if channel < classes else found.unions[channel - classes]: betti
         for channel, betti in found.channels.items()
     }
+
+
+def find_form(model: TrainedModel, folder: Path, request: Request) -> PriorForm:
+    """Returns how the loss is computed: as requested, else as the priors or the model have it.
+
+    Args:
+        model: the model that predicts.
+        folder: its folder, which may hold a topology.json.
+        request: names the file, and perhaps form and weights.
+
+    Raises:
+        ValueError: it is not a form; the message names the place.
+        OSError: the file cannot be read.
+    """
+    file = request.prior or folder / FILE
+    if request.prior is not None or file.is_file():
+        form = read_form(read_topology(file), str(file), model.space)
+    else:
+        origin = read_origin(model.checkpoints[0])
+        form = PriorForm(**({} if origin is None else origin.prior.get(KEY, {})))
+    if request.form is not None:
+        form = replace(form, form=request.form)
+    if (weights := request.dimension_weights) is not None:
+        checked = check_weights(list(weights), "--dimension-weights", model.space)
+        form = replace(form, dimension_weights=checked)
+    return form
 
 
 def _priors_in_checkpoint(checkpoint: Path) -> dict[Union, BettiPrior]:

@@ -15,12 +15,12 @@ class LabelTopology:
     Attributes:
         label: name; of a union, names joined by +.
         slice: number of the slice that a 2D model has segmented, None for whole images and volumes.
-        wanted: Betti numbers, written as in a CSV file; "" where any number will do.
+        wanted: Betti numbers, written as in a CSV file; "" if any number is allowed.
         before: Betti numbers of the segmentation as predicted.
         after: Betti numbers of the segmentation as written.
-        error_before: how far the numbers are off in sum; None where nothing is wanted.
+        error_before: how far the numbers are off in sum, None if no numbers are wanted.
         error_after: the same after the refinement.
-        note: why the label was left alone, else "".
+        note: why the label was not repaired, else "".
     """
 
     label: str
@@ -55,7 +55,7 @@ class CaseResult:
 
     @property
     def errors(self) -> tuple[int, int] | None:
-        """Returns the topological errors before and after, None where nothing is wanted."""
+        """Returns the topological errors before and after, None if no numbers are wanted."""
         pairs = [(row.error_before, row.error_after) for row in self.topology]
         known = [(b, a) for b, a in pairs if b is not None and a is not None]
         if not known:

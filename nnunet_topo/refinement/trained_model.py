@@ -45,7 +45,7 @@ class Prediction:
 
     @property
     def is_resampled(self) -> bool:
-        """Returns whether the logits have another grid than the file that is written."""
+        """Returns whether the logits have a different grid from the file that is written."""
         original = self.properties["shape_after_cropping_and_before_resampling"]
         return tuple(original) != tuple(self.logits.shape[1:])
 
@@ -106,21 +106,21 @@ class TrainedModel:
             raise ValueError(f"the model takes {number} channels for each case, got {found}")
         for file in files:
             if is_nifti(file):
-                # SimpleITK reads a file that was cut short, with zeros for the rest.
+                # If a file was cut short, SimpleITK fills the rest with zeros.
                 load_nifti(file).dataobj.get_unscaled()
         preprocessor = configuration.preprocessor_class(verbose=False)
         names = [str(file) for file in files]
         data, _, properties = preprocessor.run_case(
             names, None, manager, configuration, predictor.dataset_json
         )
-        if len(data) != number:  # a file may hold several, of a colour photograph
+        if len(data) != number:  # one file may hold several channels, as a colour photograph does
             raise ValueError(
                 f"the model takes {number} channels for each case, got {len(data)}: {found}"
             )
         image = torch.from_numpy(data)
         if not torch.isfinite(image).all():
             raise ValueError("the image holds NaN or infinite values")
-        # A copy, for nnU-Net's is of torch.inference_mode.
+        # A copy, because nnU-Net's tensor was made under torch.inference_mode.
         logits = predictor.predict_logits_from_preprocessed_data(image).cpu().clone()
         return Prediction(image, logits, properties, self.segment(logits, properties))
 
@@ -162,7 +162,7 @@ class TrainedModel:
         """Writes a segmentation.
 
         Args:
-            segmentation: its axes are in the order of those of the logits.
+            segmentation: with its axes in the order of the logits.
             properties: those of nnU-Net's preprocessing.
             path: path of the file without its ending.
         """

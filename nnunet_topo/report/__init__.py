@@ -1,6 +1,6 @@
-"""From the metrics of several models to a table, figures and one page of HTML.
+"""Turns the metrics of several models into a table, figures and one page of HTML.
 
-It knows neither torch nor nnU-Net and reads no images: it draws the arrays that it is given.
+It imports neither torch nor nnU-Net and reads no images: it draws the arrays that it is given.
 """
 
 from nnunet_topo.report.measures import DEFAULT_METRICS, MEASURES, PRIMARY_METRIC, Measure

@@ -1,4 +1,4 @@
-"""What may be said of each model in plain words; no sentence says more than a corrected test."""
+"""What may be said of each model in plain words; no sentence claims more than a corrected test."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from nnunet_topo.report.records import Comparison
 from nnunet_topo.report.statistics import LEVEL, VERDICTS, Difference, fewest_cases
 from nnunet_topo.report.words import count, interval, length, number, p_value
 
-MOST_NAMED = 12  # secondary outcomes in a sentence; the table has all
+MOST_NAMED = 12  # secondary outcomes in a sentence; the table lists all
 _ANSWERS = {
     "better": "better than {}",
     "worse": "worse than {}",
@@ -18,23 +18,23 @@ _ANSWERS = {
     "not called worse": "not called worse than {}",
     "mixed": "different from {}, but most cases and the mean point in opposite directions",
     "no difference shown": "no difference to {} shown",
-    "not tested": "not tested against {}, for want of two cases in which both are defined",
+    "not tested": "not tested against {}, because fewer than two cases are defined in both",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is said of a model that is compared with the first.
+    """The statements about a model that is compared with the first.
 
     Attributes:
         model: its name.
         verdict: on the primary outcome, "" without one.
         answer: better or not, in a few words.
-        evidence: by how much and how sure.
+        evidence: size and certainty of the difference.
         presence: structures missed and invented.
-        secondary: how many secondary outcomes have which verdict.
-        named: the secondary outcomes with the largest effects, by verdict, in words; of those that
-            show a difference.
+        secondary: number of secondary outcomes with each verdict.
+        named: by verdict, in words, the secondary outcomes that show a difference, those with the
+            largest effects.
     """
 
     model: str
@@ -58,13 +58,13 @@ def secondary_rows(comparison: Comparison) -> list[Row]:
 
 
 def size_of_effect(row: Row) -> float:
-    """Returns the absolute effect, -1 where there is none."""
+    """Returns the absolute effect, -1 if there is none."""
     effect = row.difference.effect if row.difference is not None else float("nan")
     return -1.0 if isnan(effect) else abs(effect)
 
 
 def reason(comparison: Comparison, row: Row) -> str:
-    """Returns why a difference is not called better or worse, "" where it may be."""
+    """Returns why a difference is not called better or worse, "" if it may be."""
     difference = row.difference
     if difference is None or not difference.verdict.startswith("not called"):
         return ""
@@ -86,7 +86,7 @@ def reason(comparison: Comparison, row: Row) -> str:
     return f"{direction} {title}{where}, but {' and '.join(counts)}: {difference.verdict}"
 
 
-def in_words(comparison: Comparison, row: Row) -> str:
+def in_words(row: Row) -> str:
     """Returns the difference of a line with interval, p-value and effect."""
     difference, digits = row.difference, MEASURES[row.metric].digits
     if difference is None or not difference.pairs:
@@ -133,7 +133,7 @@ def _line(rows: Iterable[Row], model: str) -> Row | None:
 
 
 def _evidence(comparison: Comparison, row: Row, of_first: Row) -> str:
-    """Returns by how much a model differs in the primary outcome and how sure that is."""
+    """Returns size and certainty of the difference in the primary outcome."""
     difference, digits = row.difference, MEASURES[row.metric].digits
     assert difference is not None  # of a model that is not the first
     means = " instead of ".join(number(of.spread.mean, digits) for of in (row, of_first))
@@ -147,7 +147,7 @@ def _evidence(comparison: Comparison, row: Row, of_first: Row) -> str:
 
 
 def _too_few(comparison: Comparison, family: Family) -> str:
-    """Returns that no test of a family can show anything with so few cases, "" where one can."""
+    """Returns a note if a family has too few cases for any test to show a difference, else ""."""
     rows = [row for row in comparison.rows if row.family == family]
     fewest = fewest_cases(sum(r.difference is not None and not isnan(r.difference.p) for r in rows))
     cases = len(comparison.cases)
@@ -168,7 +168,7 @@ def tally(difference: Difference) -> str:
 
 
 def _despite(row: Row, of_first: Row) -> str:
-    """Returns what a better outcome does not tell: structures missed or invented more often."""
+    """Returns what a better outcome does not show: more structures missed or invented."""
     if row.difference is None or row.difference.verdict != "better":
         return ""
     more = [
@@ -199,29 +199,29 @@ def _named(comparison: Comparison, rows: Sequence[Row]) -> str:
     parts = []
     for row in rows[:MOST_NAMED]:
         told = reason(comparison, row)
-        what = told or f"{comparison.title_of(row.metric)} {in_words(comparison, row)}"
+        what = told or f"{comparison.title_of(row.metric)} {in_words(row)}"
         parts.append(f"{comparison.name_of(row.label)}: {what}")
     left = len(rows) - MOST_NAMED
     return "; ".join([*parts, f"and {left} more in the table"] if left > 0 else parts)
 
 
 def how_to_read(comparison: Comparison) -> str:
-    """Returns what the numbers are and what they cannot say."""
+    """Returns what the numbers mean and what they do not show."""
     primary = (
-        "The primary outcome was declared before anything was measured and is tested alone"
+        "The primary outcome was declared before anything was measured and is tested on its own"
         f"{', corrected by Holm for the number of models' if len(comparison.models) > 2 else ''}; "
         "all other tests are secondary and corrected by Holm for one another. "
         if comparison.primary is not None
         else "No primary outcome was declared: all tests are corrected by Holm for one another. "
     )
     return (
-        f"{primary}A difference is called shown where the p-value of Wilcoxon's signed-rank test, "
-        f"so corrected, is below {LEVEL:g}. “No difference shown” does not mean that the models "
-        "are equal: the interval of the difference tells how large it may be. The effect is the "
-        "matched-pairs rank-biserial correlation, from -1 (worse in all cases) to 1 (better in "
-        "all). A structure is a label of a case. Where a model misses one, distances and precision "
+        f"{primary}A difference is called shown if the p-value of Wilcoxon's signed-rank test, "
+        f"with this correction, is below {LEVEL:g}. “No difference shown” does not mean that the "
+        "models are equal: the interval of the difference shows how large it may be. The effect "
+        "is the matched-pairs rank-biserial correlation, from -1 (worse in all cases) to 1 (better "
+        "in all). A structure is a label of a case. If a model misses one, distances and precision "
         "are undefined and such cases cannot be paired; a model that misses more is therefore not "
-        "called better in them. The test speaks of these cases, not of another training with "
-        "another seed, nor of other hospitals or scanners, and takes the cases as independent. "
-        "Whether a difference matters is not for a test to say."
+        "called better in them. The test only applies to these cases, which it takes as "
+        "independent, not to another training with another seed, and not to other hospitals or "
+        "scanners. It cannot show whether a difference matters in practice."
     )

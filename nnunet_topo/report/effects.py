@@ -17,14 +17,14 @@ _WIDTH, _LEFT, _RIGHT, _STEP = 640, 230, 590, 19
 def effects_plot(rows: Sequence[Row], names: Sequence[str], axis: str, what: str) -> Markup:
     """Returns a dot for the mean difference of each label with its interval, best effect first.
 
-    Filled dots are differences that the corrected test shows. Of more than `MOST_LABELS` labels
-    those with the best and the worst effects are drawn.
+    Filled dots are differences that the corrected test shows. If there are more than `MOST_LABELS`
+    labels, only those with the best and the worst effects are drawn.
 
     Args:
         rows: of one metric and one model; those without pairs are left out.
         names: of their labels.
         axis: title of the axis, with its unit.
-        what: description for those who do not see it.
+        what: description for readers who cannot see it.
     """
     known = [(row, name) for row, name in zip(rows, names, strict=True) if size_of_effect(row) >= 0]
     if not known:

@@ -10,11 +10,11 @@ from nnunet_topo.report.outcomes import ALL_LABELS, mean_over_labels, values_by_
 from nnunet_topo.report.plots import MOST_MARKS, box_plot, paired_plot
 from nnunet_topo.report.records import Comparison
 
-MOST_BLOCKS = 24  # pairs of label and metric that are drawn; the table has all
+MOST_BLOCKS = 24  # pairs of label and metric that are drawn; the table lists all
 
 
 def figures(comparison: Comparison) -> Markup:
-    """Returns the figures of the primary outcome, and folded those of the secondary ones."""
+    """Returns the figures of the primary outcome, and those of the secondary outcomes, folded."""
     metrics = comparison.tested
     if not metrics:
         return tag("p", "Nothing was measured.")
@@ -47,14 +47,14 @@ def figures(comparison: Comparison) -> Markup:
 def _key(comparison: Comparison) -> Markup:
     return tag(
         "p",
-        "Boxes hold the middle half of the cases, the thick line is the median. In the paired "
-        "figures each line is a case, from the first model to this one: ",
+        "Boxes contain the middle half of the cases, and the thick line is the median. In the "
+        "paired figures each line is a case, from the first model to this one: ",
         tag("strong", "solid"),
-        " where it became better, ",
+        " if it became better,  ",
         tag("strong", "dashed"),
-        " where it became worse, dotted where it is equal; equal lines of many cases are one "
+        " if it became worse, dotted if it is equal; equal lines of many cases are drawn as one "
         "thick line.",
-        f" Points and lines are {MOST_MARKS} cases drawn by chance, boxes are made of all."
+        f" Points and lines show {MOST_MARKS} random cases, boxes show all cases."
         if len(comparison.cases) > MOST_MARKS
         else None,
         class_="small",
@@ -126,7 +126,7 @@ def _single(comparison: Comparison) -> Markup | None:
     if not blocks:
         return None
     more = (
-        tag("p", f"Drawn are the {MOST_BLOCKS} of {len(wanted)} with the largest effects.")
+        tag("p", f"The {MOST_BLOCKS} of {len(wanted)} figures with the largest effects are shown.")
         if len(wanted) > MOST_BLOCKS
         else None
     )

@@ -13,12 +13,12 @@ class Grid:
     """Where the slices [z, y, x] of a case lie.
 
     Attributes:
-        spacing_mm: of the three axes; in voxels where the unit is not mm.
+        spacing_mm: of the three axes; in voxels if the unit is not mm.
         unit: of the spacing.
-        letters: to which side of the patient the index of each axis grows (R, L, A, P, S, I), ""
-            where that is unknown.
+        letters: side of the patient to which the index of each axis grows (R, L, A, P, S, I), ""
+            if it is unknown.
         first_mm: position of the first slice in the direction of its letter, NaN if unknown.
-        oblique: whether the axes lie oblique, and the letters are only the nearest ones.
+        oblique: whether the axes are oblique, so that the letters are only the nearest ones.
         file_axis: axis of the file along which the slices lie, 1 the first.
         flipped: whether the file counts its slices from the other end.
     """
@@ -59,7 +59,7 @@ def describe_slice(grid: Grid, index: int, slices: int) -> str:
 
 
 def sides(grid: Grid, height: float, width: float) -> list[Markup]:
-    """Returns the letters of the patient's sides at the four edges, none where they are unknown."""
+    """Returns the letters of the patient's sides at the four edges, none if they are unknown."""
     _, down, right = grid.letters
     if not (down and right):
         return []

@@ -1,4 +1,4 @@
-"""HTML and SVG in which every text is escaped, because only tags make markup."""
+"""HTML and SVG in which every text is escaped, because only tags are markup."""
 
 import re
 from html import escape
@@ -16,8 +16,8 @@ def tag(name: str, /, *children: str | None, **attributes: str | float | None) -
     """Returns an element; children and values of attributes are escaped unless they are Markup.
 
     An underscore in the name of an attribute becomes a hyphen, one at its end is dropped
-    (`class_`); attributes and children that are None are left out. A child that steers a terminal
-    or a parser, such as a zero byte, is written as it would be in Python.
+    (`class_`). Attributes and children that are None are left out. A child with characters that
+    control a terminal or a parser, such as a zero byte, is written with Python's escapes.
     """
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_escape(_number(value))}"'
@@ -41,7 +41,7 @@ def join(*children: str | None) -> Markup:
 
 
 def name(text: str) -> Markup:
-    """Returns a name on its own, which a narrow column breaks after an underscore or a slash."""
+    """Returns a name as an element, which narrow columns break after an underscore or a slash."""
     parts = [part for part in re.split(r"(?<=[_/])", text) if part]
     broken = [child for part in parts for child in (tag("wbr"), part)][1:]
     return tag("bdi", *broken)

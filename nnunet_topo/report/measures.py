@@ -8,12 +8,12 @@ Unit = Literal["mm", "pixels", "voxels"]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A metric as the report has it.
+    """How the report shows a metric.
 
     Attributes:
         title: what it is called, without its unit.
-        higher_is_better: else lower is.
-        meaning: for a reader who has never heard of it; docs/metrics.md has the definition.
+        higher_is_better: otherwise lower is better.
+        meaning: for a reader who does not know it; docs/metrics.md has the definition.
         digits: after the decimal point.
         is_distance: whether it has the unit of the images' spacing.
     """
@@ -46,6 +46,9 @@ MEASURES = {
     ),
     "topo_betti_error_1": Measure("Betti error, loops", False, "loops too many or too few"),
     "topo_betti_error_2": Measure("Betti error, cavities", False, "cavities too many or too few"),
+    "topo_betti_error_windows": Measure(
+        "Betti error in windows", False, "the same in small windows of the image, on average"
+    ),
     "topo_betti_exact": Measure(
         "right Betti numbers (share)",
         True,

@@ -20,7 +20,7 @@ _NUMBERS = range(1, 8)
 
 
 def outcome_tables(comparison: Comparison) -> Markup:
-    """Returns the table of means over labels, and below it that of all labels."""
+    """Returns the table of means over labels, and below it the table of all labels."""
     labels = comparison.labels
     whole = [row for row in comparison.rows if row.label not in labels or len(labels) == 1]
     single = [row for row in comparison.rows if row.label in labels and len(labels) > 1]
@@ -55,7 +55,7 @@ def outcome_tables(comparison: Comparison) -> Markup:
 
 
 def presence_table(comparison: Comparison) -> Markup | None:
-    """Returns how many structures each model missed and invented, None where nothing is known."""
+    """Returns how many structures each model missed and invented, None if nothing is known."""
     counts = {model: comparison.presence(model) for model in comparison.models}
     first = counts[comparison.models[0]]
     if not first.there and not first.absent:

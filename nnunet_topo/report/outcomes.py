@@ -1,4 +1,4 @@
-"""The primary outcome, tested alone, and the secondary outcomes, corrected as a family."""
+"""The primary outcome, tested on its own, and the secondary outcomes, corrected as a family."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,15 +19,15 @@ _ByLabel = NDArray[np.float64]  # [label, case]
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """How often a model segments a structure that is not there, or none where one is.
+    """How often a model segments a structure that is absent, or misses one that is present.
 
     A structure is a label or region of a case.
 
     Attributes:
-        there: structures that the references have.
-        missed: of these, those of which the prediction has no voxel.
+        there: structures in the references.
+        missed: those among them without a voxel in the prediction.
         absent: structures that the references do not have.
-        invented: of these, those of which the prediction has some.
+        invented: those among them with voxels in the prediction.
     """
 
     there: int
@@ -95,7 +95,7 @@ def make_table(
             raise ValueError(f"{model} and {first} must have the same cases")
     found = [metric for metric in order if any(_has(of, metric) for of in models.values())]
     if primary is not None and primary not in found:
-        raise ValueError(f"no case has {primary}, which is to be the primary outcome")
+        raise ValueError(f"no case has {primary}, so it cannot be the primary outcome")
     rows = []
     for metric in found:
         lines = _lines(models, labels, metric, missing)
@@ -116,7 +116,7 @@ def check_metric(metric: str) -> None:
 def add_presence(cases: Cases) -> Cases:
     """Returns the metrics with `topo_missed` and `topo_invented` added.
 
-    Either is 1 or 0 where it could happen, else NaN.
+    Each is 1 or 0 if it could happen, else NaN.
     """
     return Cases(
         {
@@ -170,7 +170,7 @@ def values_by_label(
 
 
 def _has(cases: Cases, metric: str) -> bool:
-    """Returns whether a metric is there; of `PRESENCE_METRICS` a value must be defined."""
+    """Returns whether a metric exists; for `PRESENCE_METRICS` a value must be defined."""
     found = [values[metric] for values in cases.all_metrics() if metric in values]
     return bool(found) and (metric not in PRESENCE_METRICS or not all(map(isnan, found)))
 
@@ -216,22 +216,22 @@ def _compare(
 
 
 def _unpaid(metric: str, values: Sequence[_ByLabel], wrong: Sequence[NDArray[np.bool_]]) -> int:
-    """Returns by how many structures a model is wrong more than the first without paying for it.
+    """Returns how many more structures than the first a model gets wrong without a worse value.
 
-    It pays where the metric is worse than the first's in that case. A distance never pays enough:
-    what it would be is undefined, and `--missing-mm` is a choice.
+    A value is worse if the metric is worse than the first's in that case. A distance is never worse
+    enough: its value is undefined, and `--missing-mm` is the user's choice.
 
     Args:
         metric: a key of `MEASURES`.
         values: of the model and of the first.
-        wrong: where either has missed, or has invented, a structure.
+        wrong: where each has missed, or has invented, a structure.
     """
     measure = MEASURES[metric]
     sign = 1 if measure.higher_is_better else -1
     counts = []
     for (own, other), (of_own, of_other) in ((values, wrong), (values[::-1], wrong[::-1])):
         alone = of_own & ~of_other
-        pays = sign * (np.round(own - other, 12)) <= 0  # False where either is undefined
+        pays = sign * (np.round(own - other, 12)) <= 0  # False if either is undefined
         counts.append(np.count_nonzero((alone & ~pays) | (alone & measure.is_distance)))
     return int(counts[0] - counts[1])
 

@@ -1,4 +1,4 @@
-"""One self-contained page of HTML: no script, no font, no picture from elsewhere."""
+"""One self-contained page of HTML: no scripts, and no fonts or pictures from elsewhere."""
 
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -22,6 +22,7 @@ CURVES = {
     "topology_term": "topology term",
     "topology_distance": "optimal Wasserstein distance",
     "topology_weight": "weight of the topology term",
+    "topology_ratio": "gradient, topology term : base loss",
 }
 
 
@@ -71,7 +72,7 @@ def render(comparison: Comparison) -> str:
     return f"<!DOCTYPE html>\n{page}\n"
 
 
-# Whatever a name may hold: the page loads nothing and runs nothing.
+# Even if a name contains markup, the page loads nothing and runs nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -111,7 +112,7 @@ def _summary(comparison: Comparison) -> Markup:
 
 
 def _claim(claim: Claim) -> Markup:
-    """Returns the answer for one model; what it rests on is folded."""
+    """Returns the answer for one model; its evidence is folded."""
     answer = f"{claim.answer[0].upper()}{claim.answer[1:]}."
     return tag(
         "div",
@@ -125,7 +126,7 @@ def _claim(claim: Claim) -> Markup:
                 tag("p", tag("strong", f"{verdict[0].upper()}{verdict[1:]}"), f": {named}")
                 for verdict, named in claim.named.items()
             ),
-            tag("p", "The tables have all of them."),
+            tag("p", "The tables list all of them."),
         )
         if claim.secondary
         else None,
@@ -156,12 +157,12 @@ def _cases(pictures: Sequence[Picture]) -> Markup:
         return tag("p", "No case differs in any of the metrics, or no picture could be read.")
     key = tag(
         "p",
-        "Blue line: reference. Orange line: prediction. Circle: a component or an enclosed region "
-        "too many. Square: one missed. Dashed: an enclosed region, solid: a component. Of a "
-        "structure that fell apart the smaller parts are marked. Handles of volumes have no place "
-        "of their own and are in the numbers alone. Letters are the patient's sides: right and "
-        "left, anterior and posterior, superior and inferior. Cases that became better and worse "
-        "are shown alike; they are extremes, not typical.",
+        "Blue line: reference. Orange line: prediction. Circle: an extra component or enclosed "
+        "region. Square: a missed one. Solid: a component. Dashed: an enclosed region. If a "
+        "structure fell apart, its smaller parts are marked. Handles of volumes have no place, so "
+        "only the numbers count them. Letters are the patient's sides: right and left, anterior "
+        "and posterior, superior and inferior. Cases that became better and cases that became "
+        "worse are both shown; they are extremes, not typical.",
         class_="small",
     )
     return join(

@@ -97,7 +97,7 @@ def draw_case(
         predictions: masks of the models.
         grid: where the slices lie.
         connectivity: of the foreground.
-        what: case and label, for those who do not see the pictures.
+        what: case and label, for readers who cannot see the pictures.
         identity: number of the row in its page.
     """
     flat = reference.shape[0] == 1
@@ -112,7 +112,7 @@ def draw_case(
     index = _slice_to_show(reference, predictions, errors)
     masks = {"reference": reference} | dict(predictions)
     box = _box([mask[index] for mask in masks.values()])
-    # What all panels share is in the page once.
+    # The page contains once what all panels share.
     shared = f"slice-{identity}"
     height, width = (side.stop - side.start for side in box)
     background = tag(
@@ -238,7 +238,7 @@ def _panel(
 
 
 def _mark(error: Unmatched, box: tuple[slice, slice], step: float, radius: float) -> Markup:
-    """Returns a circle for what the prediction has too much, a square for what it lacks."""
+    """Returns a circle for an extra structure of the prediction, a square for a missed one."""
     y, x = (c - side.start + 0.5 for c, side in zip(error.centre[1:], box, strict=True))
     y *= step
     kind = "hole" if error.dimension else "part"
@@ -253,7 +253,7 @@ def _count(here: Sequence[Unmatched], elsewhere: int, is_reference: bool) -> str
     if is_reference:
         return ""
     if not here and not elsewhere:
-        return ": no component or enclosed region too many or too few"
+        return ": no extra or missed component or enclosed region"
     named = [
         ("extra component", 0, True),
         ("missed component", 0, False),

@@ -20,7 +20,7 @@ DIMENSIONS = ("components", "loops", "cavities")
 def box_plot(values: Mapping[str, NDArray[np.float64]], title: str, what: str) -> Markup:
     """Returns a box for each model: quartiles and median, whiskers to 1.5 times their distance.
 
-    The points are cases, at most `MOST_MARKS` of them drawn by chance.
+    The points are cases; of more than `MOST_MARKS` cases some are chosen at random.
     """
     known = {model: of_model[~np.isnan(of_model)] for model, of_model in values.items()}
     together = np.concatenate(list(known.values()))
@@ -77,7 +77,7 @@ def paired_plot(
 ) -> Markup:
     """Returns a line per case from the first model's value to the other's; thick for many cases.
 
-    Of more than `MOST_MARKS` cases some are drawn by chance.
+    Of more than `MOST_MARKS` cases some are chosen at random.
     """
     defined = ~(np.isnan(first) | np.isnan(other))
     pairs = _some(np.stack([first[defined], other[defined]], axis=1))
@@ -102,7 +102,7 @@ def paired_plot(
 
 
 def curves_plot(curves: Mapping[str, Sequence[float]], what: str, axis: str) -> Markup:
-    """Returns lines over epochs, told apart by dashes and colour.
+    """Returns lines over epochs, distinguished by dashes and colour.
 
     Epochs without a value stay blank; a name without values has no line, and keeps its colour.
     """
@@ -144,7 +144,7 @@ def diagram_plot(bars: Sequence[NDArray[np.float64]], what: str) -> Markup:
 
     Args:
         bars: births and deaths, [n, 2], of each dimension.
-        what: description for those who do not see it.
+        what: description for readers who cannot see it.
     """
     size, low, high = 240, 40, 228
     lines = [
@@ -169,7 +169,7 @@ def diagram_plot(bars: Sequence[NDArray[np.float64]], what: str) -> Markup:
 
 
 def _mark(k: int, x: float, y: float) -> str:
-    """Returns a cross, a diamond, a triangle: shapes tell dimensions apart without colour."""
+    """Returns a cross, a diamond, a triangle: shapes distinguish dimensions without colour."""
     shapes = ("m-4-4l8 8m0-8l-8 8", "m0-5l5 5l-5 5l-5-5z", "m0-5l5 9h-10z")
     return f"M{x:.1f} {y:.1f}{shapes[k]}"
 
@@ -201,7 +201,7 @@ def axis_of(values: NDArray, begin: float, end: float, *, locate: bool = True):
 
 
 def svg(width: float, height: float, what: str, *children: Markup | None) -> Markup:
-    """Returns a figure with a description for those who do not see it."""
+    """Returns a figure with a description for readers who cannot see it."""
     return tag(
         "svg",
         *children,

@@ -37,7 +37,7 @@ class Comparison:
         metrics: those tested besides the primary outcome.
         connectivity: of the foreground.
         rows: the table.
-        notes: what the reader must know of the data, such as cases left out.
+        notes: what the reader must know about the data, such as cases left out.
         problems: what could not be read or evaluated, one line each.
         made: how the comparison was made, by name.
         curves: logged values by model, fold and key.

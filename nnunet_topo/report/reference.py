@@ -11,7 +11,7 @@ MOST_LABELS = 8  # that are not folded
 
 
 def reference(comparison: Comparison) -> Markup:
-    """Returns a table of the numbers, and a warning where the references do not agree."""
+    """Returns a table of the numbers, and a warning if the references do not agree."""
     names = ("Components", "Loops or handles", "Cavities")
     rows, mixed = [], []
     for label, title in comparison.labels.items():
@@ -69,7 +69,7 @@ _CONNECTIVITY = {
 def _reference_numbers(
     comparison: Comparison, label: str, k: int, *, absent: bool = True
 ) -> Counter[int] | None:
-    """Returns how many references have each number; `absent`: also those without the label."""
+    """Returns how many references have each number; with `absent`, also those without the label."""
     values = [
         metrics.get(f"topo_betti_ref_{k}", nan)
         for metrics in comparison.values[comparison.models[0]].metrics_of_label(label)

@@ -22,7 +22,7 @@ def as_text(comparison: Comparison) -> str:
         shown.append(f"note: {len(notes) - MOST_NOTES} more notes in report.html")
     most = MOST_LINES - len(shown)
     if len(lines) > most:
-        lines = [*lines[: most - 1], "... all of it in compare.csv and report.html"]
+        lines = [*lines[: most - 1], "... see compare.csv and report.html for the rest"]
     return "\n".join(map(printable, [*lines, *([""] if shown else []), *shown]))
 
 
@@ -64,7 +64,7 @@ def _means(comparison: Comparison) -> Iterator[str]:
         yield f"  {title}; {comparison.models[0]} {mean}"
         for row in of_metric[1:]:
             mean = number(row.spread.mean, measure.digits)
-            found = f"{in_words(comparison, row)}: {_verdict(comparison, row)}"
+            found = f"{in_words(row)}: {_verdict(comparison, row)}"
             yield f"    {row.model} {mean}, {found}"
 
 
@@ -76,12 +76,12 @@ def _labels(comparison: Comparison) -> Iterator[str]:
     if not shown:
         return
     yield ""
-    yield f"largest effects in single labels ({len(shown)} of {len(rows)}; compare.csv has all):"
+    yield f"largest effects in single labels ({len(shown)} of {len(rows)}; compare.csv lists all):"
     for row in shown:
         label = f"{comparison.name_of(row.label)} (label {row.label})"
         model = f"{row.model}: " if len(comparison.models) > 2 else ""
         yield (
-            f"  {model}{label}, {comparison.title_of(row.metric)} {in_words(comparison, row)}: "
+            f"  {model}{label}, {comparison.title_of(row.metric)} {in_words(row)}: "
             f"{_verdict(comparison, row)}"
         )
 

@@ -51,10 +51,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A metric of one model less that of the first, over the cases in which both are defined.
+    """A metric of one model minus that of the first, over the cases in which both are defined.
 
     Attributes:
-        pairs: how many cases that are.
+        pairs: number of these cases.
         mean: of the differences.
         median: of the same.
         low: lower end of the bootstrap interval of the mean, NaN with fewer than two pairs.
@@ -62,15 +62,15 @@ class Difference:
         wins: cases in which the model is better than the first.
         ties: cases in which they are equal.
         losses: cases in which it is worse.
-        tendency: 1 where the ranks speak for the model, -1 for the first, 0 for neither.
+        tendency: 1 if the ranks favour the model, -1 if they favour the first, else 0.
         p: of Wilcoxon's signed-rank test, two-sided; 1 if all pairs are equal, NaN with fewer
             than two.
         p_holm: the same, corrected for all tests of its family.
-        improves: 1 where the mean is better than the first's, -1 where it is worse, else 0.
-        effect: matched-pairs rank-biserial correlation, from -1 to 1, above 0 where the model is
-            better; equal pairs count as none (Pratt's ranks). NaN without pairs.
-        missed: by how many structures the model misses more than the first without paying for it
-            in this metric; below 0, the first misses more.
+        improves: 1 if the mean is better than the first's, -1 if it is worse, else 0.
+        effect: matched-pairs rank-biserial correlation, from -1 to 1, above 0 if the model is
+            better; equal pairs count for neither (Pratt's ranks). NaN without pairs.
+        missed: how many more structures than the first the model misses without a worse value of
+            this metric; below 0, the first misses more.
         invented: the same for structures that the reference does not have.
     """
 
@@ -171,11 +171,11 @@ def rank_biserial(differences: NDArray[np.float64]) -> float:
 
 
 def signed_rank_p(differences: NDArray[np.float64]) -> float:
-    """Returns the two-sided p-value of Wilcoxon's signed-rank test; zeros take no part in it.
+    """Returns the two-sided p-value of Wilcoxon's signed-rank test, without zero differences.
 
-    Exact up to `MOST_EXACT` differences, with ties too: that of all signs that their ranks can
-    have. SciPy's normal approximation for more. 1 where all differences are zero, NaN where there
-    are fewer than two.
+    Exact for up to `MOST_EXACT` differences, also with ties: all signs of the ranks are counted.
+    For more differences, SciPy's normal approximation. 1 if all differences are zero, NaN for fewer
+    than two.
     """
     if len(differences) < 2:
         return nan

@@ -29,7 +29,7 @@ _LATEX = {
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Returns the table with a line for each label, metric and model; undefined is empty."""
+    """Returns the table with a line for each label, metric and model; undefined is left empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -39,7 +39,7 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def _cell(value: object) -> object:
-    """Returns a value for a CSV file; a spreadsheet must not take a name for a formula."""
+    """Returns a value for a CSV file; a spreadsheet must not read a name as a formula."""
     if isinstance(value, str):
         return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
     return "" if value is None else value
@@ -70,7 +70,7 @@ def as_record(comparison: Comparison, row: Row) -> dict[str, object]:
 def as_latex(comparison: Comparison) -> str:
     """Returns the table for LaTeX with booktabs, the primary outcome and means over labels first.
 
-    Single labels stand in a second table.
+    A second table contains single labels.
     """
     whole = [row for row in comparison.rows if _is_whole(comparison, row)]
     single = [row for row in comparison.rows if not _is_whole(comparison, row)]
@@ -93,7 +93,7 @@ def _is_whole(comparison: Comparison, row: Row) -> bool:
 def _latex_table(
     comparison: Comparison, rows: Sequence[Row], *, counted: bool = False
 ) -> list[str]:
-    """Returns a table; `counted`: with the structures missed and invented below."""
+    """Returns a table; with `counted`, the structures missed and invented stand below."""
     lines = [
         "\\begin{tabular}{lrrrrrr}",
         "\\toprule",

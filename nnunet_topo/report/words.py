@@ -4,7 +4,7 @@ from math import isnan
 
 
 def printable(name: str) -> str:
-    """Returns a name without the characters that would steer a terminal."""
+    """Returns a name without the characters that would control a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
@@ -17,7 +17,7 @@ def number(value: float, digits: int, *, signed: bool = False) -> str:
 
 
 def interval(low: float, high: float, digits: int, *, signed: bool = False) -> str:
-    """Returns an interval in brackets, nothing where there is none."""
+    """Returns an interval in brackets, "" if there is none."""
     if isnan(low):
         return ""
     ends = (number(end, digits, signed=signed) for end in (low, high))
@@ -32,7 +32,7 @@ def p_value(p: float) -> str:
 
 
 def count(number_: int, one: str, more: str = "") -> str:
-    """Returns a number of things in words, with `more` or an s where it is not one."""
+    """Returns a number of things in words, with `more` or an s unless it is one."""
     return f"{number_} {one if number_ == 1 else more or one + 's'}"
 
 

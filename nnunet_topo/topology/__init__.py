@@ -1,4 +1,4 @@
-"""Persistent homology of images and the distances of its diagrams: NumPy and SciPy alone."""
+"""Persistent homology of images and the distances of its diagrams, with only NumPy and SciPy."""
 
 from nnunet_topo.topology.bar_matching import MatchedPairs, match_betti
 from nnunet_topo.topology.betti import betti_numbers, euler_characteristic

@@ -1,15 +1,15 @@
-"""What the engines for 2D and 3D images share: the grid and its order.
+"""Shared by the engines for 2D and 3D images: the grid and its order.
 
 An image lies in a padded grid. A voxel is *older* than another if its age is smaller, or the ages
 are equal and its index is smaller. Voxels enter a complex from the oldest to the youngest, each
 with its *lower star*: the voxel as a vertex, and every edge, square and cube that it spans with
-older voxels alone (V-construction). Seen from the voxel that is its *lower link*, kept as a mask
-with one bit per neighbour: first the axes, then the diagonals of squares, then those of cubes.
+older voxels only (V-construction). The *lower link* is the lower star as seen from that voxel. It
+is kept as a mask with one bit per neighbour: first axes, then diagonals of squares, then of cubes.
 
-Face connectivity: the larger p, the older. Full connectivity is its dual: the smaller p, the
-older, with a shell of oldest voxels around the image. By Alexander duality a class of dimension
-d - 1 - k of that grid, created at one voxel and destroyed at another, is a bar of dimension k of
-the T-construction that is born at the second and dies at the first. One engine serves both.
+Face connectivity: a larger p is older. Full connectivity is its dual: a smaller p is older, and a
+shell of oldest voxels surrounds the image. By Alexander duality a class of dimension d - 1 - k of
+that grid, created at one voxel and destroyed at another, is a bar of dimension k of the
+T-construction. It is born at the second voxel and dies at the first. One engine serves both.
 
 Robins, Wood, Sheppard: Theory and Algorithms for Constructing Discrete Morse Complexes from
 Grayscale Digital Images. IEEE TPAMI 2011 (lower stars, gradient paths).
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from nnunet_topo.topology._kernel import kernel
 
 OLDEST = np.int32(-(2**31) + 1)  # the shell
-YOUNGEST = np.int32(2**31 - 1)  # the border of the grid, which no complex ever holds
+YOUNGEST = np.int32(2**31 - 1)  # the border of the grid, which is never in a complex
 UNKNOWN = -1
 OUTSIDE = 0  # label of the border
 
@@ -50,7 +50,7 @@ class Grid:
 
     Attributes:
         shape: `[z, y, x]`; a 2D image is one slice.
-        box: what it holds of the image: first and end of z, y, x.
+        box: the part of the image in it: first and end of z, y, x.
         margin: voxels of padding at each end of z, y, x.
         dual: whether the smaller value is the older (full connectivity).
         ages: of each voxel.
@@ -104,9 +104,9 @@ class Pairs:
 
 
 class _Workspace(threading.local):
-    """Memory for one grid, kept from call to call by each thread and gone with the thread.
+    """Memory for one grid, kept by each thread from call to call and freed with the thread.
 
-    To map fresh memory takes as long as to work on a converged prediction.
+    Mapping fresh memory takes as long as working on a converged prediction.
     """
 
     _most_bytes = 2**28
@@ -162,7 +162,7 @@ def make_grid(
 
 @kernel
 def fill_ages(keys, box, floor, dual, margin, ages):
-    """Writes border, shell and image; returns oldest age, youngest age, and a voxel of that."""
+    """Writes border, shell and image; returns oldest age, youngest age and a voxel of it."""
     nz, ny, nx = ages.shape
     mz, my, mx = margin
     oldest, youngest, youngest_voxel = YOUNGEST, OLDEST, 0
@@ -200,7 +200,7 @@ def fill_ages(keys, box, floor, dual, margin, ages):
 def box_above(keys, floor):
     """Returns the box z0, z1, y0, y1, x0, x1 of the keys above the floor, which must exist.
 
-    A row is read from both ends up to the first such key: only empty ones are read whole.
+    A row is read from both ends up to the first such key, so only empty rows are read whole.
     """
     nz, ny, nx = keys.shape
     box = np.array([nz, 0, ny, 0, nx, 0])

@@ -1,9 +1,9 @@
 """Persistence of 2D images: components and holes, both by union-find over critical pixels.
 
 The lower link of a pixel is a part of the circle of its 8 neighbours: 4 axes, and 4 squares whose
-other three corners are all older. Where it is one arc the pixel changes nothing. Otherwise each
+other three corners are all older. A pixel whose link is one arc changes nothing. Otherwise each
 further component of the link joins components of the complex or closes a loop, and each further
-gap between them joins parts of the outside. See `_cubical` for order, duality and sources.
+gap joins parts of the outside. See `_cubical` for order, duality and sources.
 """
 
 from functools import cache
@@ -31,7 +31,7 @@ _CIRCLE = (0, 4, 2, 5, 1, 7, 3, 6)  # the bits in the order of the neighbours ar
 def cubical_pairs_2d(
     grid: Grid, dimensions: set[int], watched: Voxels | None = None
 ) -> list[Pairs]:
-    """Returns the pairs of the dimensions wanted, of 0 and 1."""
+    """Returns the pairs of the wanted dimensions, 0 and 1."""
     _, ny, nx = grid.shape
     axes = np.array([-1, 1, -nx, nx])
     offsets = np.concatenate([axes, axes[SQUARE_AXES].sum(axis=1)])
@@ -52,8 +52,8 @@ def cubical_pairs_2d(
 def _link_tables() -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """Returns for each lower link a bit in each of its components, and one in each of its gaps.
 
-    Both `[link, 5]`: their number, then the bits. A component holds an axis, which names it; a gap
-    is named by an axis, or by the square that alone makes it.
+    Both `[link, 5]`: their number, then the bits. An axis in a component names it. A gap is named
+    by an axis, or by the square that is its only part.
     """
     parts, gaps = np.zeros((2, 2**8, 5), np.int8)
     for link in range(2**8):
@@ -66,7 +66,7 @@ def _link_tables() -> tuple[NDArray[np.int8], NDArray[np.int8]]:
 
 
 def _runs(chosen: list[bool]) -> list[list[int]]:
-    """Returns the places of each run of chosen ones on a circle."""
+    """Returns the places of each run of chosen places on a circle."""
     if all(chosen):
         return [list(range(len(chosen)))]
     start = chosen.index(False)
@@ -116,7 +116,7 @@ def lower_links(ages, ny, nx, parts, gaps, words, critical):
 
 @kernel
 def neighbours_in_parts(critical, words, parts, offsets):
-    """Returns for each part beyond the first of a link its pixel, and neighbours in both parts."""
+    """Returns for each further part of a link its pixel, and a neighbour in both parts."""
     count = 0
     for i in range(critical.size):
         count += max(parts[words[critical[i]] & LINK_BITS, 0] - 1, 0)

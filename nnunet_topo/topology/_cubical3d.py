@@ -1,10 +1,10 @@
 """Persistence of 3D images: components and cavities by union-find, loops by matrix reduction.
 
 The lower link of a voxel is a part of the octahedron that its neighbours span: 6 corners (bits of
-axes), 12 edges (squares), 8 triangles (cubes). Where it can be contracted to a point the voxel
-changes nothing, and over nine in ten do. The cells of a lower star are paired within it, each with
-a face of its own that nothing else needs; cells without a partner are *critical*, and only these
-are ever sorted:
+axes), 12 edges (squares), 8 triangles (cubes). If the link can be contracted to a point, the voxel
+changes nothing; this is so for over nine voxels in ten. Within a lower star each cell is paired
+with a face that no other cell is paired with. Cells without a partner are *critical*, and only
+these are sorted:
 
 - the first corner of a spanning forest of the link pairs with the voxel itself, every other corner
   with the square by which the forest reaches it; a critical edge is the root of a further tree;
@@ -12,10 +12,11 @@ are ever sorted:
   inwards; those that are left are critical.
 
 A critical edge joins two components or creates a loop; a critical square destroys a loop or closes
-a cavity. Both unions tell which, so dimension 1 is left with as many squares as there are loops.
-The boundary of such a square is pushed along the pairs, down to ever older voxels, until its
-youngest edge is critical: that edge created the loop, unless an older square has taken it, whose
-boundary is added first (reduction over F2). See `_cubical` for order, duality and sources.
+a cavity. The two union-finds settle which, so dimension 1 is left with as many squares as there
+are loops. The boundary of such a square is pushed along the pairs, to ever older voxels, until its
+youngest edge is critical. That edge created the loop, unless an older square has taken it. Then
+the boundary of the older square is added first (reduction over F2). See `_cubical` for order,
+duality and sources.
 """
 
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ UNPAIRED = 8  # not a cube
 def cubical_pairs_3d(
     grid: Grid, dimensions: set[int], watched: Voxels | None = None
 ) -> list[Pairs]:
-    """Returns the pairs of the dimensions wanted, of 0, 1 and 2."""
+    """Returns the pairs of the wanted dimensions, 0, 1 and 2."""
     return pair_cells(grid, critical_cells(grid, dimensions, watched), dimensions)
 
 
@@ -220,12 +221,12 @@ def _loops(
 ) -> Pairs:
     """Dimension 1: pairs the edges that create loops with the squares that destroy them.
 
-    Two plateaus end the search early, for they are large where p is flat or saturated. The youngest
-    voxels fill whatever is still open: squares there need no reduction, and each open edge is
-    paired with the maximum of age above it if that lies there, with any voxel of that age if not.
-    With full connectivity the oldest voxels, at the minimum of p, are a plateau too: a chain that
-    has sunk to it was created there, where its youngest voxel is. As many edges of the plateau are
-    not open.
+    Two plateaus end the search early, because they are large where p is flat or saturated. The
+    youngest voxels fill every loop that is still open. Squares there need no reduction. Each open
+    edge is paired with the maximum of age above it if that maximum is on this plateau, else with
+    any voxel of that age. With full connectivity the oldest voxels, at the minimum of p, are a
+    plateau too: the loop of a chain that has sunk to it was created there, at the chain's youngest
+    voxel. As many edges of the plateau are not open.
 
     Args:
         grid: with its words.

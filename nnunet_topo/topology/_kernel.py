@@ -22,7 +22,7 @@ _CONFIG: Any = importlib.import_module("numba.core.config")  # its names are mad
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Returns the function compiled at its first call, without the GIL, from the cache if it can.
+    """Returns the function compiled at its first call, without the GIL, from the cache if possible.
 
     Never `parallel=True`: nnU-Net forks workers, and numba's own threads don't survive that.
     """
@@ -39,17 +39,17 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Returns the function as a part of the kernels that call it: a call would cost more."""
+    """Returns the function inlined into the kernels that call it, because a call costs more."""
     return numba.njit(nogil=True, inline="always")(function)
 
 
 @cache
 def cache_folder() -> Path | None:
-    """Returns where machine code is kept, None where nothing can be written.
+    """Returns the folder of the machine code, None if no folder can be written.
 
     That is $NUMBA_CACHE_DIR, or the user's cache folder, or a private folder among the temporary
-    files; never the package, which may be read-only and which pip must be able to remove. Each
-    version of the engines' sources has a folder of its own.
+    files. It is never the package: the package may be read-only, and pip must be able to remove it.
+    Each version of the engines' sources has its own folder.
     """
     sources = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("_*.py")):
@@ -76,7 +76,7 @@ def _cache_parents() -> Iterator[Path]:
 
 
 def _private_temporary_folder() -> Path:
-    """Returns a folder that nobody else can write to: what lies in the cache is executed."""
+    """Returns a folder that nobody else can write to: the code in the cache is executed."""
     if not hasattr(os, "getuid"):
         return Path(tempfile.gettempdir()) / "nnunet-topo"  # Windows: the user's own
     folder = Path(tempfile.gettempdir()) / f"nnunet-topo-{os.getuid()}"
@@ -88,7 +88,7 @@ def _private_temporary_folder() -> Path:
 
 
 def despite_a_full_disk(call: Callable[[], object]) -> None:
-    """Calls kernels until all are compiled, though their machine code may not be kept.
+    """Calls kernels until all are compiled, even if their machine code cannot be saved.
 
     Numba compiles a kernel, then fails to write it; the next call finds it in memory.
     """
@@ -103,10 +103,10 @@ def despite_a_full_disk(call: Callable[[], object]) -> None:
 def first_use_announced(what: str, module: str) -> Iterator[None]:
     """Says on standard error what is compiled, or loaded from the cache, if it takes over a second.
 
-    Which of the two is known for certain at the end only: machine code may be of another processor.
+    Whether it was compiled is only certain at the end: the code may be for another processor.
     """
     began, kept = time.perf_counter(), _machine_code(module)
-    where = f"kept in {cache_folder()}" if cache_folder() else "anew in each process, no cache"
+    where = f"kept in {cache_folder()}" if cache_folder() else "again in each process, no cache"
     doing = f"loading {what}" if kept else f"compiling {what} ({where})"
 
     def announce() -> None:

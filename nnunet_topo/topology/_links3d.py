@@ -31,7 +31,7 @@ def known_flow_tables() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
 
 @kernel
 def flow_tables():
-    """Returns what every corner of every link flows into, and the trees of the spanning forest.
+    """Returns where each corner of each link flows, and the trees of the spanning forest.
 
     `flow[link, axis]`: the edge towards the axis, pushed along all pairs of its lower star, passes
     over the squares of bits 0-11 and ends at the critical edge of bits 12-17, the root of its tree;

@@ -37,8 +37,8 @@ def merge_components(
 ) -> tuple[NDArray[np.bool_], Pairs]:
     """Dimension 0: joins components at critical edges, the oldest first.
 
-    Each end of an edge lies in the component of the minimum that ever older neighbours lead to.
-    Where two components meet, the one with the younger minimum ends (elder rule).
+    Older neighbours lead from each end of an edge to a minimum, which names its component. Where
+    two components meet, the one with the younger minimum ends (elder rule).
 
     Args:
         grid: with its words.
@@ -76,10 +76,9 @@ def merge_outsides(
 ) -> tuple[NDArray[np.bool_], Pairs]:
     """Dimension d - 1: joins what is not yet in the complex at critical faces, the youngest first.
 
-    The dual of `merge_components`: each side of a face lies in the part of the maximum of age that
-    ever younger neighbours, diagonal ones too, lead to, or in what the border belongs to. Where two
-    parts meet, the one with the older maximum ends: going forward, a cavity is created there, and
-    that maximum is where it is filled.
+    The dual of `merge_components`. Younger neighbours, diagonal ones too, lead from each side of a
+    face to a maximum of age, or to the border. Where two parts meet, the one with the older maximum
+    ends: going forward, a cavity is created at the face, and it is filled at that maximum.
 
     Args:
         grid: with its words.
@@ -184,8 +183,8 @@ def order_by_age(voxels, words):
 def trace_to_minima(starts, words, axes, offsets, labels, minima):
     """Replaces each voxel by the number of its minimum, and returns how many minima there are.
 
-    Every voxel on the way is labelled, so none is passed twice. Most of the ways through a clamped
-    image lead along the rows of its plateau, -x as the first bit says, and are short cut.
+    Every voxel on the way is labelled, so none is visited twice. Most ways through a clamped image
+    lead along the rows of its plateau, towards -x (the first bit), and take a short cut.
     """
     count = 0
     for i in range(starts.size):
@@ -249,8 +248,8 @@ def trace_to_maxima(starts, words, whole, offsets, labels, maxima):
 def _lowest_bit(bits):
     """Returns the first bit set.
 
-    Of the bits that a lower link lacks that is a younger neighbour: an axis, or a diagonal between
-    axes that are all there.
+    Among the bits that a lower link lacks, this is a younger neighbour: an axis, or a diagonal
+    between axes that are all there.
     """
     bit = np.int64(0)
     while not bits & LOW_BITS:
@@ -261,9 +260,9 @@ def _lowest_bit(bits):
 
 @kernel
 def merge(order, ends, rank):
-    """Union-find: returns for each item the root that it ends, UNKNOWN if its ends are one already.
+    """Union-find: returns for each item the root that it ends, UNKNOWN if already joined.
 
-    Of two roots the one of the smaller rank goes on.
+    Of two roots, the one with the smaller rank stays.
     """
     parent = np.arange(rank.size)
     ended = np.full(order.size, UNKNOWN, np.int64)

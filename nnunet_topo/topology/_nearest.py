@@ -1,4 +1,4 @@
-"""Kernel of the nearest point on a grid."""
+"""Kernel that finds the nearest point on a grid."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from nnunet_topo.topology._kernel import kernel
 
 @kernel
 def first_occupied(grid, points, steps):
-    """Returns for each point which step leads to an occupied place first, -1 where none does."""
+    """Returns for each point the first step that leads to an occupied place, -1 if none does."""
     found = np.full(len(points), -1, np.int64)
     for place in range(len(points)):
         for number in range(len(steps)):

@@ -10,7 +10,7 @@ from nnunet_topo.topology._links3d import AXES, GRAPH, SQUARE_AXES, SQUARES
 CHAIN_SHIFT = np.uint64(26)
 CHAIN_BITS = np.uint64(AXES) << CHAIN_SHIFT
 ON_PLATEAU, NO_ROOM = -2, -3
-ROOM = 16  # for what one voxel adds to a heap: at most 5 squares with 2 edges each, and its rest
+ROOM = 16  # what one voxel may add to a heap: at most 5 squares with 2 edges each, and its rest
 
 
 @kernel
@@ -36,10 +36,10 @@ def reduce_boundaries(
     """Reduces the boundaries of all squares over F2, and returns the voxel that created each loop.
 
     Squares come in the order of memory, one beside the next, so that words are found in the cache.
-    The pairs are those of a reduction in the order in which squares enter, in which a chain is only
-    ever added to a later square's: where an edge is taken already, the earlier of both squares has
-    it, and the later goes on with the sum of both chains. The voxel of a square is the youngest of
-    its corners, but it may enter at another time.
+    The pairs are those of a reduction in the order in which squares enter: a chain is only ever
+    added to the chain of a later square. If an edge is already taken, the earlier of both squares
+    gets it, and the later continues with the sum of both chains. The voxel of a square is the
+    youngest of its corners, but the square may enter at another time.
 
     Returns:
         The voxels, UNKNOWN for a boundary that others sum up to; whether each critical edge has

@@ -1,8 +1,8 @@
 """Kernels of thinning: 26 neighbours in the bits of an integer, voxels removed one after the other.
 
 A voxel is simple if the part of its surface that it shares with its neighbours has one piece and
-Euler characteristic 1: such a part can be contracted to a point, and so can the voxel. That is for
-26-connected foreground; for 6-connected foreground the same holds of the background around it
+Euler characteristic 1. Such a part can be contracted to a point, and so can the voxel. This holds
+for 26-connected foreground; for 6-connected foreground the same is true of the background around it
 (Kong, Rosenfeld: Digital Topology. CVGIP 1989; Bertrand, Malandain: A new characterization of
 three-dimensional simple points. Pattern Recognition Letters 1994).
 
@@ -121,9 +121,9 @@ def simple_voxels(image, voxels, row, plane, face):
 def thin_in_order(image, voxels, layers, row, plane, face):
     """Removes simple voxels, layer after layer; ends of curves stay.
 
-    A voxel goes from one of six sides at a time, and only if it lies on another one: so the two
-    columns of a bar of even width don't go together. Those that were simple and no end before
-    any of the side was removed are tried again one after the other.
+    A voxel is removed from one of six sides at a time, and only if it lies on another voxel. So the
+    two columns of a bar of even width are not removed together. Voxels that were simple and not
+    ends before their side was treated are tried again one after the other.
 
     Args:
         image: changed in place.
@@ -185,7 +185,7 @@ def thin_in_order(image, voxels, layers, row, plane, face):
 
 @kernel
 def _remove_corners(image, voxels, row, plane, face):
-    """Removes what is simple though it lies on nothing: first those with most neighbours."""
+    """Removes simple voxels that lie on no other voxel, those with most neighbours first."""
     left = voxels[image[voxels] & ITSELF != 0]
     changed = True
     while changed:
@@ -203,11 +203,11 @@ def _remove_corners(image, voxels, row, plane, face):
 
 @kernel
 def thin_by_lee(image, voxels, row, plane, sides):
-    """Thins as Lee, Kashyap and Chu do, and returns the voxels that were not simple when they went.
+    """Thins as Lee, Kashyap and Chu do; returns the voxels that were not simple when removed.
 
-    They choose the voxels of a side that are simple and no ends, and then remove one after the
-    other those that don't disconnect their neighbours: so a voxel without neighbours goes too, and
-    one that opens a hole. Only the border is looked at, and never the whole image.
+    They choose the voxels of a side that are simple and not ends. Then they remove, one after the
+    other, those that do not disconnect their neighbours. So they also remove a voxel without
+    neighbours, and one that opens a hole. Only the border is read, never the whole image.
 
     Args:
         image: changed in place.
@@ -266,7 +266,7 @@ def thin_by_lee(image, voxels, row, plane, sides):
                 continue
             exposed = 0
             for step in (-plane, plane, -row, row, -1, 1):
-                new = 0  # in order, as those removed are
+                new = 0  # in order, as the removed ones are
                 for place in range(removed):
                     other = chosen[place] + step
                     if _is_foreground(image, other) and not listed[other]:
@@ -309,7 +309,7 @@ def steps(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def padded(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Returns a mask with a margin, as volume of threes of voxels: an image is one slice."""
+    """Returns a mask with a margin, as a volume of threes of voxels; an image is one slice."""
     volume = mask if mask.ndim == 3 else mask[None]
     wide = np.pad(volume, ((1, 1), (1, 1), (2, 2))).view(np.uint8)
     return wide[..., :-2] * BEFORE | wide[..., 1:-1] * ITSELF | wide[..., 2:] * AFTER

@@ -19,7 +19,7 @@ def betti_numbers(mask: ArrayLike, *, connectivity: Connectivity = "full") -> tu
     duality), beta1 in 3D follows from the Euler characteristic.
 
     Args:
-        mask: 2D or 3D; what is non-zero is foreground.
+        mask: 2D or 3D; non-zero is foreground.
         connectivity: "full", foreground 8- / 26-connected and background 4- / 6-connected, or
             "face", the reverse.
 
@@ -29,7 +29,7 @@ def betti_numbers(mask: ArrayLike, *, connectivity: Connectivity = "full") -> tu
     foreground = as_foreground(mask, connectivity)
     components = label_components(foreground, connectivity)[1]
     background = ~np.pad(foreground, 1)
-    enclosed = label_components(background, dual(connectivity))[1] - 1  # less the outside
+    enclosed = label_components(background, dual(connectivity))[1] - 1  # minus the outside
     if foreground.ndim == 2:
         return components, enclosed
     euler = euler_characteristic(foreground, connectivity=connectivity)
@@ -43,7 +43,7 @@ def euler_characteristic(mask: ArrayLike, *, connectivity: Connectivity = "full"
     ("full"), or of the complex whose vertices are the foreground voxels ("face").
 
     Args:
-        mask: 2D or 3D; what is non-zero is foreground.
+        mask: 2D or 3D; non-zero is foreground.
         connectivity: as for `betti_numbers`.
 
     Raises:
@@ -55,9 +55,9 @@ def euler_characteristic(mask: ArrayLike, *, connectivity: Connectivity = "full"
 def corner_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Returns which of the voxels around each corner of the grid are foreground, as bits.
 
-    One more along each axis than voxels. The bit of a voxel is the binary number of its place, 0
-    or 1 along each axis, the last axis least: voxel (1, 0, 1) has bit 5. Without foreground around
-    a corner its code is 0, and without background 15 (2D) or 255 (3D).
+    The array has one more place along each axis than there are voxels. The bit of a voxel is the
+    binary number of its place, 0 or 1 along each axis, the last axis least: voxel (1, 0, 1) has bit
+    5. The code is 0 without foreground around a corner, and 15 (2D) or 255 (3D) without background.
     """
     codes = np.pad(mask, 1).view(np.uint8)
     for axis in range(mask.ndim):
@@ -78,8 +78,8 @@ def euler_of_corners(codes: NDArray[np.uint8], connectivity: Connectivity) -> in
 def _euler_of_corner(ndim: int, connectivity: Connectivity) -> NDArray[np.int64]:
     """Returns for each code the part of the Euler characteristic at a corner, times 2^ndim.
 
-    A cell belongs to as many corners as it has: one that spans no axis lies at all corners of a
-    voxel, one that spans all of them in the midst of the voxels around one corner.
+    A cell belongs to as many corners as it has. A cell that spans no axis lies at all corners of a
+    voxel; a cell that spans all axes lies in the midst of the voxels around one corner.
     """
     share = np.zeros(2 ** (2**ndim), np.int64)
     bits = np.arange(2**ndim).reshape((2,) * ndim)

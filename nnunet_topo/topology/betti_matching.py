@@ -1,19 +1,19 @@
-"""Which components, loops and cavities two masks have in common, in space and not in number alone.
+"""Which components, loops and cavities two masks have in common, by place and not only by number.
 
 A class of the prediction P and one of the reference G are the same where they become one in the
 union U of both. With im_P the image of H_k(P) in H_k(U), the number of classes in common is
 dim(im_P & im_G) = dim im_P + dim im_G - dim(im_P + im_G). The Betti matching error counts the
 rest. The idea of matching in the union: Stucki, Paetzold, Shit, Menze, Bauer: Topologically
-Faithful Image Segmentation via Induced Matching of Persistence Barcodes. ICML 2023. For masks it
-takes no matching of barcodes, and next to no reduction:
+Faithful Image Segmentation via Induced Matching of Persistence Barcodes. ICML 2023. For masks this
+needs no matching of barcodes, and almost no reduction:
 
-- Dimension 0: a component of the union holds both.
+- Dimension 0: a component of the union contains both.
 - Highest dimension, by Alexander duality: H_k(X) are the functions on the components of the
-  outside of X, constants left out, so im_P are the functions on the outside of the union that are
-  constant where the outside of P joins them. In common are those that both join.
+outside of X, without constants. So im_P are the functions on the outside of the union that are
+constant where the outside of P joins them. Both have in common those that both outsides join.
 - Dimension 1 of a volume, by Mayer and Vietoris: what P and G span together has dimension
-  beta1(U) - beta0(U) + beta0(P) + beta0(G) - c, where c counts the components of their
-  intersection. The two images alone are the bars of the filtration P, then U, that never end.
+beta1(U) - beta0(U) + beta0(P) + beta0(G) - c, where c counts the components of their
+intersection. Each image on its own is the bars of the filtration P, then U, that never end.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ _OUTSIDE, _P_ALONE, _G_ALONE, _BOTH = 0, 1, 2, 3
 
 @dataclass(frozen=True, slots=True)
 class BettiMatching:
-    """Betti numbers of two masks and of what they have in common, by dimension.
+    """Betti numbers of two masks and of the classes they have in common, by dimension.
 
     Attributes:
         prediction: Betti numbers of the prediction.
@@ -62,11 +62,11 @@ def match_betti_numbers(
 ) -> BettiMatching:
     """Returns the Betti numbers of two masks and how many classes they have in common.
 
-    Symmetric; a mask and itself have all in common. The outside counts as background, so that
-    structures at the border are like any other; two empty masks have all zeros.
+    Symmetric; a mask has all classes in common with itself. The outside counts as background, so
+    structures at the border count like any other. Two empty masks have all zeros.
 
     Args:
-        prediction: 2D or 3D; what is non-zero is foreground.
+        prediction: 2D or 3D; non-zero is foreground.
         reference: likewise, of the same shape.
         connectivity: of the foreground in both, as for `betti_numbers`.
 
@@ -117,7 +117,7 @@ def match_with_components(
 def _match_components(
     p: NDArray[np.bool_], g: NDArray[np.bool_], union: NDArray[np.bool_], connectivity: Connectivity
 ) -> tuple[int, int]:
-    """Returns how many components of the union hold both masks, and how many there are."""
+    """Returns how many components of the union contain both masks, and how many there are."""
     labels, number = label_components(union, connectivity)
     if number == 1:
         return int(p.any() and g.any()), 1
@@ -136,7 +136,7 @@ def _match_outsides(
     """
     outside = dual(connectivity)
     labels, number = label_components(~union, outside)
-    # A voxel of each region: within a region of the union's outside all are alike.
+    # A voxel of each region: any voxel of a region of the union's outside will do.
     voxel = np.zeros(number + 1, np.int64)
     if number > 1:
         enclosed = np.flatnonzero((labels > 0) & (labels != labels.flat[0]))
@@ -156,13 +156,13 @@ def _match_outsides(
 def _surviving_loops(
     mask: NDArray[np.bool_], union: NDArray[np.bool_], connectivity: Connectivity
 ) -> int:
-    """Returns the rank of H_1(mask) in H_1(union): bars from the mask on to the very end."""
+    """Returns the rank of H_1(mask) in H_1(union): bars that begin with the mask and never end."""
     from nnunet_topo.topology._cubical import release_workspace  # numba: heavy
 
     image = union.astype(np.float32)
     image += mask
     pairs = persistence_pairs(image, connectivity=connectivity, dimensions=(1,))
-    release_workspace()  # whole organs are larger than what a loss sees again and again
+    release_workspace()  # whole organs are larger than the patches of a loss
     values = image.ravel()
     return int(np.count_nonzero((values[pairs.birth] == 2) & (values[pairs.death] == 0)))
 
@@ -179,8 +179,8 @@ def _meet_in_contacts(p: NDArray[np.bool_], g: NDArray[np.bool_]) -> int:
     """Counts where closed cubes of p and of g meet: in cubes of both, or in faces between them.
 
     All cubes around a corner touch each other, so a corner of a cube of both belongs to the
-    component of that cube. What remains are corners and edges between cubes of p alone and cubes
-    of g alone; an edge joins its two corners.
+    component of that cube. What remains are corners and edges between cubes of only p and cubes
+    of only g; an edge joins its two corners.
     """
     labels, number = label_components(p & g, "full")
     corners = _touched(p, (0, 1, 2)) & _touched(g, (0, 1, 2))
@@ -211,11 +211,11 @@ def _touched(mask: NDArray[np.bool_], axes: tuple[int, ...]) -> NDArray[np.bool_
 def _meet_between_voxels(p: NDArray[np.bool_], g: NDArray[np.bool_]) -> int:
     """Counts where p and g meet, if voxels are points that edges, squares and cubes join.
 
-    Edges, squares and cubes of the union that touch voxels of p alone and of g alone are in
-    neither. Each such edge counts as a place where p and g meet, and each such square says which
-    of the places are one: the edges in it, and the voxels of both in which its sides in p end.
-    That relates two places, or four, where p and g lie on the two diagonals of a square: then
-    the four sum to zero (mod 2), which takes away one place unless they are one already.
+    Some edges, squares and cubes of the union touch both voxels of only p and voxels of only g.
+    They belong to neither mask. Each such edge counts as a place where p and g meet. Each such
+    square relates places that are one: its edges, and the voxels of both in which its sides in p
+    end. It relates two places, or four if p and g lie on the two diagonals of the square. Four
+    places sum to zero (mod 2), which takes away one place unless they are one already.
     """
     labels, number = label_components(p & g, "face")
     kind = p.astype(np.int8) + 2 * g.astype(np.int8)
@@ -284,7 +284,7 @@ def _label_graph(
 
 
 def _rank_mod_2(sums: list[list[int]]) -> int:
-    """Returns how many sums of nodes are independent, where what occurs twice is nothing."""
+    """Returns how many sums of nodes are independent, where two equal terms cancel."""
     by_pivot: dict[int, set[int]] = {}
     for terms in sums:
         rest: set[int] = set()

@@ -1,4 +1,4 @@
-"""Betti numbers that are wanted: one number, a range or any, in each dimension of a structure."""
+"""The wanted Betti numbers: one number, a range or any number, in each dimension of a structure."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _IN_CSV = "a number from 0, a range (1-2, or 1- for at least 1) or nothing if it
 
 @dataclass(frozen=True, slots=True)
 class BettiRange:
-    """The Betti numbers that are wanted in one dimension.
+    """The wanted Betti numbers in one dimension.
 
     Attributes:
         low: the smallest, at least 0.
@@ -87,7 +87,7 @@ class BettiRange:
         return self.low <= number <= self.high
 
     def error(self, number: float) -> float:
-        """Returns how far a Betti number is off the range."""
+        """Returns the distance of a Betti number from the range."""
         return max(self.low - number, number - self.high, 0)
 
     def to_json(self) -> Any:
@@ -160,7 +160,7 @@ class BettiPrior(tuple[BettiRange, ...]):
 
     @property
     def is_impossible(self) -> bool:
-        """Returns whether a loop or a cavity is wanted, but no component."""
+        """Returns whether a loop or a cavity is wanted without a component."""
         return self[0].high == 0 and any(number.low > 0 for number in self)
 
     def allows(self, betti: Sequence[float]) -> bool:
@@ -168,7 +168,7 @@ class BettiPrior(tuple[BettiRange, ...]):
         return all(wanted.allows(number) for wanted, number in zip(self, betti, strict=True))
 
     def error(self, betti: Sequence[float]) -> float:
-        """Returns how far Betti numbers are off the ranges, in sum."""
+        """Returns the summed distance of Betti numbers from the ranges."""
         return sum(wanted.error(number) for wanted, number in zip(self, betti, strict=True))
 
     def to_json(self) -> list[Any]:
@@ -184,7 +184,7 @@ class BettiPrior(tuple[BettiRange, ...]):
 
 
 def as_json(value: Any) -> str:
-    """Returns a value as a JSON file has it, cut if it is long."""
+    """Returns a value as JSON, shortened if it is long."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

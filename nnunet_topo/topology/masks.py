@@ -24,11 +24,11 @@ def as_booleans(mask: ArrayLike) -> NDArray[np.bool_]:
     """Returns where a mask is not zero.
 
     Raises:
-        ValueError: it holds NaN, which is neither foreground nor background.
+        ValueError: it contains NaN, which is neither foreground nor background.
     """
     values = np.asarray(mask)
     if values.dtype.kind in "fc" and np.isnan(values).any():
-        raise ValueError("a mask must not hold NaN")
+        raise ValueError("a mask must not contain NaN")
     return values.astype(bool)
 
 
@@ -66,12 +66,12 @@ def label_components(
     mask: NDArray[np.bool_], connectivity: Connectivity
 ) -> tuple[NDArray[np.int32], int]:
     """Returns the components of a mask as labels from 1, 0 elsewhere, and their number."""
-    if min(mask.shape) < 2:  # where connected-components-3d 4.1 fails
+    if min(mask.shape) < 2:  # connected-components-3d 4.1 fails for these
         reach = mask.ndim if connectivity == "full" else 1
         structure = ndimage.generate_binary_structure(mask.ndim, reach)
         labels = np.zeros(mask.shape, np.int32)
         return labels, int(ndimage.label(mask, structure, output=labels))  # pyright: ignore[reportArgumentType] # the number alone, where labels have a place
-    # As bytes in C order: with other memory or booleans the same version mistakes some 2D images.
+    # As bytes in C order: with other layouts or booleans that version mislabels some 2D images.
     labels, number = cc3d.connected_components(
         np.ascontiguousarray(mask).view(np.uint8),
         connectivity=_NUMBER_OF_NEIGHBOURS[mask.ndim, connectivity],
@@ -104,7 +104,7 @@ def crop_to_foreground(*masks: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], ..
 
 
 def neighbours(cells: NDArray, axis: int) -> tuple[NDArray, NDArray]:
-    """Returns two views of which each cell of one is the next along the axis of the other."""
+    """Returns two views; each cell of the second follows that of the first along the axis."""
     lower = [slice(None)] * cells.ndim
     upper = [slice(None)] * cells.ndim
     lower[axis], upper[axis] = slice(None, -1), slice(1, None)

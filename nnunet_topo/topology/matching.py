@@ -9,7 +9,8 @@ Demir, Massaad, Kiziltan: Topology-Aware Focal Loss for 3D Image Segmentation. C
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
+
+from nnunet_topo.topology.places import APART, INSIDE
 
 _CONVERGED = 1e-6  # absolute change of both scalings, Demir et al., listing in section 4.2
 _NO_DIVISION_BY_ZERO = 1e-99  # Algorithm 1, step 3
@@ -21,7 +22,7 @@ def wasserstein_distance(diagram1: ArrayLike, diagram2: ArrayLike, *, order: flo
 
     Two bars cost |b - b'|^order + |d - d'|^order when matched, one bar left alone the same sum to
     its nearest point of the diagonal. No root is taken: with order 2 it is the sum of squares, the
-    unit of the losses. Exact.
+    unit of the losses. Exact: the dual of the transport problem confirms the optimum.
 
     Args:
         diagram1: births and deaths, shape (n, 2), finite.
@@ -30,16 +31,13 @@ def wasserstein_distance(diagram1: ArrayLike, diagram2: ArrayLike, *, order: flo
 
     Raises:
         ValueError: wrong shape, non-finite values, order below 1.
+        ArithmeticError: the solver found no optimum.
     """
     first, second = _check_diagram(diagram1), _check_diagram(diagram2)
     if not order >= 1:
         raise ValueError(f"order must be at least 1, got {order}")
-    alone1, alone2 = _cost_to_diagonal(first, order), _cost_to_diagonal(second, order)
-    together = _cost_matrix(first, second, order)
-    # What a match saves; a pair that saves nothing may as well stay alone.
-    change = np.minimum(together - alone1[:, None] - alone2[None, :], 0.0)
-    rows, columns = linear_sum_assignment(change)
-    return float(alone1.sum() + alone2.sum() + change[rows, columns].sum())
+    plan, cost = _optimal_plan(first, second, order)
+    return float((plan * cost).sum())
 
 
 def persistence_distance(
@@ -120,35 +118,34 @@ def match_spatially(
     birth: Float[np.ndarray, " bars"],
     death: Float[np.ndarray, " bars"],
     target_bars: int,
-    allowed: Bool[np.ndarray, " bars"],
+    fit: Int64[np.ndarray, " bars"],
     place: Int64[np.ndarray, " bars"],
     capacity: Int64[np.ndarray, " places"],
 ) -> Bool[np.ndarray, " bars"]:
     """Returns which bars are matched in space to `target_bars` bars (1, 0).
 
-    First each structure of the target takes the longest bars that lie at its place, as many as it
-    has bars itself: a component that is cut in two takes one of its halves, and leaves the bar of
-    another component to that one. The target bars that are left take the longest of the other
-    allowed bars.
+    First each structure of the target takes the bars at its place, as many as it has itself:
+    those inside before those that are only anchored, the longest first. So a component that is cut
+    in two takes one of its halves, and leaves the bar of another component to that one. Then the
+    target bars that are left take the longest of the other bars inside.
 
     Args:
         birth: of each bar.
         death: of each bar.
         target_bars: number of bars of the target.
-        allowed: which bars may be matched.
-        place: structure of the target that a bar lies at, 0 for none.
-        capacity: how many bars each structure has, by its place; that of place 0 does not count.
+        fit: of each bar, see `Places.locate`.
+        place: structure of the target at which each bar lies, 0 for none.
+        capacity: how many bars each structure has, by its number.
     """
     matched = np.zeros(len(birth), dtype=bool)
-    by_length = np.argsort(death - birth, kind="stable")
-    candidates = by_length[allowed[by_length] & (place[by_length] > 0)]
-    # Bars of the same place stand together, the longest first, and are numbered from 0.
-    candidates = candidates[np.argsort(place[candidates], kind="stable")]
-    of_place = place[candidates]
-    rank = np.arange(len(candidates)) - np.searchsorted(of_place, of_place)
-    matched[candidates[rank < capacity[of_place]]] = True
+    # Bars of the same place stand together, in the order in which it takes them.
+    order = np.lexsort((death - birth, -fit, place))
+    order = order[(fit[order] > APART) & (place[order] > 0)]
+    places = place[order]
+    rank = np.arange(len(order)) - np.searchsorted(places, places)
+    matched[order[rank < capacity[places]]] = True
     left = target_bars - int(matched.sum())
-    return matched | _largest(birth - death, allowed & ~matched, left)
+    return matched | _largest(birth - death, (fit == INSIDE) & ~matched, left)
 
 
 def distance_to_binary(
@@ -158,6 +155,39 @@ def distance_to_binary(
     matched = match_optimally(birth, death, target_bars)
     cost = np.where(matched, (1 - birth) ** 2 + death**2, (birth - death) ** 2 / 2)
     return float(cost.sum()) + UNMATCHED_TARGET_BAR * (target_bars - int(matched.sum()))
+
+
+def _optimal_plan(
+    first: Float[np.ndarray, "n 2"], second: Float[np.ndarray, "m 2"], order: float
+) -> tuple[Float[np.ndarray, "n+1 m+1"], Float[np.ndarray, "n+1 m+1"]]:
+    """Returns how many bars are matched with each other in an optimum, and what each match costs.
+
+    The last row and column stand for the diagonal, which takes any number of bars.
+
+    Raises:
+        ArithmeticError: the solver found no optimum.
+    """
+    from ot.lp import emd  # which takes a second to import
+
+    n, m = len(first), len(second)
+    cost = np.zeros((n + 1, m + 1))
+    cost[:n, :m] = _cost_matrix(first, second, order)
+    cost[:n, m], cost[n, :m] = _cost_to_diagonal(first, order), _cost_to_diagonal(second, order)
+    rows, columns = np.append(np.ones(n), m), np.append(np.ones(m), n)
+    if not n + m:
+        return cost, cost
+    plan, log = emd(rows, columns, cost, numItermax=10**7, log=True)
+    # No plan costs less than a feasible dual is worth.
+    slack = float((cost - log["u"][:, None] - log["v"][None, :]).min())
+    worth = float(rows @ log["u"] + columns @ log["v"])
+    spent = float((plan * cost).sum())
+    tolerance = 1e-9 * max(1.0, float(cost.max()))
+    if slack < -tolerance or spent - worth > tolerance * (n + m):
+        raise ArithmeticError(
+            f"no optimal matching of {n} and {m} bars was found: the plan costs {spent:.6g}, the "
+            f"dual shows {worth:.6g}"
+        )
+    return plan, cost
 
 
 def _largest(

@@ -37,7 +37,7 @@ class PersistencePairs:
         The essential class dies at 0, or at the minimum of an image that has values below 0.
 
         Args:
-            image: the image that the pairs are of, raised to the clamp if there was one.
+            image: the image of the pairs, raised to the clamp if there was one.
             dimension: homology dimension.
 
         Raises:
@@ -66,13 +66,14 @@ def persistence_pairs(
 ) -> PersistencePairs:
     """Returns the bars of the superlevel sets of an image, over F2, with their critical voxels.
 
-    Bars of length 0 are left out. Where values are equal, which voxel of a plateau is named is
-    not defined, but it is the same in each run; its value is defined. A loop that is born at the
-    maximum of a volume, or dies at its minimum, may name any voxel of that value. Index selection
-    carries no gradient: gather the values yourself.
+    Bars of length 0 are left out. If several voxels of a plateau have the same value, it is not
+    defined which of them is returned, but every run returns the same one, and its value is defined.
+    Components that reach the same maximum return a voxel each. A loop that is born at the maximum
+    of a volume, or dies at its minimum, may have any voxel of that value. Index selection carries
+    no gradient: gather the values yourself.
 
-    "numba" takes 16 bytes per voxel of padded image, kept by each thread for its next call, and
-    about 30 per critical cell; the GIL is free meanwhile, and calls in several threads are safe.
+    "numba" takes 16 bytes per voxel of the padded image, which each thread keeps for its next call,
+    and about 30 bytes per critical cell. It releases the GIL, and threads may call it in parallel.
 
     Args:
         image: finite values, 2D or 3D, `[y, x]` or `[z, y, x]`, of any sign, real type, byte order
@@ -80,20 +81,21 @@ def persistence_pairs(
             numbers beyond 2**24, are replaced by their ranks first, which takes as long as a sort.
         connectivity: "full", foreground 8- / 26-connected (T-construction), or "face",
             foreground 4- / 6-connected (V-construction).
-        dimensions: the homology dimensions wanted, default all.
-        clamp: None changes nothing. Else values below this number are raised to it first: no bar
-            of a probability moves by more than `clamp`, and the noise of the background goes.
-            Where nothing exceeds it the maximum of the image still names the essential class.
-        engine: what computes; all engines give the same diagrams. "cripser" only if it is
-            installed.
+        dimensions: the wanted homology dimensions, default all.
+        clamp: None changes nothing. Otherwise values below this number are raised to it first. No
+            bar of a probability moves by more than `clamp`, and the noise of the background
+            disappears. If no value exceeds the clamp, the essential class still names the maximum
+            of the image.
+        engine: the implementation; all give the same diagrams. "cripser" must be installed
+            separately.
 
     Returns:
         The pairs. Exactly one has no death voxel, unless the image is empty: the essential class
         of dimension 0, born at the maximum.
 
     Raises:
-        ValueError: wrong number of dimensions, complex or non-finite values, a clamp that is no
-            finite number, unknown names.
+        ValueError: wrong number of dimensions, complex or non-finite values, a clamp that is not
+            finite, unknown names.
         ImportError: cripser is not installed.
     """
     values = check_image(image)
@@ -108,9 +110,10 @@ def persistence_pairs(
     if values.flat[peak].item() <= lowest:
         return _pairs([(0, [(peak, NO_VOXEL)])] if 0 in wanted else [])
     bars = _ENGINES[engine](values, values.dtype.type(lowest), connectivity, wanted)
-    if 0 in wanted:
-        bars.append((0, [(peak, NO_VOXEL)]))
-    return _pairs(bars)
+    pairs = _pairs(bars)
+    if 0 in wanted and not (pairs.death == NO_VOXEL).any():
+        pairs = _pairs([*bars, (0, [(peak, NO_VOXEL)])])
+    return pairs
 
 
 def check_image(image: ArrayLike) -> NDArray[Any]:
@@ -119,7 +122,7 @@ def check_image(image: ArrayLike) -> NDArray[Any]:
     if values.ndim not in (2, 3):
         raise ValueError(f"image must be 2D or 3D, got shape {values.shape}")
     if values.dtype.kind not in "biuf":
-        raise ValueError(f"image must hold real numbers, got {values.dtype}")
+        raise ValueError(f"image must have real numbers, got {values.dtype}")
     if values.dtype.kind == "b":
         values = values.view(np.uint8)
     # NaN and infinities show in the least and the greatest value.
@@ -156,7 +159,7 @@ def check_dimensions(dimensions: Sequence[int] | None, ndim: int) -> tuple[int, 
     """Returns the homology dimensions in order, all of them for None; ValueError on others."""
     if dimensions is None:
         return tuple(range(ndim))
-    dimensions = tuple(dimensions)  # of a generator, which can be read only once
+    dimensions = tuple(dimensions)  # a generator can be read only once
     if not set(dimensions) <= set(range(ndim)):
         raise ValueError(
             f"dimensions must lie in 0..{ndim - 1} for a {ndim}D image, got {dimensions}"
@@ -174,17 +177,16 @@ def _is_finite_number(clamp: Any) -> bool:
 def _in_type(clamp: float, dtype: np.dtype[Any]) -> float:
     """Returns a clamp as the image's type has it: rounded, or the whole number below.
 
-    A clamp between two whole numbers parts the voxels of an image of whole numbers as the lower of
-    the two does.
+    A clamp between two whole numbers divides an image of whole numbers like the lower of the two.
     """
     if dtype.kind != "f":
         return floor(clamp)
-    with np.errstate(over="ignore"):  # above all that the type holds
+    with np.errstate(over="ignore"):  # above the largest value of the type
         return float(dtype.type(clamp))
 
 
 def _as_float64(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Returns values in float64, which is what a diagram is made of."""
+    """Returns values in float64, the type of a diagram."""
     converted = values.astype(np.float64)
     if values.dtype.kind in "iu" and (np.abs(converted) >= _FLOAT64_WHOLE).any():
         for whole, rounded in zip(values.tolist(), converted.tolist(), strict=True):
@@ -217,7 +219,7 @@ def _cubical_pairs(
 
     planar, dual, top = values.ndim == 2, connectivity == "full", values.ndim - 1
     keys, least = ordered_integers(values[None] if planar else values, lowest)
-    # Each superlevel set above the floor lies in this box, and at the floor both are contractible.
+    # Each superlevel set above the floor lies in this box. At the floor both are contractible.
     box = _cubical.box_above(keys, least)
     grid = _cubical.make_grid(keys, box, floor=least, planar=planar, dual=dual)
     engine = cubical_pairs_2d if planar else cubical_pairs_3d
@@ -225,11 +227,8 @@ def _cubical_pairs(
     for pairs in engine(grid, {top - k if dual else k for k in wanted}):
         created = _cubical.to_image(pairs.created, grid, keys.shape)
         destroyed = _cubical.to_image(pairs.destroyed, grid, keys.shape)
-        if dual:
-            in_image = created != NO_VOXEL  # else it is the shell's own class, the essential one
-            bars.append(
-                (top - pairs.dimension, np.stack([destroyed[in_image], created[in_image]], axis=1))
-            )
+        if dual:  # what the shell itself creates is the essential class, which has no death voxel
+            bars.append((top - pairs.dimension, np.stack([destroyed, created], axis=1)))
         else:
             bars.append((pairs.dimension, np.stack([created, destroyed], axis=1)))
     return bars
@@ -239,7 +238,7 @@ _compiling = threading.Lock()
 
 
 def compile_once(ndim: int, connectivity: Connectivity) -> None:
-    """Calls the engine on a small image first, so that to compile it is announced and done once."""
+    """Calls the engine on a small image first, so that compilation is announced and done once."""
     with _compiling:
         _compile(ndim, connectivity)
 
@@ -260,7 +259,7 @@ def ordered_integers(values: NDArray[Any], lowest: Any) -> tuple[NDArray[np.int3
     The bits of a float32 are in its order, reversed for negative ones; what float32 cannot hold is
     replaced by ranks. What lies below the lowest, and -0.0, may come out anywhere below it.
     """
-    with np.errstate(over="ignore"):  # infinity is not what it was: ranks are taken
+    with np.errstate(over="ignore"):  # a value that became infinite is replaced by its rank
         narrow = np.require(values, np.float32, ["C", "W"])
     if not _is_exact(narrow, values, lowest):
         ranks = _ranks(values, lowest)
@@ -280,7 +279,7 @@ def _is_exact(narrow: NDArray[np.float32], values: NDArray[Any], lowest: Any) ->
     """Returns whether float32 holds all values from the lowest on."""
     if values.dtype.kind == "f":
         return values.dtype.itemsize <= 4 or np.array_equal(narrow, values)
-    # Not by comparing: NumPy compares whole numbers of 64 bits with floats in float64.
+    # Comparing would not do: NumPy converts 64-bit whole numbers to float64 first.
     return _hold_whole(values, lowest, _FLOAT32_WHOLE)
 
 
@@ -295,7 +294,7 @@ def _ranks(values: NDArray[Any], lowest: Any) -> NDArray[np.int64]:
 
 
 def _as_levels(values: NDArray[Any], lowest: Any) -> NDArray[np.float64]:
-    """Returns the values, raised to the lowest, for an engine that takes float64: else ranks."""
+    """Returns the values, raised to the lowest, for an engine of float64, or their ranks."""
     if values.dtype.kind == "f":
         is_exact = values.dtype.itemsize <= 8
     else:
@@ -328,7 +327,7 @@ def _gudhi_pairs(
 def _cripser_pairs(
     values: NDArray[Any], lowest: Any, connectivity: Connectivity, wanted: tuple[int, ...]
 ) -> _Bars:
-    """Computes with cripser, whose licence allows no more than a comparison."""
+    """Computes with cripser, which we only use for comparison because of its licence."""
     import cripser  # pyright: ignore[reportMissingImports]
 
     negated = -_as_levels(values, lowest)

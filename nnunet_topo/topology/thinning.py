@@ -13,7 +13,7 @@ from nnunet_topo.topology.persistence import Connectivity
 
 
 def is_simple(mask: ArrayLike, *, connectivity: Connectivity = "full") -> NDArray[np.bool_]:
-    """Returns the foreground voxels that can be removed, one alone, without a change of topology.
+    """Returns the foreground voxels that can each be removed without changing the topology.
 
     Args:
         mask: 2D or 3D; what is non-zero is foreground. The outside is background.
@@ -37,9 +37,9 @@ def is_simple(mask: ArrayLike, *, connectivity: Connectivity = "full") -> NDArra
 def thin(mask: ArrayLike, *, connectivity: Connectivity = "full") -> NDArray[np.bool_]:
     """Returns the centre lines of a mask: a part of it with the same Betti numbers.
 
-    Simple voxels are removed in order of their distance from the background, and ends of curves
-    stay. Tubes and plates become lines, balls points; what encloses a cavity becomes a surface.
-    Each component keeps a voxel at least, and an empty mask has an empty result.
+    Simple voxels are removed in order of their distance from the background, and the ends of curves
+    stay. Tubes and plates become lines, and balls become points. An object with a cavity becomes a
+    surface. Each component keeps at least one voxel, and an empty mask gives an empty result.
 
     Args:
         mask: 2D or 3D; what is non-zero is foreground. The outside is background.
@@ -53,7 +53,7 @@ def thin(mask: ArrayLike, *, connectivity: Connectivity = "full") -> NDArray[np.
         return foreground.copy()
     kernels = _kernels()
     image = kernels.padded(foreground)
-    # The nearest voxel of the background, and not the distance: that takes a third of the memory.
+    # Looking up the nearest background voxel takes a third of the memory of a distance map.
     nearest = ndimage.distance_transform_edt(
         image & kernels.ITSELF, return_distances=False, return_indices=True
     )
@@ -75,16 +75,16 @@ def thin_by_lee(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Returns the skeleton of a volume by Lee, Kashyap and Chu, and where it lost topology.
 
-    It is that of `skimage.morphology.skeletonize(mask, method="lee")`, voxel by voxel, in a
-    fraction of the time. The second array holds the places `[voxel, axis]` of the voxels that were
-    removed though they were not simple (26-connected); where there is none, the Betti numbers are
-    those of the mask.
+    The skeleton equals `skimage.morphology.skeletonize(mask, method="lee")`, voxel by voxel, and is
+    computed in a fraction of the time. The second array lists the places `[voxel, axis]` of voxels
+    that were removed though they were not simple (26-connected). If it is empty, the skeleton has
+    the Betti numbers of the mask.
     Lee, Kashyap, Chu: Building Skeleton Models via 3-D Medial Surface/Axis Thinning Algorithms.
     CVGIP: Graphical Models and Image Processing 1994.
 
     Args:
         mask: 3D.
-        sides: 6, or 4 as scikit-image has it for a volume of one slice of the first axis.
+        sides: 6, or 4 as in scikit-image for a volume of one slice of the first axis.
     """
     if not mask.any():
         return mask.copy(), np.empty((0, 3), np.int64)

@@ -1,8 +1,8 @@
-"""Where two masks have components, and regions enclosed, that the other one has not.
+"""Where two masks have components and enclosed regions that the other one does not have.
 
 The counts are those of `match_betti_numbers`: of the classes that become one in the union, the
-largest of either mask counts as the one in common, and the others are left over. Loops in volumes
-are bars of a union and have no place of their own; they are counted there and not found here.
+largest of each mask counts as the common one, and the others are left over. Loops in volumes are
+bars of a union and have no place, so they are counted there but not found here.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class Unmatched:
 
     Attributes:
         dimension: 0, a component; 1 in images and 2 in volumes, an enclosed region.
-        in_prediction: else it is the reference's.
+        in_prediction: otherwise it belongs to the reference.
         centre: a voxel of it, in the slice of the first axis in which it is largest.
         size: in voxels.
     """
@@ -67,7 +67,7 @@ def _find(
     meeting: NDArray[np.bool_],
     connectivity: Connectivity,
 ) -> list[Unmatched]:
-    """Finds components of p and r that no component of a third mask makes one, padding apart."""
+    """Finds components of p and r that no component of a third mask joins, without padding."""
     regions, number = label_components(meeting, connectivity)
     sides = [(mask, *label_components(mask, connectivity)) for mask in (p, r)]
     nodes = number + sum(count for _, _, count in sides)
@@ -88,7 +88,7 @@ def _find(
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:].astype(float)
         outside = labels[(0,) * labels.ndim]
         if outside:
-            sizes[outside - 1] = np.inf  # what is outside of both is no structure
+            sizes[outside - 1] = np.inf  # the outside of both is not a structure
         largest_first = np.lexsort((-sizes, own))
         _, leaders = np.unique(own[largest_first], return_index=True)
         kept = np.zeros(count, bool)

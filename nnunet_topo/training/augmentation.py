@@ -1,131 +1,140 @@
-"""Whether a training rotates and scales, as topology.json says or as its labels tolerate it."""
+"""nnU-Net's augmentation, with a note for each sample whether its label map was interpolated.
 
+Rotation, scaling and elastic deformation interpolate a label map, which tears thin labels. A term
+that compares topology leaves such samples out. The augmentation and all random numbers that it
+draws stay nnU-Net's. Cropping, mirroring and rotation by 90 degrees keep each voxel's label.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform, ImageOnlyTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from batchgeneratorsv2.transforms.utils.random import OneOfTransform, RandomTransform
 
-from nnunet_topo.priors.decisions import KEY, Decision, as_plain, decide, joined, recorded_decision
-from nnunet_topo.priors.topology_json import (
-    FILE,
-    is_edited,
-    read_topology,
-    signed,
-    write_topology,
-)
-from nnunet_topo.priors.training_labels import (
-    TOLERATED_DAMAGE,
-    TrainingLabels,
-    damage_by_augmentation,
-)
+from nnunet_topo.priors.topology_json import FILE, forbids_rotation, read_topology
 from nnunet_topo.training.context import TrainingContext
 
-_ABOUT = (
-    "Whether trainers with a topology term rotate and scale: edit `used`. `nnunet-topo plan` adds "
-    "the priors."
+INTACT = "label_is_intact"  # key of a batch: a boolean for each sample
+
+# Transforms of batchgeneratorsv2 that change label maps and interpolate none at full resolution.
+_EXACT = frozenset(
+    {
+        *("Convert2DTo3DTransform", "Convert3DTo2DTransform"),
+        *("ConvertSegmentationToRegionsTransform", "DownsampleSegForDSTransform"),
+        *("MaskImageTransform", "MirrorTransform", "MoveSegAsOneHotToDataTransform"),
+        *("RemoveLabelTransform", "Rot90Transform", "TransposeAxesTransform"),
+    }
 )
+# Parameters of a SpatialTransform, None where it only crops; not all versions have each.
+_GRIDS = ("grid", "affine", "elastic_offsets")
 
 
-def rotates_and_scales(
-    context: TrainingContext, rotation: tuple[float, float], in_slices: bool, *, control: str
-) -> bool:
-    """Returns whether a trainer with a topology term rotates and scales, and logs the reason.
+class NotedTransforms(ComposeTransforms):
+    """nnU-Net's augmentation, which notes for each sample whether its label map is intact.
 
-    The data set's topology.json says so. If it does not, the labels of all cases decide, and the
-    decision is written there unless the file was edited by hand. The first process decides for all.
+    nnU-Net's loader stacks images and label maps of a batch, and drops whatever else a sample
+    holds. So the note travels as one more label map: a boolean, with one axis if there are several
+    maps (deep supervision), else with none. `note_apart` takes it out of the batch again.
 
     Args:
-        context: of the training.
-        rotation: range of the angles, as nnU-Net chose it.
-        in_slices: whether a volume is augmented slice by slice.
-        control: trainer without rotation and scaling to compare with.
-
-    Raises:
-        ValueError: topology.json is wrong; the message names the place.
+        transforms: nnU-Net's. They are applied one by one and draw what they always draw.
     """
-    file = context.dataset_folder / FILE
-    decision = context.ranks.first_finds(lambda: _find_decision(context, rotation, in_slices))
-    shares = ", ".join(
-        f"{name} {'unknown' if share is None else f'{share:.1%}'}"
-        for name, share in decision.changed.items()
-    )
-    by_itself = decide([*decision.changed], [_or_nan(s) for s in decision.changed.values()])
-    why = f"{'up to' if by_itself.used else 'above'} {TOLERATED_DAMAGE:.0%}"
-    if not shares or by_itself.used != decision.used:
-        why = f"{file.name} was edited"
-    subject, counted = "rotation and scaling", ""
-    if shares:
-        counted = f"{subject} change the Betti numbers of {shares} of what they are applied to; "
-        subject = "both"
-    told = f"{subject} are used"
-    if not decision.used:
-        told = f"{subject} are left out: compare with a control without them, such as {control}"
-    context.log(f"topology: {counted}{why}, so {told}; for all folds, in {file}")
-    return decision.used
+
+    def __init__(self, transforms: BasicTransform) -> None:
+        composed = isinstance(transforms, ComposeTransforms)
+        super().__init__(transforms.transforms if composed else [transforms])
+
+    def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
+        """Returns the augmented sample, with the note among its label maps."""
+        data_dict, intact = _apply_all(self.transforms, data_dict)
+        labels = data_dict["segmentation"]
+        several = isinstance(labels, list)
+        note = torch.tensor([intact] if several else intact)
+        data_dict["segmentation"] = [*labels, note] if several else [labels, note]
+        return data_dict
+
+    def unknown(self) -> list[str]:
+        """Returns the transforms that may interpolate label maps without being noticed."""
+        return [name for transform in self.transforms for name in _unknown(transform)]
 
 
-def _find_decision(
-    context: TrainingContext, rotation: tuple[float, float], in_slices: bool
-) -> Decision:
-    """Returns the decision that topology.json records, or else makes and records it."""
-    file = context.dataset_folder / FILE
-    asked = (str(file), context.configuration, context.connectivity)
-    found = recorded_decision(read_topology(file), *asked) if file.exists() else None
-    if found is not None:
-        return found
-    context.log(
-        f"topology: {file} does not say whether to rotate and scale, so it is measured how often "
-        "both change Betti numbers in the labels of all cases, which takes about a minute; "
-        "`nnunet-topo plan` does it beforehand"
-    )
-    shares = damage_by_augmentation(all_labels(context), rotation, in_slices)
-    decision = decide(context.channels.names, shares)
-    content = read_topology(file) if file.exists() else {}
-    found = recorded_decision(content, *asked)  # recorded meanwhile by another fold's training
-    if found is not None:
-        return found
-    if content and is_edited(content):
-        context.log(f"topology: {file} was edited, so the decision is not written there")
-        return decision
-    made = {KEY: {context.connectivity: {context.configuration: as_plain(decision)}}}
-    content = (
-        {"about": _ABOUT, "dataset": context.plans.dataset_name}
-        | content
-        | {KEY: joined(made, content)}
-    )
-    try:
-        write_topology(signed(content), file)
-    except OSError as error:
-        context.log(f"topology: {file} cannot be written: {error}")
-    return decision
+def _apply_all(
+    transforms: Sequence[BasicTransform], sample: dict[str, Any]
+) -> tuple[dict[str, Any], bool]:
+    """Returns a sample after all transforms, and whether none has interpolated its label map."""
+    intact = True
+    for transform in transforms:
+        sample, exact = _apply(transform, sample)
+        intact = intact and exact
+    return sample, intact
 
 
-def all_labels(context: TrainingContext) -> TrainingLabels:
-    """Returns the preprocessed labels of all cases, whatever the fold."""
-    folder = str(context.cases_folder)
-    dataset_class = infer_dataset_class(folder)
-    cases = dataset_class.get_identifiers(folder)
-    return TrainingLabels(
-        dataset_class=dataset_class,
-        folder=folder,
-        cases=tuple(sorted(case for case in cases if not case.startswith("."))),  # as plan does
-        classes=context.channels.members,
-        space=context.space,
-        connectivity=context.connectivity,
-    )
+def _apply(transform: BasicTransform, sample: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Returns a sample after a transform, and whether its label map was not interpolated."""
+    if isinstance(transform, SpatialTransform):
+        parameters = transform.get_parameters(**sample)
+        grids = [parameters[name] for name in _GRIDS if name in parameters]
+        exact = bool(grids) and all(grid is None for grid in grids)
+        return transform.apply(sample, **parameters), exact
+    # These choose among transforms as they do when they are called.
+    if isinstance(transform, ComposeTransforms):
+        return _apply_all(transform.transforms, sample)
+    if isinstance(transform, RandomTransform):
+        applied = transform.get_parameters(**sample)["apply_transform"]
+        return _apply_all([transform.transform] if applied else [], sample)
+    if isinstance(transform, OneOfTransform):
+        chosen = np.random.choice(transform.list_of_transforms)  # noqa: NPY002 # pyright: ignore[reportCallIssue, reportArgumentType]
+        return _apply(chosen, sample)
+    return transform(**sample), True
 
 
-def restrict_transforms(transforms: ComposeTransforms, *, spatial: bool, seeded: bool) -> None:
-    """Changes nnU-Net's augmentation to what settings, topology and seed allow.
+def _unknown(transform: BasicTransform) -> list[str]:
+    """Returns the names of transforms of which it is not known what they do to label maps."""
+    if isinstance(transform, (SpatialTransform, ImageOnlyTransform)):
+        return []
+    inner = []
+    if isinstance(transform, ComposeTransforms):
+        inner = transform.transforms
+    elif isinstance(transform, RandomTransform):
+        inner = [transform.transform]
+    elif isinstance(transform, OneOfTransform):
+        inner = transform.list_of_transforms
+    elif type(transform).__name__ not in _EXACT:
+        return [type(transform).__name__]
+    return [name for part in inner for name in _unknown(part)]
+
+
+def note_apart(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a batch as nnU-Net's loader makes it, with the note of `NotedTransforms` beside it.
+
+    The note stands under `label_is_intact`, a boolean for each sample, `[batch]`. A batch without a
+    note, or whose note has been taken apart, is returned as it is.
+    """
+    target = batch["target"]
+    if not isinstance(target, list) or target[-1].ndim > 2:  # a label map has a channel and space
+        return dict(batch)
+    *labels, note = target
+    return {
+        **batch,
+        "target": labels if note.ndim == 2 else labels[0],
+        INTACT: note.flatten(),
+    }
+
+
+def restrict_transforms(transforms: BasicTransform, *, spatial: bool, seeded: bool) -> None:
+    """Changes nnU-Net's augmentation to what settings and seed allow.
 
     Args:
         transforms: nnU-Net's.
         spatial: whether patches are rotated and scaled.
         seeded: whether the training has a seed.
     """
-    for transform in transforms.transforms:
+    for transform in transforms.transforms if isinstance(transforms, ComposeTransforms) else ():
         if isinstance(transform, SpatialTransform) and not spatial:
             transform.p_rotation = transform.p_scaling = 0
         blur = getattr(transform, "transform", transform)
@@ -133,5 +142,20 @@ def restrict_transforms(transforms: ComposeTransforms, *, spatial: bool, seeded:
             blur.benchmark = False  # otherwise its algorithm depends on timings
 
 
-def _or_nan(share: Any) -> float:
-    return float(share) if isinstance(share, (int, float)) else float("nan")
+def warn_of_former_decision(context: TrainingContext) -> None:
+    """Logs that rotation and scaling are used, if an earlier topology.json says that they are not.
+
+    Earlier versions wrote a decision there for trainers with a topology term, and it could be
+    edited. The suffix nospatial says the same in the name of a trainer, and to its control.
+    """
+    file = context.dataset_folder / FILE
+    try:
+        content = read_topology(file) if file.exists() else {}
+    except (OSError, ValueError):  # who needs priors of it will say so
+        return
+    if forbids_rotation(content, context.configuration, context.connectivity):
+        context.log(
+            f"topology: {file} says not to rotate and scale, which is no longer read: "
+            "both are used, and the term leaves out the samples whose labels they have "
+            "interpolated. The suffix nospatial trains without both"
+        )

@@ -1,5 +1,6 @@
 """Base losses of one scale that replace nnU-Net's Dice + cross-entropy."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from nnunet_topo.losses import FocalLoss
 from nnunet_topo.training.channels import split_ignored
 from nnunet_topo.training.scales import as_tensor
+from nnunet_topo.training.settings import Settings
 
 
 class FocalBaseLoss(nn.Module):
@@ -49,3 +51,27 @@ class CrossEntropyBaseLoss(_PartOfStockLoss):
     """Returns the cross-entropy (regions: binary) of nnU-Net's loss, without its Dice."""
 
     left_out = "weight_dice"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedBaseLoss:
+    """A base loss that a setting puts in the place of nnU-Net's.
+
+    Attributes:
+        loss: takes nnU-Net's loss of one scale.
+        words: what it is.
+        control: trainer with this loss alone.
+    """
+
+    loss: type[_PartOfStockLoss]
+    words: str
+    control: str
+
+
+def replaced_base_loss(settings: Settings) -> ReplacedBaseLoss | None:
+    """Returns the base loss that the settings name, None if it is the trainer's own."""
+    if settings.ce:
+        return ReplacedBaseLoss(CrossEntropyBaseLoss, "cross-entropy", "nnUNetTrainerCrossEntropy")
+    if settings.dice:
+        return ReplacedBaseLoss(DiceBaseLoss, "Dice", "nnUNetTrainerDice")
+    return None

@@ -1,6 +1,7 @@
 """What is checked before a training writes anything."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,4 +103,17 @@ def check_previous_stage(
             f"have no segmentation in {folder}. The cascade uses those of the same trainer and "
             f"settings: first run nnUNetv2_train with {context.previous_stage} and -tr {trainer} "
             "on all folds, or on fold all"
+        )
+
+
+def check_planes(planes: Sequence[int] | None, context: TrainingContext) -> None:
+    """Checks that the setting planes<n-n> is that of a training on volumes.
+
+    Raises:
+        ValueError: patches are images, which are their own projection.
+    """
+    if planes is not None and context.space == 2:
+        raise ValueError(
+            f"planes<n-n> names projections of volumes, but {context.configuration} trains on "
+            "images: leave it out"
         )

@@ -10,22 +10,39 @@ from nnunet_topo.training.loss import StepRecord
 from nnunet_topo.training.ranks import Ranks
 from nnunet_topo.training.schedule import WeightSchedule
 
+_BARS = ("topology_matched", "topology_removed", "topology_missing")
 
-def with_term(result: dict[str, Any], record: StepRecord, weight: float | None) -> dict[str, Any]:
+
+def with_term(
+    result: dict[str, Any], record: StepRecord, weight: float | None, every: int
+) -> dict[str, Any]:
     """Returns nnU-Net's result of a step with the base loss as its loss, and the term beside it.
 
     Args:
         result: of nnU-Net's step.
         record: what the loss computed.
-        weight: of the term, None if the term was not computed.
+        weight: of the term, None if the term was not computed or had no weight yet.
+        every: the term is computed in every n-th iteration, with n times its weight.
     """
+    has_gradient = ratio = nan
+    if weight is not None:
+        base, term = float(record.base_gradient), float(record.term_gradient)
+        has_gradient = float(term > 0)  # NaN without any sample
+        if base > 0 and term > 0:
+            ratio = term / base / every  # as a mean over iterations
+    bars = record.bars
+    counts = (nan,) * 3 if bars is None else (bars.matched, bars.removed, bars.missing)
     return result | {
         "loss": np.asarray(record.base, dtype=result["loss"].dtype),
         "topology_term": record.term,
         "topology_distance": record.distance,
         "topology_weight": nan if weight is None else weight,
+        "topology_ratio": ratio,
+        "topology_gradient": has_gradient,
+        **dict(zip(_BARS, counts, strict=True)),
         "topology_ms": record.milliseconds,
         "topology_used": record.used,
+        "topology_samples": record.samples,
     }
 
 
@@ -34,7 +51,8 @@ def epoch_figures(
 ) -> dict[str, float]:
     """Returns the mean of each figure over an epoch and all processes, NaN if it is not known.
 
-    The weight is the one in force at the end, 0 before the term starts.
+    The weight is the one in force at the end, 0 before there is one. Bars are counted in the
+    patches of all processes: their figures are means over iterations alone.
 
     Args:
         results: of this process's steps.
@@ -47,13 +65,15 @@ def epoch_figures(
     for key in own:
         known = [value for process in processes for value in process[key] if np.isfinite(value)]
         figures[key] = float(np.mean(known)) if known else nan
+        if key in _BARS:
+            figures[key] *= len(processes)
         if key == "topology_weight":
             figures[key] = known[-1] if known else 0.0
     return figures
 
 
-def epoch_line(figures: Mapping[str, float], schedule: WeightSchedule, epoch: int) -> str:
-    """Returns the line of an epoch for nnU-Net's log.
+def epoch_lines(figures: Mapping[str, float], schedule: WeightSchedule, epoch: int) -> list[str]:
+    """Returns the lines of an epoch for nnU-Net's log.
 
     Args:
         figures: of the epoch.
@@ -66,11 +86,31 @@ def epoch_line(figures: Mapping[str, float], schedule: WeightSchedule, epoch: in
         if "topology_distance" in known:
             line += "optimal Wasserstein distance {topology_distance:.4f}, "
         line += "weight {topology_weight:.4g}, {topology_ms:.1f} ms per iteration"
+        if "topology_samples" in known:
+            line += ", on {topology_samples:.0%} of the samples"
         if "topology_used" in known:
             line += ", prior applied to {topology_used:.0%} of the objects in unlabelled images"
-        return line.format(**known)
+        what_it_did = "the term's weight is being measured"
+        if "topology_gradient" in known:
+            what_it_did = _what_it_did(known)
+        return [line.format(**known), f"topology: {what_it_did}"]
     if not schedule.is_on:
-        return "topology: the term is off, weight 0"
+        return ["topology: the term is off, weight 0"]
     if epoch < schedule.start:
-        return f"topology: the term starts in epoch {schedule.start}"
-    return "topology: the term was not computed in this epoch"
+        return [f"topology: the term starts in epoch {schedule.start}"]
+    if known.get("topology_samples") == 0:
+        return ["topology: the term was not computed in this epoch, in which no label was intact"]
+    return ["topology: the term was not computed in this epoch"]
+
+
+def _what_it_did(known: Mapping[str, float]) -> str:
+    """Returns how often and how strongly the term acted, and on which bars."""
+    line = "the term had a gradient in {topology_gradient:.0%} of the iterations"
+    if "topology_ratio" in known:
+        line += ", {topology_ratio:.3g} times that of the base loss"
+    if all(key in known for key in _BARS):
+        line += (
+            "; bars per iteration: {topology_matched:.1f} matched, {topology_removed:.1f} removed, "
+            "{topology_missing:.1f} missing"
+        )
+    return line.format(**known)

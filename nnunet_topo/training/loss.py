@@ -14,13 +14,17 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
-from nnunet_topo.losses.measure import Measure
+from nnunet_topo.losses.measure import BarCounts, Measure
 from nnunet_topo.training.channels import topology_channels
-from nnunet_topo.training.scales import as_tensor, finest
+from nnunet_topo.training.scales import as_tensor, finest, replace_finest
 
 
 class TopologyTerm(Protocol):
-    """A loss on probabilities, one-hot targets and a mask, as those of `nnunet_topo.losses`."""
+    """A loss on probabilities, one-hot targets and a mask, as those of `nnunet_topo.losses`.
+
+    It is the mean over samples. An attribute `needs_intact_labels = False` says that a label map
+    that was interpolated does it no harm; without it, such samples are left out.
+    """
 
     def __call__(self, probability: Tensor, target: Any, mask: Tensor | None, /) -> Tensor:
         """Returns the loss."""
@@ -45,6 +49,11 @@ class SummedTerms(nn.Module):
         super().__init__()
         self.factors = [factor for factor, _ in terms]
         self.terms = [term for _, term in terms]
+
+    @property
+    def needs_intact_labels(self) -> bool:
+        """Returns whether one of the terms does."""
+        return any(map(needs_intact_labels, self.terms))
 
     def extra_repr(self) -> str:
         """Returns factors and terms, for printing a trainer's loss."""
@@ -76,6 +85,11 @@ class SummedTerms(nn.Module):
         return wait
 
 
+def needs_intact_labels(term: TopologyTerm) -> bool:
+    """Returns whether samples whose labels were interpolated must be left out of a term."""
+    return getattr(term, "needs_intact_labels", True)
+
+
 def begin(
     term: TopologyTerm, probability: Tensor, target: Tensor | None, mask: Tensor | None
 ) -> Callable[[], Measure]:
@@ -96,6 +110,11 @@ class StepRecord:
         distance: exact Wasserstein distance.
         milliseconds: forward pass of the term, without what runs beside the base loss.
         used: share of the objects that a prior was applied to.
+        samples: share of the batch's samples that the term saw, 0 if it saw none.
+        bars: what the term makes of the bars, None for a term without bars.
+        base_gradient: norm of the base loss's gradient at the finest logits; it and the next are
+            known after the backward pass, and multiplied by the factor of a gradient scaler.
+        term_gradient: norm of the weighted term's gradient at its logits.
     """
 
     base: float = nan
@@ -103,6 +122,24 @@ class StepRecord:
     distance: float = nan
     milliseconds: float = nan
     used: float = nan
+    samples: float = nan
+    bars: BarCounts | None = None
+    base_gradient: Tensor | float = nan
+    term_gradient: Tensor | float = nan
+
+    def watch(self, logits: Tensor, norm: str) -> Tensor:
+        """Returns the logits, whose gradient will be measured.
+
+        Args:
+            logits: on the way into base loss or term alone.
+            norm: name of the attribute that takes the norm; it stays on the device.
+        """
+        setattr(self, norm, 0.0)
+        if not logits.requires_grad:
+            return logits
+        watched = logits.view_as(logits)
+        watched.register_hook(lambda gradient: setattr(self, norm, gradient.float().norm()))
+        return watched
 
 
 class TopologyAwareLoss(nn.Module):
@@ -114,6 +151,9 @@ class TopologyAwareLoss(nn.Module):
     as the position of its tiles, depend on PyTorch's seed when this is built, and do not change any
     other random numbers.
 
+    Samples whose labels were interpolated are left out of the term, which is then the mean over the
+    others. If none is left, the loss is the base loss alone.
+
     Args:
         base: nnU-Net's loss, or one that takes the same.
         term: one topology term, or several with their factors, which are summed.
@@ -122,6 +162,9 @@ class TopologyAwareLoss(nn.Module):
 
     Attributes:
         weight: of the term in the next call; None leaves out the term.
+        intact: whether the label of each sample of the next call is intact, `[batch]`; None if all
+            are.
+        muted: whether the term's gradient ends at the logits, where it is measured.
         record: what the last call with gradient computed.
     """
 
@@ -138,8 +181,15 @@ class TopologyAwareLoss(nn.Module):
         self.unions = tuple(unions)
         self.label_manager = label_manager
         self.weight: float | None = None
+        self.intact: Tensor | None = None
+        self.muted = False
         self.record = StepRecord()
         self._seeds = torch.Generator().manual_seed(torch.initial_seed())
+
+    @property
+    def needs_intact_labels(self) -> bool:
+        """Returns whether samples whose labels were interpolated are left out of the term."""
+        return needs_intact_labels(self.term)
 
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
         """Returns the loss; output and target are lists, finest first, under deep supervision."""
@@ -149,23 +199,48 @@ class TopologyAwareLoss(nn.Module):
         # The term's threads work, and its copies run, while the base loss is computed.
         weight, measure = self.weight, None
         if weight is not None:
-            measure = self.begin_term(finest(output), finest(target))
+            measure = self.begin_term(finest(output), finest(target), self.intact)
+            output = replace_finest(output, self.record.watch(finest(output), "base_gradient"))
         base = as_tensor(self.base(output, target), output)
         self.record.base = float(base.detach())
         if weight is None or measure is None:
             return base
         return base + weight * measure().loss
 
-    def measure_term(self, logits: Tensor, target: Tensor | None) -> Measure | None:
-        """Returns the term of one batch and records it, None if logits are not finite."""
-        measured = self.begin_term(logits, target)
+    def measure_term(
+        self, logits: Tensor, target: Tensor | None, intact: Tensor | None = None
+    ) -> Measure | None:
+        """Returns the term of one batch and records it; see `begin_term`."""
+        measured = self.begin_term(logits, target, intact)
         return None if measured is None else measured()
 
-    def begin_term(self, logits: Tensor, target: Tensor | None) -> Callable[[], Measure] | None:
-        """Starts the term of one batch, and returns a function that waits for it and records it."""
+    def begin_term(
+        self, logits: Tensor, target: Tensor | None, intact: Tensor | None = None
+    ) -> Callable[[], Measure] | None:
+        """Starts the term of one batch, and returns a function that waits for it and records it.
+
+        Args:
+            logits: nnU-Net's output at full resolution.
+            target: nnU-Net's; None for images without labels, which all count.
+            intact: whether the label of each sample is intact, `[batch]`; None if all are.
+
+        Returns:
+            None if logits are not finite, or if the term needs intact labels and there is none.
+        """
         if not torch.isfinite(logits).all():
             return None
         began = perf_counter()
+        if target is not None and self.needs_intact_labels:
+            seen = _samples_seen(intact, len(logits))
+            self.record.samples = len(seen) / len(logits)
+            if len(seen) == 0:
+                return None
+            if len(seen) < len(logits):
+                logits, target = logits[seen], target[seen]
+        logits = logits.float()
+        if self.muted:
+            logits = logits.detach().requires_grad_()
+        logits = self.record.watch(logits, "term_gradient")
         channels = topology_channels(logits, target, self.label_manager, self.unions)
         # Whatever a term draws, augmentation in this process stays that of the control.
         with torch.random.fork_rng(devices=[]), full_precision(logits):
@@ -180,10 +255,24 @@ class TopologyAwareLoss(nn.Module):
                 measure = finish()
             self.record.term = float(measure.loss.detach())
             self.record.distance, self.record.used = measure.distance, measure.used
+            self.record.bars = measure.bars
             self.record.milliseconds = 1000 * (spent + perf_counter() - began)
             return measure
 
         return measure
+
+
+def _samples_seen(intact: Tensor | None, number: int) -> Tensor:
+    """Returns the indices of the samples whose labels are intact.
+
+    Raises:
+        ValueError: there is not one note for each of the samples.
+    """
+    if intact is None:
+        return torch.arange(number)
+    if len(intact) != number:
+        raise ValueError(f"intact must hold {number} booleans, one a sample, got {len(intact)}")
+    return intact.cpu().nonzero().flatten()
 
 
 def full_precision(logits: Tensor) -> AbstractContextManager[object]:

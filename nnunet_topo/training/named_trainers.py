@@ -4,6 +4,7 @@ import functools
 import importlib.util
 from pathlib import Path
 
+from nnunet_topo.training.base_losses import replaced_base_loss
 from nnunet_topo.training.lookup import refuse_misspelt
 from nnunet_topo.training.settings import parse_settings
 from nnunet_topo.training.trainer import TopologyTrainerMixin
@@ -29,10 +30,12 @@ def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]
         base = _load_trainer(file)
         suffixes = name.removeprefix(file.stem)
         has_term = base.build_topology_term is not TopologyTrainerMixin.build_topology_term
-        settings = parse_settings(file.stem, suffixes, has_term=has_term)
-        if not base.has_filtration and (settings.clamp is not None or settings.face):
-            raise ValueError(f"{name}: clamp<x> and face mean nothing to the term of {file.stem}")
+        settings = parse_settings(
+            file.stem, suffixes, has_term=has_term, term_settings=base.term_settings
+        )
         body = {"settings": settings, "stem": file.stem, "__doc__": base.__doc__}
+        if (replaced := replaced_base_loss(settings)) is not None:
+            body |= {"base_loss": replaced.words, "control": replaced.control}
         return type(name, (base,), body | {"__module__": base.__module__})
     # nnU-Net also asks for its own trainers here and, by default, for those of others.
     refuse_misspelt(name, folder)

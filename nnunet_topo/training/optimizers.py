@@ -6,7 +6,7 @@ from typing import Any
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from nnunet_topo.training.settings import Settings
 
@@ -23,9 +23,9 @@ def check_stages(settings: Settings, stage: tuple[Any, ...], *, trainer: str, ba
     Raises:
         NotImplementedError: they name one.
     """
-    if stage and (settings.adam or settings.cosine):
+    if stage and (settings.adam or settings.cosine or settings.step):
         raise NotImplementedError(
-            f"{trainer}: adam and cosine are one schedule for the whole training, but {base} "
+            f"{trainer}: adam, cosine and step are one schedule for the whole training, but {base} "
             f"changes its own in stages, now {stage[0]!r}; leave them out"
         )
 
@@ -56,4 +56,6 @@ def chosen_optimizer(
         lr_scheduler = PolyLRScheduler(optimizer, lr, epochs)
     if settings.cosine:
         lr_scheduler = CosineAnnealingLR(optimizer, T_max=epochs)
+    if settings.step:  # Fu et al. 2023, section 3.1: 1e-3, then 1e-4 for as many epochs
+        lr_scheduler = MultiStepLR(optimizer, milestones=[epochs // 2], gamma=0.1)
     return optimizer, lr_scheduler

@@ -1,14 +1,15 @@
 """What a training takes from the priors of its data set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nnunetv2.configuration import default_num_processes
 
 from nnunet_topo.dataset import Union
 from nnunet_topo.losses.betti_prior import Prior
-from nnunet_topo.priors.decisions import KEY, joined
+from nnunet_topo.priors.form import KEY as FORM
+from nnunet_topo.priors.form import PriorForm
 from nnunet_topo.priors.topology_json import (
     FILE,
     OBJECTS,
@@ -30,14 +31,17 @@ class TrainingPriors:
         channels: Betti numbers of each class or region, then of each union, counted as the channels
             of the topology term are; channels without a prior are left out.
         unions: the channels that make up each union, those of the trainer's own first.
-        plain: Betti numbers or "target" of each channel and union, such as 0+1, for the checkpoint.
+        plain: Betti numbers or "target" of each channel and union, such as 0+1, for the checkpoint,
+            and how the loss is computed if not as by default.
         labels: number of classes or regions.
+        form: how the loss is computed.
     """
 
     channels: Mapping[int, BettiPrior]
     unions: tuple[Union, ...]
     plain: dict[str, Any]
     labels: int
+    form: PriorForm = field(default_factory=PriorForm)
 
     def or_target(self) -> dict[int, Prior]:
         """Returns the priors for labelled patches.
@@ -83,25 +87,28 @@ def priors_of_training(
     for channel, union in enumerate(priors.unions, len(names) + own):
         named[channel] = context.channels.name_of(union)
         keys[channel] = "+".join(map(str, union))
-    plain = {
+    plain: dict[str, Any] = {
         key: channels[channel].to_json() if channel in channels else "target"
         for channel, key in keys.items()
     }
+    if priors.form.plain:
+        plain[FORM] = priors.form.plain
     told = [f"{named[channel]} {channels.get(channel, 'target')}" for channel in keys]
     context.log(
         f"topology: Betti numbers of {OBJECTS[context.space]} at {context.connectivity} "
         f"connectivity, from {file} (target: those of the labels in each patch): {', '.join(told)}"
+        + (f"; {priors.form}" if priors.form.plain else "")
     )
     if context.ranks.rank == 0:
         _keep_copy(context, content)
-    return TrainingPriors(channels, (*own_unions, *priors.unions), plain, len(names))
+    return TrainingPriors(channels, (*own_unions, *priors.unions), plain, len(names), priors.form)
 
 
 def _read_or_make_topology(context: TrainingContext) -> dict[str, Any]:
     """Returns the content of topology.json, which is made if there are no priors in it."""
     file = context.dataset_folder / FILE
     content = read_topology(file) if file.exists() else {}
-    # A training without priors may have written its decision about augmentation alone.
+    # A training without priors may have written the decision of earlier versions alone.
     return content if "priors" in content else _make_topology(context)
 
 
@@ -124,12 +131,8 @@ def _make_topology(context: TrainingContext) -> dict[str, Any]:
     former = read_topology(file) if file.exists() else {}
     if "priors" in former:  # written by the training of another fold, and perhaps edited since
         return former
-    measured = taken.to_json()
-    decisions = joined(measured, former)
-    content = signed(
-        measured | ({KEY: decisions} if decisions else {}),
-        edited=bool(former) and is_edited(former),
-    )
+    kept = former if former and is_edited(former) else {}
+    content = signed(kept | taken.to_json(), edited=bool(kept))
     try:
         write_topology(content, file)
     except OSError as error:
@@ -143,7 +146,9 @@ def _keep_copy(context: TrainingContext, content: dict[str, Any]) -> None:
     try:
         if not copy.exists():
             write_topology(content, copy)
-        elif read_topology(copy).get("priors") != content.get("priors"):
+            return
+        former = read_topology(copy)
+        if any(former.get(key) != content.get(key) for key in ("priors", FORM)):
             context.log(
                 f"topology: {copy} holds other priors, of another fold or edited, and stays as it "
                 "is; the priors of this fold are in its checkpoint"

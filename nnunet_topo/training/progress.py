@@ -6,12 +6,20 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nnunet_topo.files import replacing
+
 # Key in nnU-Net's logger -> label of its axis.
 LOGGED: Mapping[str, str] = {
     "topology_term": "topology term",
     "topology_distance": "optimal Wasserstein distance",
     "topology_weight": "weight in force",
+    "topology_ratio": "gradient, term : base",
+    "topology_gradient": "share of iterations\nwith a gradient",
+    "topology_matched": "bars matched",
+    "topology_removed": "bars removed",
+    "topology_missing": "bars missing",
     "topology_ms": "ms per iteration",
+    "topology_samples": "share of samples",
 }
 
 
@@ -22,10 +30,10 @@ def plot_topology(
 
     Args:
         values: one number per epoch for each key of `labels`, NaN if it is not known.
-        file: PNG to write; replaced if it exists.
+        file: PNG to write in one step; replaced if it exists.
         labels: of the axes.
     """
-    figure = Figure(figsize=(8, 10), layout="constrained")
+    figure = Figure(figsize=(8, 1 + 1.8 * len(labels)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(labels), 1)
     axes[-1].set_xlabel("epoch")
@@ -34,4 +42,5 @@ def plot_topology(
         axis.set(ylabel=label, xlim=(-0.5, max(len(values[key]) - 0.5, 0.5)))
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    figure.savefig(file)
+    with replacing(file) as new:
+        figure.savefig(new)

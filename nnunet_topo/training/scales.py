@@ -32,6 +32,6 @@ def finest(scales: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     return scales if isinstance(scales, Tensor) else scales[0]
 
 
-def all_scales(scales: Tensor | list[Tensor] | tuple[Tensor, ...]) -> list[Tensor]:
-    """Returns nnU-Net's scales as a list, finest first; one tensor is a single scale."""
-    return [scales] if isinstance(scales, Tensor) else list(scales)
+def replace_finest(scales: Tensor | list[Tensor], finest: Tensor) -> Tensor | list[Tensor]:
+    """Returns the scales with another one of full resolution."""
+    return finest if isinstance(scales, Tensor) else [finest, *scales[1:]]

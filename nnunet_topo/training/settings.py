@@ -5,21 +5,57 @@ has one spelling and one place; otherwise one training could have two folders.
 """
 
 import re
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from nnunet_topo.topology import Connectivity
 
 NNUNET_EPOCHS = 1000
 _FINETUNE_LR = 1e-3
-_NUMBER = r"\d[\d.]*(?:e[+-]?\d+)?"
+_SWITCH, _LIST = "", "n-n"
+_WRITTEN = {
+    _SWITCH: "",
+    _LIST: r"\d+(?:-\d+)*",
+    "n": r"\d[\d.]*(?:e[+-]?\d+)?",
+    "x": r"\d[\d.]*(?:e[+-]?\d+)?",
+}
+TERM_SETTINGS = ("ce", "dice", "clamp<x>", "face")
+"""What a trainer with nnU-Net's base loss and a filtration has beside the settings of all."""
+
+_WAYS = (("ce", "dice"), ("weight", "ratio"), ("cosine", "step"))  # to set the same thing
+
+Value = int | float | bool | tuple[int, ...]
 
 
-def _suffix(spelling: str, help_: str, *, of_term: bool = False, least: float = 0) -> Any:
-    """Declares a setting by its spelling: <n> a whole number, <x> any number, else a switch."""
-    switch = "<" not in spelling
-    metadata = {"spelling": spelling, "help": help_, "of_term": of_term, "least": least}
-    return field(default=False if switch else None, metadata=metadata)
+def _suffix(
+    spelling: str,
+    help_: str,
+    *,
+    of_term: bool = False,
+    of_some: bool = False,
+    least: float = 0,
+    most: float = float("inf"),
+) -> Any:
+    """Declares a setting by its spelling.
+
+    Args:
+        spelling: <n> is a whole number, <x> any number, <n-n> whole numbers in ascending order;
+            without any of these it is a switch.
+        help_: its meaning.
+        of_term: whether only trainers with a topology term have it.
+        of_some: whether only those of them have it that name it in `term_settings`.
+        least: the smallest number.
+        most: the largest number.
+    """
+    metadata = {
+        "spelling": spelling,
+        "help": help_,
+        "of_term": of_term or of_some,
+        "of_some": of_some,
+        "range": (least, most),
+    }
+    return field(default=None if "<" in spelling else False, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +69,18 @@ class Settings:
     iters: int | None = _suffix(
         "<n>iters", "iterations per epoch; a fifth of them for validation", least=1
     )
+    ce: bool = _suffix("ce", "cross-entropy as the base loss", of_some=True)
+    dice: bool = _suffix("dice", "Dice as the base loss", of_some=True)
     weight: float | None = _suffix(
         "weight<x>", "weight of the topology term, used as it is; 0 is off", of_term=True
     )
+    ratio: float | None = _suffix(
+        "ratio<x>",
+        "the weight is measured: gradient norm of the term is x times that of the base loss, 10",
+        of_term=True,
+    )
     start: int | None = _suffix(
-        "from<n>", "epoch, counted from 0, at which the term starts", of_term=True
+        "from<n>", "epoch, counted from 0, at which the term starts, without a ramp", of_term=True
     )
     every: int | None = _suffix(
         "every<n>",
@@ -46,15 +89,25 @@ class Settings:
         least=1,
     )
     clamp: float | None = _suffix(
-        "clamp<x>", "probabilities below it are raised to it, 0.01", of_term=True
+        "clamp<x>", "probabilities below it are raised to it, 0.01", of_some=True
     )
-    face: bool = _suffix("face", "6- / 4-connected foreground instead of 26 / 8", of_term=True)
+    optimal: bool = _suffix("optimal", "bars matched optimally, wherever they are", of_some=True)
+    tile: int | None = _suffix("tile<n>", "side of the tiles in voxels", of_some=True, least=1)
+    kernels: tuple[int, ...] | None = _suffix(
+        "kernels<n-n>", "sizes of the pooling, 4-5-8-10-20", of_some=True, least=1
+    )
+    planes: tuple[int, ...] | None = _suffix(
+        "planes<n-n>", "axes of a volume to project along, 0-1-2", of_some=True, most=2
+    )
+    published: bool = _suffix("published", "as the published code computes it", of_some=True)
+    face: bool = _suffix("face", "6- / 4-connected foreground instead of 26 / 8", of_some=True)
     finetune: bool = _suffix(
         "finetune", "start from the finished stock training of this fold, learning rate 0.001"
     )
     lr: float | None = _suffix("lr<x>", "initial learning rate")
     adam: bool = _suffix("adam", "Adam instead of SGD")
     cosine: bool = _suffix("cosine", "cosine annealing instead of the polynomial schedule")
+    step: bool = _suffix("step", "a constant learning rate, a tenth of it in the second half")
     wd: float | None = _suffix("wd<x>", "weight decay")
     nods: bool = _suffix("nods", "no deep supervision")
     nomirror: bool = _suffix("nomirror", "no mirroring, in training and in inference")
@@ -66,11 +119,16 @@ class Settings:
         """Returns the connectivity of the foreground."""
         return "face" if self.face else "full"
 
+    @property
+    def matching(self) -> Literal["optimal", "spatial"]:
+        """Returns how bars are matched."""
+        return "optimal" if self.optimal else "spatial"
+
     def suffixes(self) -> str:
         """Returns the settings in canonical spelling, each with its leading underscore."""
         return "".join("_" + _write(_spelling(name), value) for name, value in self.given().items())
 
-    def given(self) -> dict[str, int | float | bool]:
+    def given(self) -> dict[str, Value]:
         """Returns the settings that differ from the default."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: v for name, v in values.items() if v is not None and v is not False}
@@ -88,46 +146,45 @@ class Settings:
         }
         return {name: value for name, value in chosen.items() if value is not None}
 
-    def for_control(self) -> "Settings":
-        """Returns these settings without the topology term's, and without rotation and scaling."""
-        of_term = {f.name: f.default for f in fields(self) if f.metadata["of_term"]}
-        return replace(self, **of_term, nospatial=True)  # pyright: ignore[reportArgumentType]
 
-
-def parse_settings(stem: str, suffixes: str, *, has_term: bool) -> Settings:
+def parse_settings(
+    stem: str, suffixes: str, *, has_term: bool, term_settings: Collection[str] | None = None
+) -> Settings:
     """Returns the settings that the suffixes of a trainer's name spell.
 
     Args:
         stem: the trainer's name without suffixes, for the messages.
         suffixes: what follows it, "" or beginning with an underscore.
         has_term: whether the trainer has a topology term.
+        term_settings: spellings that this trainer has and others with a term lack; None for all.
 
     Raises:
-        ValueError: unknown or repeated suffix, number out of range, or a spelling that is not the
-            canonical one; the message names the right name or the valid suffixes.
+        ValueError: unknown or repeated suffix, one that means nothing to the trainer, number out of
+            range, or a spelling that is not the canonical one; the message names the right name or
+            the valid suffixes.
     """
     asked = stem + suffixes
-    values: dict[str, int | float | bool] = {}
+    valid = valid_suffixes(has_term=has_term, term_settings=term_settings)
+    listed = f"Valid suffixes, in this order: {', '.join(valid)}"
+    values: dict[str, Value] = {}
     for suffix in suffixes.split("_")[1:]:
         found = _find_setting(suffix)
         if found is None:
-            raise ValueError(
-                f"{asked}: {suffix!r} is not a setting. Valid suffixes, in this order: "
-                f"{', '.join(valid_suffixes(has_term=has_term))}"
-            )
+            raise ValueError(f"{asked}: {suffix!r} is not a setting. {listed}")
         name, number = found
         if name in values:
             raise ValueError(f"{asked}: the setting {_spelling(name)} is given twice")
-        if _metadata(name)["of_term"] and not has_term:
-            raise ValueError(
-                f"{asked}: {_spelling(name)} sets the topology term, but {stem} has none. "
-                f"Valid suffixes: {', '.join(valid_suffixes(has_term=False))}"
-            )
+        if _spelling(name) not in valid:
+            lacks = f"means nothing to {stem}" if has_term else f"needs a term, {stem} has none"
+            raise ValueError(f"{asked}: {_spelling(name)} {lacks}. {listed}")
         values[name] = _read(asked, name, number)
-    last = values.get("epochs", NNUNET_EPOCHS) - 1
-    if values.get("start", 0) > last:
-        raise ValueError(f"{asked}: the last epoch is {last}, so the term would never start")
+    for first, second in _WAYS:
+        if first in values and second in values:
+            raise ValueError(f"{asked}: wanted {first} or {second}, got both")
     settings = Settings(**values)  # pyright: ignore[reportArgumentType] # checked by _read
+    last = (settings.epochs or NNUNET_EPOCHS) - 1
+    if (settings.start or 0) > last:
+        raise ValueError(f"{asked}: the last epoch is {last}, so the term would never start")
     right = stem + settings.suffixes()
     if right != asked:
         raise ValueError(
@@ -137,10 +194,24 @@ def parse_settings(stem: str, suffixes: str, *, has_term: bool) -> Settings:
     return settings
 
 
-def valid_suffixes(*, has_term: bool = True) -> list[str]:
-    """Returns the spellings in the order in which they stand in a name."""
+def valid_suffixes(
+    *, has_term: bool = True, term_settings: Collection[str] | None = None
+) -> list[str]:
+    """Returns the spellings in the order in which they stand in a name.
+
+    Args:
+        has_term: whether the trainer has a topology term.
+        term_settings: spellings that this trainer has and others with a term lack; None for all.
+    """
     return [
-        f.metadata["spelling"] for f in fields(Settings) if has_term or not f.metadata["of_term"]
+        f.metadata["spelling"]
+        for f in fields(Settings)
+        if (has_term or not f.metadata["of_term"])
+        and (
+            not f.metadata["of_some"]
+            or term_settings is None
+            or f.metadata["spelling"] in term_settings
+        )
     ]
 
 
@@ -160,40 +231,48 @@ def _spelling(name: str) -> str:
 def _find_setting(suffix: str) -> tuple[str, str] | None:
     """Returns the setting whose spelling fits, and its number, which may be out of range."""
     for f in fields(Settings):
-        before, placeholder, after = _parts(f.metadata["spelling"])
-        number = _NUMBER if placeholder else ""
-        fits = re.fullmatch(f"{re.escape(before)}({number}){re.escape(after)}", suffix)
+        before, kind, after = _parts(f.metadata["spelling"])
+        fits = re.fullmatch(f"{re.escape(before)}({_WRITTEN[kind]}){re.escape(after)}", suffix)
         if fits:
             return f.name, fits.group(1)
     return None
 
 
 def _parts(spelling: str) -> tuple[str, str, str]:
-    """Returns the text before the number, the number's placeholder or "", and the text after."""
+    """Returns the text before the number, the number's kind or "", and the text after."""
     before, opening, rest = spelling.partition("<")
-    placeholder, _, after = rest.partition(">")
-    return before, opening and placeholder, after
+    kind, _, after = rest.partition(">")
+    return before, opening and kind, after
 
 
-def _read(asked: str, name: str, number: str) -> int | float | bool:
-    spelling, least = _spelling(name), _metadata(name)["least"]
-    placeholder = _parts(spelling)[1]
-    if not placeholder:
+def _read(asked: str, name: str, number: str) -> Value:
+    spelling = _spelling(name)
+    kind = _parts(spelling)[1]
+    if kind == _SWITCH:
         return True
-    whole = placeholder == "n"
     try:
-        value = int(number) if whole else float(number)
+        whole = [] if kind == "x" else list(map(int, number.split("-")))
+        values = whole or [float(number)]
     except ValueError:
-        kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{asked}: {spelling} takes {kind}, got {number!r}") from None
-    if not least <= value < float("inf"):
-        raise ValueError(f"{asked}: {spelling} must be at least {least}, got {number}")
-    if name == "clamp" and value >= 1:
+        wanted = "a number" if kind == "x" else "a whole number"
+        raise ValueError(f"{asked}: {spelling} takes {wanted}, got {number!r}") from None
+    least, most = _metadata(name)["range"]
+    for value in values:
+        if not least <= value < float("inf"):
+            raise ValueError(f"{asked}: {spelling} must be at least {least}, got {number}")
+        if value > most:
+            raise ValueError(f"{asked}: {spelling} must be at most {most}, got {number}")
+    if name == "ratio" and values[0] == 0:
+        raise ValueError(f"{asked}: {spelling} must be above 0; weight0 switches the term off")
+    if name == "clamp" and values[0] >= 1:
         raise ValueError(f"{asked}: {spelling} must lie in [0, 1), got {number}")
-    return value
+    return tuple(sorted(set(whole))) if kind == _LIST else values[0]
 
 
-def _write(spelling: str, value: int | float) -> str:
-    before, placeholder, after = _parts(spelling)
-    number = str(int(value)) if float(value).is_integer() else repr(value)
-    return before + (number if placeholder else "") + after
+def _write(spelling: str, value: Value) -> str:
+    before, kind, after = _parts(spelling)
+    if isinstance(value, tuple):
+        number = "-".join(map(str, value))
+    else:
+        number = str(int(value)) if float(value).is_integer() else repr(value)
+    return before + (number if kind else "") + after

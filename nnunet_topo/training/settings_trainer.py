@@ -52,7 +52,7 @@ class SettingsTrainerMixin(nnUNetTrainer):
         for attribute, value in self.settings.nnunet_attributes().items():
             setattr(self, attribute, value)
         self.topology_settings: dict[str, Any] = {}  # for nnU-Net's debug.json
-        self._spatial = True  # whether patches are rotated and scaled
+        self._spatial = not self.settings.nospatial  # whether patches are rotated and scaled
         self._iteration = 0
         self._started_from = StartingWeights()
         self._guard = DivergenceGuard(self._describe_cause, str(self.output_folder))
@@ -124,25 +124,18 @@ class SettingsTrainerMixin(nnUNetTrainer):
         return super().get_dataloaders()
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
-        """Returns nnU-Net's augmentation settings, without what settings and topology forbid."""
+        """Returns nnU-Net's augmentation settings, without what the settings forbid."""
         rotation, in_slices, patch_size, mirror_axes = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
         if self.settings.nomirror:
             mirror_axes = self.inference_allowed_mirroring_axes = None
-        self._spatial = not self.settings.nospatial and self.may_rotate_and_scale(
-            tuple(rotation), in_slices
-        )
         if not self._spatial:
             patch_size = list(self.configuration_manager.patch_size)  # no margin to rotate into
         return rotation, in_slices, patch_size, mirror_axes
 
-    def may_rotate_and_scale(self, rotation: tuple[float, float], in_slices: bool) -> bool:
-        """Returns whether the labels tolerate nnU-Net's rotation and scaling."""
-        return True
-
     def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
-        """Returns nnU-Net's augmentation, without what settings, topology and seed forbid."""
+        """Returns nnU-Net's augmentation, without what settings and seed forbid."""
         transforms = super().get_training_transforms(*args, **kwargs)
         seeded = self.settings.seed is not None
         restrict_transforms(transforms, spatial=self._spatial, seeded=seeded)
@@ -200,6 +193,11 @@ class SettingsTrainerMixin(nnUNetTrainer):
             origin: that the checkpoint records.
             checkpoint: its name, for messages.
         """
+        if self._spatial and not origin.spatial:  # an earlier version left both out by itself
+            self._spatial = False
+            self.print_to_log_file(
+                f"{checkpoint} was trained without rotation and scaling, and so is the rest"
+            )
         self._started_from.resumed = True
         self._started_from.finetuned_from = origin.finetuned_from
 

@@ -6,6 +6,7 @@ The methods stand in the order in which nnU-Net calls them.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,15 +14,22 @@ import numpy as np
 from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
-from nnunet_topo.training.augmentation import rotates_and_scales
+from nnunet_topo.training import checks
+from nnunet_topo.training.augmentation import (
+    INTACT,
+    NotedTransforms,
+    note_apart,
+    warn_of_former_decision,
+)
+from nnunet_topo.training.base_losses import replaced_base_loss
 from nnunet_topo.training.checkpoints import Origin, check_prior
-from nnunet_topo.training.epoch_log import epoch_figures, epoch_line, with_term
-from nnunet_topo.training.gradient_norms import gradient_norms
-from nnunet_topo.training.loss import TopologyAwareLoss, TopologyTerm
+from nnunet_topo.training.epoch_log import epoch_figures, epoch_lines, with_term
+from nnunet_topo.training.loss import StepRecord, TopologyAwareLoss, TopologyTerm
 from nnunet_topo.training.priors_of_training import TrainingPriors, priors_of_training
 from nnunet_topo.training.progress import LOGGED, plot_topology
 from nnunet_topo.training.scales import replace_single_scale, single_scale
-from nnunet_topo.training.schedule import MEASURED_ITERATIONS, WeightSchedule
+from nnunet_topo.training.schedule import WeightSchedule
+from nnunet_topo.training.settings import TERM_SETTINGS
 from nnunet_topo.training.settings_trainer import SettingsTrainerMixin
 from nnunet_topo.training.validation import add_topology_metrics
 
@@ -40,7 +48,9 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     term: ClassVar[str] = ""  # in words
     control: ClassVar[str] = "nnUNetTrainerStock"  # trainer to compare with
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
-    has_filtration: ClassVar[bool] = True  # whether clamp<x> and face mean anything to the term
+    wanted_ratio: ClassVar[float | None] = 10.0  # of gradients term : base; None: weight as printed
+    # Suffixes that mean something to this trainer, and nothing to others with a term.
+    term_settings: ClassVar[tuple[str, ...]] = TERM_SETTINGS
     topology_loss: ClassVar[type[TopologyAwareLoss]] = TopologyAwareLoss
     logged: ClassVar[Mapping[str, str]] = LOGGED  # figures of each epoch -> labels of the plot
     topology_unions: Sequence[Union] = ()  # see `topology_channels`
@@ -53,7 +63,8 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
 
     def build_base_loss(self, stock: nn.Module) -> nn.Module:
         """Returns the base loss of one scale, given nnU-Net's own."""
-        return stock
+        replaced = replaced_base_loss(self.settings)
+        return stock if replaced is None else replaced.loss(stock)
 
     def build_topology_term(self) -> TopologyTerm | Sequence[tuple[float, TopologyTerm]] | None:
         """Returns the topology term, or several with their factors; None for no term."""
@@ -84,6 +95,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         self._schedule = WeightSchedule.planned(
             self.settings,
             printed=self.topology_weight,
+            wanted_ratio=self.wanted_ratio,
             epochs=self.num_epochs,
             iterations=self.num_iterations_per_epoch,
         )
@@ -97,6 +109,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             self.logger.local_logger.my_fantastic_logging[key] = []
 
     def _build_loss(self) -> nn.Module:
+        checks.check_planes(self.settings.planes, self.context())
         loss = super()._build_loss()
         loss = replace_single_scale(loss, self.build_base_loss(single_scale(loss)))
         term = self.build_topology_term()
@@ -105,12 +118,30 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         self._topology = self.topology_loss(loss, term, self.label_manager, self.topology_unions)
         return self._topology
 
-    def may_rotate_and_scale(self, rotation: tuple[float, float], in_slices: bool) -> bool:
-        """Returns whether the labels tolerate it; without a term it does not matter."""
-        if self._schedule is None or not self._schedule.is_on:
-            return True
-        control = f"{self.control}{self.settings.for_control().suffixes()}"
-        return rotates_and_scales(self.context(), rotation, in_slices, control=control)
+    def on_train_start(self) -> None:
+        """Starts as nnU-Net does, and says if topology.json wants another augmentation."""
+        super().on_train_start()
+        if self._schedule is not None and self._schedule.is_on and self._spatial:
+            warn_of_former_decision(self.context())
+
+    def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
+        """Returns nnU-Net's augmentation, which notes whose labels stay intact if that matters."""
+        transforms = super().get_training_transforms(*args, **kwargs)
+        if not self._needs_intact_labels:
+            return transforms
+        noted = NotedTransforms(transforms)
+        if unknown := noted.unknown():
+            self.print_to_log_file(
+                f"topology: it is not known whether {', '.join(unknown)} interpolates labels; the "
+                "term takes those samples as they are"
+            )
+        return noted
+
+    @property
+    def _needs_intact_labels(self) -> bool:
+        """Returns whether the term leaves samples out whose labels were interpolated."""
+        is_on = self._schedule is not None and self._schedule.is_on
+        return is_on and self._topology is not None and self._topology.needs_intact_labels
 
     # -- one epoch ---------------------------------------------------------------------------
 
@@ -118,15 +149,25 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         """Takes nnU-Net's step; returns the base loss alone as the loss, the term beside it."""
         if self._topology is None or self._schedule is None:
             return super().take_step(batch)
-        weight = None
-        if self._schedule.is_due(self.current_epoch, self._iteration):
-            if self._schedule.measures:
-                self._measure_gradients(batch)
-            weight = self._schedule.weight(self.current_epoch, self._iteration)
-        self._topology.weight = weight
-        self.begin_step(weight)
+        batch = note_apart(batch)
+        schedule, topology = self._schedule, self._topology
+        topology.intact = batch.get(INTACT)
+        now = self.current_epoch, self._iteration
+        due = schedule.is_due(*now)
+        if now == (schedule.start, 0) and topology.intact is None and self._needs_intact_labels:
+            self.print_to_log_file(
+                "topology: the batches do not say whose labels were interpolated, so the term "
+                "takes all samples"
+            )
+        weight = schedule.weight(*now) if due else None
+        topology.muted = due and weight is None  # until its gradient is known
+        topology.weight = schedule.nominal if topology.muted else weight
+        self.begin_step(topology.weight)
         result = super().take_step(batch)
-        return with_term(result, self._topology.record, weight)
+        if due and schedule.is_measuring(*now):
+            assert topology.weight is not None
+            self._measure(topology.record, topology.weight / schedule.nominal)
+        return with_term(result, topology.record, weight, schedule.every)
 
     def begin_step(self, weight: float | None) -> None:
         """Does what must be done before nnU-Net's own step.
@@ -135,26 +176,23 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             weight: of the term, None if it is not due.
         """
 
-    def _measure_gradients(self, batch: dict) -> None:
-        """Tells the schedule the gradient norms of base loss and term, of all processes."""
-        assert self._schedule is not None
-        base, term = self.context().ranks.total(self.gradient_norms(batch), self.device)
-        self._schedule.record(base, term)
-        if self._schedule.measured == MEASURED_ITERATIONS:
-            self.print_to_log_file(f"topology: {self._schedule.measured_in_words()}")
+    def _measure(self, record: StepRecord, times_nominal: float) -> None:
+        """Tells the schedule the gradient norms of the step, summed over the processes.
 
-    def gradient_norms(self, batch: dict) -> tuple[float, float]:
-        """Returns those of the base loss and of the term at full weight, at the last layer."""
-        assert self._topology is not None
+        A process in which one of them is 0 or not finite takes no part.
+
+        Args:
+            record: of the step.
+            times_nominal: weight of the term in the step, divided by the nominal one.
+        """
         assert self._schedule is not None
-        return gradient_norms(
-            self._topology,
-            self._bare_network(),
-            batch,
-            weight=self._schedule.full_weight,
-            device=self.device,
-            unlabelled=self.unlabelled_images,
-        )
+        norms = [float(record.base_gradient), float(record.term_gradient) / times_nominal]
+        if not all(norm > 0 and isfinite(norm) for norm in norms):
+            norms = [0.0, 0.0]
+        base, term = self.context().ranks.total(norms, self.device)
+        found = self._schedule.record(base, term, self.current_epoch, self._iteration)
+        if found:
+            self.print_to_log_file(f"topology: {found}")
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Logs the base loss as nnU-Net's loss, and the term's figures beside it."""
@@ -174,7 +212,8 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             super().on_epoch_end()
             return
         figures: Any = {key: self.logger.get_value(key, step=-1) for key in self.logged}
-        self.print_to_log_file(epoch_line(figures, self._schedule, self.current_epoch))
+        for line in epoch_lines(figures, self._schedule, self.current_epoch):
+            self.print_to_log_file(line)
         super().on_epoch_end()
         if self.local_rank == 0:
             values: Any = {key: self.logger.get_value(key, step=None) for key in self.logged}
@@ -196,8 +235,14 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         if self._resumes:
             check_prior(checkpoint, origin, dict(self.prior))
         super().resume(origin, checkpoint)
-        if self._schedule is not None:
-            self._schedule.restore(origin.schedule)
+        if self._schedule is None:
+            return
+        changed = self._schedule.restore(origin.schedule)
+        if changed and self._resumes:
+            self.print_to_log_file(f"topology: {changed}")
+        logged = self.logger.local_logger.my_fantastic_logging
+        for key in self.logged:  # an older version may have logged fewer
+            logged.setdefault(key, [nan] * self.current_epoch)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validates as nnU-Net does, then merges topology metrics into its summary.json.

@@ -8,14 +8,15 @@ from typing import Any
 
 import nnunet_topo
 from nnunet_topo._register import trainers_folder
-from nnunet_topo.training.settings import describe_suffixes, valid_suffixes
+from nnunet_topo.training.settings import TERM_SETTINGS, describe_suffixes, valid_suffixes
 
 _DEFAULTS: dict[str, Any] = {
     "base_loss": "nnU-Net's Dice + cross-entropy",
     "term": "",
     "topology_weight": 0.0,
+    "wanted_ratio": 10.0,
     "control": "",
-    "has_filtration": True,
+    "term_settings": TERM_SETTINGS,
 }
 
 
@@ -28,7 +29,9 @@ class DescribedTrainer:
         description: one line.
         base_loss: to which the term is added.
         term: topology term, "" for a control.
-        weight: of the term, before it is adapted.
+        weight: of the term, as printed in the paper.
+        ratio: of gradient norms term : base that the weight is set for; None for a weight that is
+            used as printed, and for a control.
         control: trainer to compare it with, "" for a control.
         settings: suffixes that its name may have, in order.
     """
@@ -38,6 +41,7 @@ class DescribedTrainer:
     base_loss: str
     term: str
     weight: float
+    ratio: float | None
     control: str
     settings: tuple[str, ...]
 
@@ -80,17 +84,15 @@ def _describe(file: Path) -> DescribedTrainer:
             name = node.targets[0].id
             if name in given:
                 given[name] = ast.literal_eval(node.value)
-    without_filtration = () if given["has_filtration"] else ("clamp<x>", "face")
     return DescribedTrainer(
         name=class_.name,
         description=(ast.get_docstring(class_) or "").split("\n")[0],
         base_loss=given["base_loss"],
         term=given["term"],
         weight=given["topology_weight"],
+        ratio=given["wanted_ratio"] if given["term"] else None,
         control=given["control"],
         settings=tuple(
-            suffix
-            for suffix in valid_suffixes(has_term=bool(given["term"]))
-            if suffix not in without_filtration
+            valid_suffixes(has_term=bool(given["term"]), term_settings=given["term_settings"])
         ),
     )

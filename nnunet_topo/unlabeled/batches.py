@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 class UnlabelledDataLoader(nnUNetDataLoader):
     """nnU-Net's loader for images without labels: patches that are likely to show whole objects.
 
-    A prior only holds for an object that is seen as a whole. It is not known where the objects of
+    A prior only holds for an object that is seen as a whole. We do not know where the objects of
     unlabelled images are, so patches lie where the objects of the labelled images are.
 
     Args:
@@ -48,7 +48,7 @@ def centres_of_objects(
 
     Args:
         dataset: nnU-Net's, of the labelled cases.
-        cases: to look at.
+        cases: whose objects are used.
         keys: classes or regions of the objects, as nnU-Net's class_locations names them.
         in_slices: whether each slice of an object counts on its own.
     """
@@ -94,15 +94,15 @@ def endless_batches(loader: nnUNetDataLoader, *, pin_memory: bool) -> Iterator[d
 
 
 def end_workers(batches: Any) -> None:
-    """Ends the worker processes of what `endless_batches` returned, if there are any."""
+    """Ends the worker processes that `endless_batches` started, if there are any."""
     if isinstance(batches, NonDetMultiThreadedAugmenter):
         batches._finish()
 
 
 class _OwnRandomNumbers:
-    """Batches made in this process from random numbers of their own.
+    """Batches made in this process, from random numbers of their own.
 
-    The labelled batches are then those of a training without unlabelled images.
+    So the labelled batches are the same as in a training without unlabelled images.
     """
 
     def __init__(self, loader: nnUNetDataLoader) -> None:

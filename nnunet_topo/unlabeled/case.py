@@ -55,7 +55,7 @@ def find_cases(folder: Path, ending: str) -> tuple[dict[str, tuple[Path, ...]], 
         if named:
             cases[named[1]].append(file)
         else:
-            problems.append(f"{file.name}: not named CASE_0000{ending}, so left out")
+            problems.append(f"{file.name}: left out, because it is not named CASE_0000{ending}")
     return {name: tuple(files) for name, files in cases.items()}, problems
 
 

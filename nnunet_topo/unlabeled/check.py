@@ -15,20 +15,20 @@ def check_unlabeled(folder: Path, labelled: set[str], plan: str) -> list[str]:
         plan: see `digest_of_plan`.
 
     Raises:
-        RuntimeError: there is none, one is labelled, or one was preprocessed for other plans.
+        RuntimeError: there are none, one is labelled, or one was preprocessed with other plans.
     """
     cases = unlabeled_cases(folder)
     command = "nnunet-topo preprocess-unlabeled"
     if not cases:
         raise RuntimeError(
-            f"{folder} holds no unlabelled image to train on: `{command} -d ID -i FOLDER -c "
-            "CONFIGURATION -p PLANS` makes it from a folder of images"
+            f"{folder} contains no unlabelled images: `{command} -d ID -i FOLDER -c "
+            "CONFIGURATION -p PLANS` preprocesses them from a folder of images"
         )
     leaks = [case for case in cases if case in labelled]
     if leaks:
         raise RuntimeError(
-            f"{first_names(leaks)} in {folder}: labelled by now, so they must not be trained on "
-            f"without labels; `{command}` removes them"
+            f"{first_names(leaks)} in {folder}: now labelled, so they must not be used as "
+            f"unlabelled images; `{command}` removes them"
         )
     others = []
     for case in cases:
@@ -37,7 +37,7 @@ def check_unlabeled(folder: Path, labelled: set[str], plan: str) -> list[str]:
             others.append(case)
     if others:
         raise RuntimeError(
-            f"{first_names(others)} in {folder}: preprocessed for other plans than these; "
+            f"{first_names(others)} in {folder}: preprocessed with other plans than these; "
             f"`{command}` preprocesses them again"
         )
     return cases

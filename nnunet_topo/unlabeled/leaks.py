@@ -1,4 +1,4 @@
-"""Labelled images among the unlabelled ones: found by their names and voxels, and removed."""
+"""Finds labelled images among the unlabelled ones by their names and voxels, and removes them."""
 
 import json
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ def labelled_images(
         ValueError: some are missing.
     """
     ending = dataset_json["file_ending"]
-    if "dataset" in dataset_json:  # the cases are listed, with files that may be anywhere
+    if "dataset" in dataset_json:  # dataset.json lists the cases, whose files may be anywhere
         listed = get_filenames_of_train_images_and_targets(str(raw), dataset_json)
         images = {name: tuple(map(Path, case["images"])) for name, case in listed.items()}
     else:
@@ -50,8 +50,8 @@ def labelled_images(
     missing = sorted(known - set(images))
     if missing or not images:
         raise ValueError(
-            f"{raw} lacks the images of {first_names(missing) or 'all labelled cases'}: they are "
-            "compared with the unlabelled ones, of which none may be labelled"
+            f"the images of {first_names(missing) or 'all labelled cases'} are missing from {raw}: "
+            "nnunet-topo needs them to check that no unlabelled image is labelled"
         )
     return images
 
@@ -59,7 +59,7 @@ def labelled_images(
 def digests_of_labelled(
     base: Path, labelled: dict[str, tuple[Path, ...]], target: Target, processes: int
 ) -> list[Outcome]:
-    """Returns digests of the voxels of all labelled cases; those of unchanged files are kept."""
+    """Returns digests of the voxels of all labelled cases; unchanged files are not read again."""
     file = base / _DIGESTS
     kept = read_json_if_whole(file)
     states = {name: file_states(files) for name, files in labelled.items()}
@@ -87,8 +87,8 @@ def _digest_of(case: Case) -> Outcome:
     except Exception as error:
         return Outcome(
             case.name,
-            problem=f"{case.name}: labelled, not compared with the unlabelled images as it cannot "
-            f"be read: {reason_of(error)}",
+            problem=f"{case.name}: labelled, but not compared with the unlabelled images, as it "
+            f"cannot be read: {reason_of(error)}",
         )
     return Outcome(case.name, digest_of_voxels(data))
 
@@ -96,7 +96,7 @@ def _digest_of(case: Case) -> Outcome:
 def remove_leaks(
     folder: Path, labelled: Mapping[str, Any], digests: Mapping[str, str]
 ) -> list[str]:
-    """Removes what an earlier call preprocessed and what is labelled by now."""
+    """Removes what an earlier call preprocessed and what has been labelled since."""
     problems = []
     for name in unlabeled_cases(folder):
         source = read_source(folder, name)
@@ -105,5 +105,5 @@ def remove_leaks(
         if twin is not None:
             for file in files_of_case(folder, name):
                 file.unlink()
-            problems.append(f"{name}: a leak, the same as the labelled case {twin}; removed")
+            problems.append(f"{name}: removed, the same image as the labelled case {twin}")
     return problems

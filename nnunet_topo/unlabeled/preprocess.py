@@ -1,7 +1,7 @@
-"""Unlabelled images, preprocessed by nnU-Net into a folder of their own.
+"""Preprocesses unlabelled images with nnU-Net, into their own folder.
 
-It stands beside the folder of the labelled cases, never in it: nnU-Net makes its splits, and the
-fold `all`, of everything that lies there.
+The folder stands beside that of the labelled cases. It must not be inside: nnU-Net uses everything
+in that folder for its splits and for the fold `all`.
 """
 
 import re
@@ -52,8 +52,8 @@ class Preprocessing:
 
     Attributes:
         folder: where they are.
-        cases: how many can be trained on now, of this and earlier calls.
-        computed: how many were preprocessed now.
+        cases: number of cases ready for training, from this and earlier calls.
+        computed: number of cases that this call preprocessed.
         problems: what went wrong, one line each.
     """
 
@@ -71,22 +71,22 @@ def preprocess_unlabeled(
     plans: str = "nnUNetPlans",
     processes: int = 1,
 ) -> Preprocessing:
-    """Preprocesses the unlabelled images of a folder as nnU-Net does those of a data set.
+    """Preprocesses the unlabelled images of a folder as nnU-Net preprocesses those of a data set.
 
-    Each case is put into its place in one step, and cases whose files have not changed since are
-    not computed again. Images of earlier calls stay.
+    Each case is moved to its place in one step. Cases whose files have not changed are not computed
+    again. Images of earlier calls stay.
 
     Args:
-        dataset: number or name of the data set that they are to be trained with.
+        dataset: number or name of the data set to train them with.
         images: named as those of the data set, CASE_0000.nii.gz and so on.
         configuration: of nnU-Net's plans.
         plans: name of the plans.
-        processes: at most so many.
+        processes: maximum number.
 
     Raises:
-        ValueError: no such data set, plans or configuration; a folder without any such image; the
-            labelled images are missing, without which no leak can be told.
-        OSError: what cannot be read or written.
+        ValueError: no such data set, plans or configuration; no such image in the folder; or the
+            labelled images are missing, so that leaks could not be found.
+        OSError: a file cannot be read or written.
     """
     of_labelled = Dataset.find(dataset)
     base, raw = of_labelled.preprocessed, of_labelled.raw
@@ -99,8 +99,8 @@ def preprocess_unlabeled(
     found, problems = find_cases(images, ending)
     if not found:
         raise ValueError(
-            f"{images} holds no image that is named CASE_0000{ending}, as those of {base.name} are"
-            + ("" if not problems else f"; there is: {first_names(problems)}")
+            f"{images} contains no image named CASE_0000{ending}, as in {base.name}"
+            + ("" if not problems else f"; it contains {first_names(problems)}")
         )
     labelled = labelled_images(base, raw, target.dataset_json)
     digests = digests_of_labelled(base, labelled, target, processes)
@@ -131,18 +131,21 @@ def _target(base: Path, plans: str, configuration: str) -> Target:
     file = base / f"{plans}.json"
     if not file.is_file():
         raise ValueError(
-            f"no plans {file}: nnUNetv2_plan_and_preprocess writes them, -p names them"
+            f"there are no plans {file}: create them with nnUNetv2_plan_and_preprocess, or give "
+            "their name with -p"
         )
     manager = PlansManager(str(file))
     known = manager.plans["configurations"]
     if configuration not in known:
-        raise ValueError(f"{file} has no configuration {configuration!r}, but {', '.join(known)}")
+        raise ValueError(
+            f"{file} has no configuration {configuration!r}; it has {', '.join(known)}"
+        )
     chosen = manager.get_configuration(configuration)
     dataset_json = read_json(base / "dataset.json")
     fingerprint = read_json(base / "dataset_fingerprint.json")
-    spacings = np.array(fingerprint["spacings"], dtype=float)  # of photographs whole numbers
+    spacings = np.array(fingerprint["spacings"], dtype=float)  # whole numbers for photographs
     lowest, highest = spacings.min(0) / _FAR, spacings.max(0) * _FAR
-    if len(chosen.patch_size) == 2:  # nnU-Net leaves the distance of slices as it is
+    if len(chosen.patch_size) == 2:  # nnU-Net does not resample across slices
         slices = manager.transpose_forward[0]
         lowest[slices], highest[slices] = 0, np.inf
     return Target(
@@ -157,25 +160,25 @@ def _target(base: Path, plans: str, configuration: str) -> Target:
 
 
 def _foreseen_problem(case: Case, labelled: Mapping[str, Any]) -> str:
-    """Returns what is wrong with a case by its name, "" if nothing."""
+    """Returns the problem with a case's name, "" if there is none."""
     if case.name in labelled:
         return (
-            f"{case.name}: a leak, {case.files[0]} bears the name of the labelled case "
+            f"{case.name}: data leak, {case.files[0]} has the name of the labelled case "
             f"{labelled[case.name][0]}"
         )
     if case.name.endswith("_seg"):
-        return f"{case.name}: nnU-Net takes no case whose name ends in _seg"
+        return f"{case.name}: nnU-Net does not accept a case whose name ends in _seg"
     numbers = [int(re.findall(r"_(\d{4})", file.name)[-1]) for file in case.files]
     if numbers != list(range(len(numbers))):
         return (
-            f"{case.name}: channels must be numbered from 0000 on, got "
+            f"{case.name}: channels must be numbered from 0000, got "
             f"{', '.join(file.name for file in case.files)}"
         )
     return ""
 
 
 def _preprocess(case: Case) -> Outcome:
-    """Preprocesses a case; whatever fails becomes a problem."""
+    """Preprocesses a case; an error is recorded as a problem."""
     part = _part(case)
     try:
         digest = _check(case)
@@ -188,7 +191,7 @@ def _preprocess(case: Case) -> Outcome:
 
 
 def _part(case: Case) -> Path:
-    """Returns where the files of a case are until all are there."""
+    """Returns the folder in which the files of a case are collected until all exist."""
     return case.target.folder / f".part-{case.name}"
 
 
@@ -196,7 +199,7 @@ def _check(case: Case) -> str:
     """Returns the digest of a case's voxels.
 
     Raises:
-        ValueError: it cannot be trained on, or it is labelled.
+        ValueError: it cannot be used for training, or it is labelled.
     """
     target = case.target
     try:
@@ -204,19 +207,19 @@ def _check(case: Case) -> str:
         data, properties = reader.read_images([str(file) for file in case.files])
         for file in case.files:
             if is_nifti(file):
-                # SimpleITK reads a file that was cut short, with zeros for the rest.
+                # If a file was cut short, SimpleITK fills the rest with zeros.
                 load_nifti(file).dataobj.get_unscaled()
     except Exception as error:
         files = ", ".join(str(file) for file in case.files)
-        reason = reason_of(error) or "shapes or spacings of its channels differ"
+        reason = reason_of(error) or "its channels differ in shape or spacing"
         raise ValueError(f"{files} cannot be read: {reason}") from None
     if len(data) != target.channels:
         raise ValueError(
-            f"it has {len(data)} channels ({', '.join(file.name for file in case.files)}), the "
+            f"it has {len(data)} channels ({', '.join(file.name for file in case.files)}), but the "
             f"data set has {target.channels}"
         )
     if not np.isfinite(data).all():
-        raise ValueError("it holds NaN or infinite voxels")
+        raise ValueError("it contains NaN or infinite values")
     if (data == data.flat[0]).all():
         raise ValueError("all its voxels have the same value")
     spacing = [float(length) for length in properties["spacing"]]
@@ -233,7 +236,7 @@ def _check(case: Case) -> str:
     twin = case.labelled.get(digest)
     if twin is not None:
         raise ValueError(
-            f"a leak, {case.files[0]} holds the same voxels as the labelled case {twin}"
+            f"data leak, {case.files[0]} has the same voxels as the labelled case {twin}"
         )
     record = read_source(target.folder, case.name)
     theirs = Path(record.files[0][0]) if record else case.files[0]
@@ -246,7 +249,7 @@ def _check(case: Case) -> str:
 
 
 def _compute(case: Case, digest: str, part: Path) -> None:
-    """Preprocesses a case in the folder `part`, and puts it into its place."""
+    """Preprocesses a case in the folder `part`, then moves it to its place."""
     target = case.target
     part.mkdir()
     states = file_states(case.files)
@@ -260,11 +263,11 @@ def _compute(case: Case, digest: str, part: Path) -> None:
         target.dataset_json,
     )
     properties = load_pickle(str(part / f"{case.name}.pkl"))
-    properties["class_locations"] = {}  # nnU-Net's loader asks for them
+    properties["class_locations"] = {}  # nnU-Net's loader expects them
     source = SourceRecord(nnunet_topo.__version__, states, digest, target.plan)
     properties[OWN_KEY] = asdict(source)
     write_pickle(properties, str(part / f"{case.name}.pkl"))
-    # nnU-Net finds a case by its image, which is there only while all else is.
+    # nnU-Net finds a case by its image, so the image is moved last.
     image = image_of_case(part, case.name)
     (target.folder / image.name).unlink(missing_ok=True)
     others = [file for file in part.iterdir() if file != image]
@@ -273,7 +276,7 @@ def _compute(case: Case, digest: str, part: Path) -> None:
 
 
 def _is_up_to_date(case: Case) -> bool:
-    """Returns whether an earlier call preprocessed these very files, in the same way."""
+    """Returns whether an earlier call preprocessed exactly these files in the same way."""
     record = read_source(case.target.folder, case.name)
     return (
         record is not None

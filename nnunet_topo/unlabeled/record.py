@@ -1,4 +1,4 @@
-"""Preprocessed unlabelled cases: where they are, their files, and what they were made from."""
+"""Preprocessed unlabelled cases: their folder, their files, and their inputs."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FileState = tuple[str, int, int]  # path, bytes, time of the last change
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """What a preprocessed case was made from; the names are keys in its pickle.
+    """The inputs of a preprocessed case; the names are keys in its pickle.
 
     Attributes:
         version: of nnunet_topo.
@@ -37,7 +37,7 @@ def unlabeled_folder(labelled: Path) -> Path:
 
 
 def unlabeled_cases(folder: Path) -> list[str]:
-    """Returns the names of the preprocessed unlabelled cases of a folder, none without it."""
+    """Returns the names of the unlabelled cases preprocessed in a folder, [] if it is missing."""
     if not case_files(folder, ".pkl"):
         return []
     cases = infer_dataset_class(str(folder)).get_identifiers(str(folder))
@@ -45,7 +45,7 @@ def unlabeled_cases(folder: Path) -> list[str]:
 
 
 def read_source(folder: Path, name: str) -> SourceRecord | None:
-    """Returns what a preprocessed case was made from, None if that is not known."""
+    """Returns the inputs of a preprocessed case, None if they are not known."""
     file = folder / f"{name}.pkl"
     content = load_pickle(str(file)).get(OWN_KEY) if file.is_file() else None
     return None if content is None else SourceRecord(**content)
@@ -74,7 +74,7 @@ def file_states(files: tuple[Path, ...]) -> list[FileState]:
 
 
 def digest_of_voxels(data: np.ndarray) -> str:
-    """Returns a digest of the values of an image, `[channel, z, y, x]`, whatever their type."""
+    """Returns a digest of the values of an image, `[channel, z, y, x]`, for any type."""
     values = np.ascontiguousarray(data, dtype=np.float32)
     return digest(repr(values.shape).encode() + values.tobytes())
 

@@ -1,4 +1,4 @@
-"""Training with unlabelled images, of which only the topology is known.
+"""Training with unlabelled images, of which we only know the topology.
 
 Clough, Byrne, Oksuz, Zimmer, Schnabel, King: A Topological Loss Function for Deep-Learning based
 Image Segmentation using Persistent Homology. IEEE Transactions on Pattern Analysis and Machine
@@ -22,7 +22,7 @@ from nnunet_topo.priors.topology_json import FILE
 from nnunet_topo.training.loss import StepRecord, TopologyAwareLoss
 from nnunet_topo.training.priors_of_training import TrainingPriors
 from nnunet_topo.training.progress import LOGGED
-from nnunet_topo.training.scales import as_tensor, finest
+from nnunet_topo.training.scales import as_tensor, finest, replace_finest
 from nnunet_topo.training.trainer import TopologyTrainerMixin
 from nnunet_topo.unlabeled.batches import (
     UnlabelledDataLoader,
@@ -38,16 +38,22 @@ class LabelledAndUnlabelledLoss(TopologyAwareLoss):
     """Returns the base loss of a labelled batch + the weighted term of an unlabelled one (eq. 6).
 
     Attributes:
-        of_unlabelled: the weighted term of an unlabelled batch, added to the next loss.
+        of_unlabelled: weighted term of an unlabelled batch, added to the next loss.
     """
 
     of_unlabelled: Tensor | None = None
 
+    @property
+    def needs_intact_labels(self) -> bool:
+        """Returns False: the term sees no label."""
+        return False
+
     def forward(self, output: Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
         """Returns the loss; output and target are those of the labelled batch."""
-        base = as_tensor(self.base(output, target), output)
         if not torch.is_grad_enabled():
-            return base
+            return as_tensor(self.base(output, target), output)
+        output = replace_finest(output, self.record.watch(finest(output), "base_gradient"))
+        base = as_tensor(self.base(output, target), output)
         self.record.base = float(base.detach())
         return base if self.of_unlabelled is None else base + self.of_unlabelled
 
@@ -57,9 +63,9 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
 
     The training is supervised until the term starts. From then on each iteration takes a labelled
     batch for nnU-Net's loss, and an unlabelled one of the same size for weight * term. The
-    optimizer makes one step with the sum of their gradients, which is that of eq. 6. The paper
-    makes two steps; with one, learning rate, weight decay and momentum act as often as in the
-    control.
+    optimizer makes one step with the sum of their gradients, which is the gradient of eq. 6. The
+    paper makes two steps. With one step, learning rate, weight decay and momentum act as often as
+    in the control.
     """
 
     topology_loss = LabelledAndUnlabelledLoss
@@ -68,7 +74,7 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
     _augmentation: tuple
 
     def take_priors(self) -> TrainingPriors:
-        """Returns the priors of the data set; classes without a prior take no part.
+        """Returns the priors of the data set; classes without a prior are ignored.
 
         Raises:
             RuntimeError: no class has a prior.
@@ -78,13 +84,13 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
             file = self.context().dataset_folder / FILE
             raise RuntimeError(
                 f"{type(self).__name__}: no class has a topological prior in {file}, and without "
-                "one unlabelled images teach nothing. `nnunet-topo plan` shows what the labels "
-                "say; write numbers into the file if you know better"
+                "one unlabelled images cannot be used. `nnunet-topo plan` shows the Betti numbers "
+                "of the labels; edit the file if you know better"
             )
         return priors
 
     def initialize(self) -> None:
-        """Builds what the training needs, as for any trainer.
+        """Builds what the training needs, as in any trainer.
 
         Raises:
             NotImplementedError: the configuration is the second stage of a cascade.
@@ -102,7 +108,7 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
         """Returns nnU-Net's loaders, and makes one of the unlabelled images.
 
         Raises:
-            RuntimeError: there are no unlabelled images, or they cannot be trained on.
+            RuntimeError: there are no unlabelled images, or they cannot be used.
         """
         self.end_unlabelled()
         if self._schedule is None or not self._schedule.is_on:
@@ -167,7 +173,7 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
         self._unlabelled = None
 
     def run_training(self) -> None:
-        """Trains; the processes end with the training, however it ends."""
+        """Trains; the worker processes also end if the training fails."""
         try:
             super().run_training()
         finally:
@@ -185,11 +191,11 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
         return super().take_step(batch)
 
     def begin_step(self, weight: float | None) -> None:
-        """Back-propagates the term of the unlabelled batch, before nnU-Net sees the labelled one.
+        """Back-propagates the term of the unlabelled batch, before nnU-Net takes the labelled one.
 
-        The graphs of both are then never in memory at once. What is added to the loss of the
-        labelled batch has the gradient found here; DDP averages it, and gradient clipping and the
-        gradient scaler act on the sum.
+        So the graphs of both are never in memory at once. The value added to the loss of the
+        labelled batch has the gradient that is computed here. DDP averages it, and gradient
+        clipping and the gradient scaler act on the sum.
         """
         assert isinstance(self._topology, LabelledAndUnlabelledLoss)
         self._topology.of_unlabelled, self._topology.record = None, StepRecord()
@@ -203,6 +209,11 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
         with torch.autocast("cuda") if on_cuda else dummy_context():
             logits = finest(network(self.unlabelled_images))
             term = self._topology.measure_term(logits, None)
+        if self._topology.muted:  # the gradient ends at the logits
+            if term is not None:
+                (scale * weight * term.loss).backward()
+            self._topology.record.milliseconds = 1000 * (perf_counter() - began)
+            return
         # A step without the term goes backward, too: layers may wait for the other processes.
         loss = 0 * logits.float().sum() if term is None else scale * weight * term.loss
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)

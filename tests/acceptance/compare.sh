@@ -32,7 +32,7 @@ section_1() {
     in_env nnUNetv2_plan_and_preprocess -d 4 -c 3d_fullres -np 1 -npfp 1 >"$work/plan.log" 2>&1
     "$work/plugin/bin/python" "$root/tests/small_plans.py" "$work/preprocessed/$dataset"
     in_env python "$here/main_job.py" splits
-    # Hippocampus loses rotation and scaling under a topology term (see README): here under none.
+    # Without rotation and scaling the term takes every sample.
     trainers=""
     for stem in Stock TAFL Wasserstein; do trainers+=" nnUNetTrainer${stem}_${length}_finetune_nospatial"; done
     for trainer in "nnUNetTrainerStock_$length" $trainers; do

@@ -31,7 +31,17 @@ CONTROLS = {
 SETTINGS = {
     "Focal": "_lr0.0005_adam",
     "TAFL": "_lr0.0005_adam",
-    "TAFLSinkhorn": "_weight0.001_from0_lr0.0005_adam",
+    "TAFLSinkhorn": "_from0_lr0.0005_adam",
+}
+# As the papers print them; see term_weight.py for weights that are measured.
+WEIGHTS = {
+    "TopoLoss": "_weight0.01",
+    "ProjectedPooling": "_weight1",
+    "BettiPrior": "_weight0.01",
+    "Wasserstein": "_weight0.001",
+    "TAFL": "_weight0.001",
+    "TAFLSinkhorn": "_weight0.001",
+    "ProjectedPoolingDice": "_weight1",
 }
 # One training alone says little here: its Dice moves by more than 0.02 with the seed.
 REPEATED = {("Dataset101_ChaseDB1", "Dice"), ("Dataset101_ChaseDB1", "ProjectedPoolingDice")}
@@ -126,10 +136,10 @@ class _clipping_watched:  # used as a with statement's function
     def _train_step(self, batch: dict) -> dict:
         self.batch, figures = batch, {"epoch": self.trainer.current_epoch}
         if self.trainer._topology is not None and len(self.steps) % MEASURED == 0:
-            buffers = self._buffers()
-            base, term = self.trainer.gradient_norms(batch)
-            self._restore(buffers)
-            figures |= {"base": base, "term": term}
+            from term_weight import PLACES, norms
+
+            base, term = norms(self.trainer, batch)[:, PLACES.index("last layer")]
+            figures |= {"base": base, "term": self.trainer._schedule.nominal * term}
         self.steps.append(figures)
         result = self.step(batch)
         figures |= {
@@ -282,34 +292,14 @@ def cost() -> None:
                   f"{max(later):.1f} |", flush=True)  # fmt: skip
 
 
-def damage() -> None:
-    """Prints how often nnU-Net's rotation and scaling change the Betti numbers of each class."""
-    from nnunet_topo.priors.training_labels import damage_by_augmentation
-    from nnunet_topo.training.augmentation import all_labels
-
-    for dataset in DATASETS:
-        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            trainer = _trainer(dataset, "Stock", 1)
-            rotation, in_slices, *_ = (
-                trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-            )
-            labels = all_labels(trainer.context())
-            shares = damage_by_augmentation(labels, tuple(rotation), in_slices)
-        of_classes = ", ".join(
-            f"{'+'.join(map(str, classes))} {share:.0%}"
-            for classes, share in zip(labels.classes, shares, strict=True)
-        )
-        print(f"{dataset}: labels {of_classes} of what is rotated or scaled")
-
-
 def _trainer(dataset: str, stem: str, seed: int):
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args
 
     torch.set_num_threads(1)
     identifier, configuration, *_ = DATASETS[dataset]
-    settings = f"_10epochs_30iters{SETTINGS.get(stem, '')}_nomirror_nospatial_seed{seed}"
-    name, device = f"nnUNetTrainer{stem}{settings}", torch.device("cpu")
+    settings = f"{WEIGHTS.get(stem, '')}{SETTINGS.get(stem, '')}_nomirror_nospatial_seed{seed}"
+    name, device = f"nnUNetTrainer{stem}_10epochs_30iters{settings}", torch.device("cpu")
     return get_trainer_from_args(identifier, configuration, 0, name, PLANS, False, device=device)
 
 

@@ -4,12 +4,13 @@
 # Usage: tests/acceptance/losses.sh [FOLDER [SECTION ...]]    about 80 minutes on 2 cores, 8 GB of disk
 #
 # FOLDER is empty, or holds what the sections before have left; trainings that have a record there are not
-# repeated. Sections are 0 to 5, default all, in this order.
+# repeated. Sections are 0 to 6, default all, in this order.
 #
 # Needs Dataset004_Hippocampus and Dataset101_ChaseDB1 under $NNUNET_TOPO_DATA (default ../shared/data). Nets are
 # small so that one core trains each in two to three minutes: features 16 / 32 / 64, batch normalisation, 4
-# patches of 24 x 32 x 24 or 6 of 128 x 128; 10 epochs of 30 iterations, the term from epoch 5 on. All trainings
-# have the same augmentation (nospatial), the same seed and, with nnUNet_n_proc_DA=0, the same batches: a trainer
+# patches of 24 x 32 x 24 or 6 of 128 x 128; 10 epochs of 30 iterations, the term from epoch 5 on. The trainings of
+# sections 3 and 4 leave out rotation and scaling (nospatial) and have the same seed and, with nnUNet_n_proc_DA=0, the
+# same batches: a trainer
 # and its control differ in nothing but the term. The focal loss and what is built on it train with the optimizer of its
 # paper, Adam at 0.0005, all others with nnU-Net's.
 source "$(dirname "$0")/prelude.sh" losses "$@"
@@ -32,7 +33,7 @@ section_1() {
     say "1. numbers worked by hand, gradcheck, perfect predictions, order, ignored voxels, half precision"
     cd "$root"
     in_env pytest -q -p no:cacheprovider tests/losses/test_wasserstein_loss.py tests/losses/test_projected_pooling_loss.py \
-        tests/losses/test_betti_prior_loss.py tests/losses/test_focal_loss.py tests/training/test_loss_seam.py tests/priors/test_training_labels.py
+        tests/losses/test_betti_prior_loss.py tests/losses/test_focal_loss.py tests/training/test_loss_seam.py tests/training/test_augmentation.py
     cd "$work"
 }
 
@@ -46,8 +47,6 @@ section_3() {
     in_env python "$here/losses.py" train "$work/records" 2>"$work/train.log"
     in_env python "$here/losses.py" ratios "$work/records" "$work/ratios.png"
     echo "plot: ratios.png"
-    say "   how often rotation and scaling change Betti numbers"
-    in_env python "$here/losses.py" damage
 }
 
 section_4() {
@@ -67,6 +66,11 @@ section_5() {
     cd "$work"
 }
 
+section_6() {
+    say "6. under nnU-Net's whole augmentation: which samples the terms take, and their Betti numbers"
+    in_env python "$here/term_augmentation.py"
+}
+
 sections=${*:2}
-for section in ${sections:-0 1 2 3 4 5}; do "section_$section"; done
-say "all figures of the sections ${sections:-0 1 2 3 4 5} printed"
+for section in ${sections:-0 1 2 3 4 5 6}; do "section_$section"; done
+say "all figures of the sections ${sections:-0 1 2 3 4 5 6} printed"

@@ -4,7 +4,7 @@
 # Usage: tests/acceptance/priors.sh [FOLDER [SECTION ...]]    section 1: about 10 minutes on an idle core, 3 GB of disk
 #
 # FOLDER is empty, or holds what the sections before have left. Sections are 0 to 4, default all, in this order;
-# CASES=n refines so many validation cases (default 40). An interrupted section 3 resumes.
+# CASES=n refines so many validation cases (default 40), DIGITS=n so many digits (default 130, all are 1000). An interrupted section 3 resumes.
 # Needs Dataset004_Hippocampus, Dataset101_ChaseDB1 and Dataset102_SunnybrookLV under $NNUNET_TOPO_DATA (default
 # ../shared/data).
 source "$(dirname "$0")/prelude.sh" priors "$@"

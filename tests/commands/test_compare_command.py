@@ -44,6 +44,14 @@ def test_bare_folders_are_evaluated_paired_and_written(folders, capsys):
     assert told in page.text
 
 
+def test_errors_in_windows_can_be_compared(folders):
+    windows = ("--windows", "9", "20", "--primary", "topo_betti_error_windows")
+    assert folders.compare(*windows) == 0
+    rows = [row for row in folders.result()["table"] if row["family"] == "primary"]
+    assert {row["metric"] for row in rows} == {"topo_betti_error_windows"}
+    assert "20 of 9 voxels a side" in Page(folders.page()).text
+
+
 def test_an_undefined_value_is_null_in_json_empty_in_csv_and_counted(folders):
     folders.compare()  # case 2 of the first has no blob
     result = folders.result()
@@ -85,7 +93,7 @@ def test_no_case_in_common_is_an_error(folders, capsys):
     )
 
 
-def test_a_case_that_cannot_be_read_is_a_trouble_of_its_model(folders, capsys):
+def test_a_case_that_cannot_be_read_is_a_problem_of_its_model(folders, capsys):
     (folders.other / "case_1.nii.gz").write_text("no image")
     assert folders.compare() == 1
     assert "ours: case_1.nii.gz: not evaluated" in capsys.readouterr().err
@@ -98,7 +106,7 @@ def test_one_case_is_compared_and_not_tested(tmp_path, capsys):
     folders.put_both("single", reference, prediction, reference)
     assert folders.compare() == 0
     printed = capsys.readouterr().out
-    assert "ours: not tested against stock, for want of two cases" in printed
+    assert "ours: not tested against stock, because fewer than two cases" in printed
     assert "1 case, full connectivity" in printed
     assert "note: there is only one case: nothing can be tested" in printed
 
@@ -210,8 +218,8 @@ def test_the_control_keeps_the_largest_component_of_each_label(folders):
     ("arguments", "message"),
     [
         (["--pred", "nothing", "b=."], "--pred takes NAME=FOLDER, got 'nothing'"),
-        (["--pred", "a=.", "a=."], "each model needs a name of its own"),
-        (["--pred", "a=."], "it takes two models to compare, or one and --control"),
+        (["--pred", "a=.", "a=."], "each model needs a different name"),
+        (["--pred", "a=."], "wanted two models to compare, or one and --control"),
         (["--pred", "a=nowhere", "b=."], "nowhere is not a folder"),
         (["-d", "4"], "give either -d, -c and -tr, or --gt and --pred"),
         (["--metrics", "topo_ver"], "'topo_ver' cannot be compared; choose from Dice"),
@@ -225,7 +233,7 @@ def test_wrong_arguments_say_what_is_right(folders, arguments, message, capsys):
     assert not folders.out.exists()
 
 
-def test_an_interrupted_comparison_goes_on_where_it_was(folders, monkeypatch, capsys):
+def test_an_interrupted_comparison_resumes(folders, monkeypatch, capsys):
     compared = []
 
     def interrupt(*label_maps, **options):

@@ -24,7 +24,7 @@ def test_the_folds_of_trainers_are_compared_together(results, capsys):
 def test_a_missing_fold_is_named_with_those_that_exist(results, capsys):
     assert results.compare(folds="012") == 2
     error = capsys.readouterr().err
-    assert "nnUNetTrainer has no finished validation of fold 2; there is fold 0, 1, see -f" in error
+    assert "nnUNetTrainer has no finished validation of fold 2; it has fold 0, 1, see -f" in error
     assert results.compare(folds="0") == 0
 
 
@@ -59,7 +59,7 @@ def test_what_has_been_evaluated_is_not_evaluated_again(results, monkeypatch):
     assert results.compare() == 0
 
 
-def test_a_prediction_that_changed_after_nnunets_summary_is_measured_anew(results):
+def test_a_prediction_that_changed_after_nnunets_summary_is_measured_again(results):
     folder = results.evaluate("nnUNetTrainer", 0, after_nnunet=True)
     (folder / "case_0.nii.gz").write_bytes((results.study.gt / "case_0.nii.gz").read_bytes())
     assert results.compare() == 0
@@ -68,7 +68,7 @@ def test_a_prediction_that_changed_after_nnunets_summary_is_measured_anew(result
     assert (of_case["Dice"], of_case["topo_betti_error"]) == (1, 0)
 
 
-def test_so_is_one_that_changed_between_two_comparisons(results):
+def test_a_prediction_that_changed_between_two_comparisons_is_measured_again(results):
     folder = results.evaluate("nnUNetTrainer", 0, after_nnunet=True)
     assert results.compare() == 0
     (folder / "case_0.nii.gz").write_bytes((results.study.gt / "case_0.nii.gz").read_bytes())

@@ -52,7 +52,7 @@ def test_each_label_of_a_case_has_its_betti_numbers_and_the_seed_decides():
     assert (image[labels > 0] < np.quantile(image[labels == 0], 0.95)).any()
 
 
-def test_what_failed_is_shown_and_the_next_run_goes_on_there(short_steps, capsys):
+def test_a_failed_step_is_shown_and_the_next_run_resumes_there(short_steps, capsys):
     folder = short_steps / "demo"
     assert main(["demo", "-o", str(folder), "-device", "cpu"]) == 1
     printed = capsys.readouterr()

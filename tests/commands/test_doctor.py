@@ -116,7 +116,7 @@ BROKEN = {
 }
 
 
-def test_a_sound_installation_has_nothing_to_mend(sound, capsys):
+def test_a_sound_installation_has_no_problem(sound, capsys):
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert "nnU-Net finds nnUNetTrainerTAFL" in printed
@@ -125,7 +125,7 @@ def test_a_sound_installation_has_nothing_to_mend(sound, capsys):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_found_and_its_cure_named(name, sound, monkeypatch, capsys):
+def test_each_problem_is_found_and_its_cure_is_named(name, sound, monkeypatch, capsys):
     break_, (what, cure) = BROKEN[name]
     break_(sound, monkeypatch)
     assert main(["doctor"]) == 1

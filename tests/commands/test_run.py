@@ -24,15 +24,15 @@ STOCK, OURS = (f"nnUNetTrainer{name}_1epochs_2iters_nomirror" for name in ("Stoc
             ("-d", "987", "-c", "3d_fullres", "-tr", OURS),
             "Could not find a dataset with the ID 987",
         ),
-        (("-c", "3d_lowres", "-tr", OURS), "has no 3d_lowres, but 2d, 3d_fullres"),
+        (("-c", "3d_lowres", "-tr", OURS), "has no 3d_lowres; it has 2d, 3d_fullres"),
         (("-p", "nnUNetPlansX", "-tr", OURS), "nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres"),
-        (("-tr", OURS, OURS), "it takes two trainers to compare, got"),
+        (("-tr", OURS, OURS), "wanted two trainers to compare, got"),
         (("-tr", STOCK, "nnUNetTrainerWassersteen"), "nnU-Net finds no trainer nnUNetTrainerWass"),
         (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is not a setting"),
         (("-f", "0", "01", "all", "-tr", STOCK, OURS), "folds are 0, 1, 2, 3, 4"),
     ],
 )
-def test_what_cannot_be_trained_is_told_before_anything_is(
+def test_trainings_that_cannot_work_are_reported_before_any_training(
     tiny_dataset, nnunet_folders, tmp_path, capsys, monkeypatch, arguments, told
 ):
     for name, folder in nnunet_folders.items():
@@ -117,7 +117,7 @@ def choose(folds):
 
 
 @pytest.mark.parametrize("what", SPLITS)
-def test_folds_that_nnunet_could_not_train_or_validate_are_told_first(four_cases, what):
+def test_folds_that_nnunet_could_not_train_or_validate_are_reported_first(four_cases, what):
     splits, folds, told = SPLITS[what]
     if splits is not None:
         (four_cases / "splits_final.json").write_text(json.dumps(splits))
@@ -133,7 +133,7 @@ def test_folds_of_ones_own_are_trained_and_may_overlap(four_cases, make_trainer)
 
 
 @pytest.mark.parametrize("mine", ["report.html", "evaluation/mine.json"])
-def test_files_in_the_way_of_the_comparison_are_told_before_anything_is_trained(
+def test_files_in_the_way_of_the_comparison_are_reported_before_any_training(
     tiny_dataset, tmp_path, capsys, monkeypatch, mine
 ):
     monkeypatch.setattr(run, "call", lambda *_: pytest.fail("something was trained"))
@@ -145,13 +145,13 @@ def test_files_in_the_way_of_the_comparison_are_told_before_anything_is_trained(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
-def test_a_missing_gpu_is_told_once(tiny_dataset, tmp_path, capsys):
+def test_a_missing_gpu_is_reported_once(tiny_dataset, tmp_path, capsys):
     command = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-tr", STOCK, OURS)
     assert main([*command, "-o", str(tmp_path / "out")]) == 2
     assert "PyTorch finds no GPU here; -device cpu works everywhere" in capsys.readouterr().err
 
 
-def test_a_training_that_fails_keeps_no_other_from_its_own(tmp_path, monkeypatch):
+def test_a_training_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     trainings = [
         run.Training(trainer, fold, tmp_path / trainer / fold, ("nnUNetv2_train", trainer, fold))
         for fold in "01"

@@ -13,6 +13,7 @@ from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 from nnunet_topo import cli
 from nnunet_topo.evaluation import case as evaluation
 from nnunet_topo.topology import betti_numbers
+from nnunet_topo.training.augmentation import note_apart
 
 from ..conftest import Recorder
 from ..trainers import TRAINERS, WITHOUT_TERM
@@ -22,7 +23,7 @@ SEMI_SUPERVISED = "nnUNetTrainerBettiPriorSemiSupervised"
 
 
 def cells():
-    """Yields trainer, configuration, kind of labels, deep supervision; a diagonal is not slow."""
+    """Yields trainer, configuration, kind of labels, deep supervision; a diagonal is fast."""
     for (i, name), (j, configuration), (k, kind), deep in product(
         enumerate(TRAINERS), enumerate(CONFIGURATIONS), enumerate(KINDS), [True, False]
     ):
@@ -56,7 +57,7 @@ def test_every_trainer_trains_on_every_kind_of_labels(
     # nnU-Net gives the coarsest scale no weight, and none but the finest without deep supervision.
     heads = {key for key in before if "seg_layers.0" in key}
     assert moved | heads == before.keys()
-    batch = next(trainer.dataloader_train)
+    batch = note_apart(next(trainer.dataloader_train))
     output = trainer.network(batch["data"])
     assert isinstance(output, list) == isinstance(batch["target"], list) == deep
     if name == SEMI_SUPERVISED:  # whose term never sees a target: see test_semi_supervised.py
@@ -77,7 +78,7 @@ def ignored(trainer, target):
 
 
 def assert_perfect_logits_have_no_term(trainer, batch):
-    """What `> 0` tells: the term is zero where nothing is wrong, whatever stands under `ignore`."""
+    """The term is zero if nothing is wrong, whatever the ignored voxels contain."""
     manager, target = trainer.label_manager, batch["target"]
     target = target[0] if isinstance(target, list) else target
     channels = manager.num_segmentation_heads
@@ -147,9 +148,7 @@ def test_nnunets_validation_has_topology_metrics_for_every_kind_of_labels(of_eve
             assert metrics[f"topo_betti_ref_{k}"] == pair[1][k]
 
 
-def test_a_validation_of_which_no_case_can_be_measured_ends_all_the_same(
-    of_every_kind, monkeypatch
-):
+def test_a_validation_in_which_no_case_can_be_measured_still_ends(of_every_kind, monkeypatch):
     def fail(*_, **__):
         raise MemoryError
 
@@ -166,12 +165,12 @@ def test_a_validation_of_which_no_case_can_be_measured_ends_all_the_same(
     assert "topology metrics: of no case" in log
 
 
-def test_a_batch_of_ignored_voxels_alone_is_trained_on(of_every_kind):
+def test_a_batch_of_only_ignored_voxels_is_trained_on(of_every_kind):
     for stem, dataset in product(("CrossEntropy", "TAFL"), (KINDS["ignore"][0], REGIONS_IGNORE)):
         trainer = make(f"nnUNetTrainer{stem}_1epochs_3iters", dataset)
         trainer.initialize()
         trainer.set_deep_supervision_enabled(True)
-        batch = next(trainer.get_dataloaders()[0])
+        batch = note_apart(next(trainer.get_dataloaders()[0]))
         for target in batch["target"]:
             target[:] = 0 if trainer.label_manager.has_regions else 3
             if trainer.label_manager.has_regions:

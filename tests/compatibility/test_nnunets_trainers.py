@@ -51,7 +51,7 @@ class nnUNetTrainerMine({bases}):
 
 @pytest.fixture
 def mixed(of_every_kind, tmp_path, monkeypatch):
-    """Returns a function that makes a trainer of a user's own over one of nnU-Net's."""
+    """Returns a function that makes a user's trainer on top of one of nnU-Net's."""
 
     def mix(base, settings="iters=2, start=0, seed=1", order="TopologyTrainerMixin, {base}"):
         code = MINE.format(
@@ -95,7 +95,7 @@ def described(trainer):
         for b in BASES
     ],
 )
-def test_a_trainer_of_nnunets_keeps_its_ways_under_the_mixin(mixed, base):
+def test_a_trainer_of_nnunet_behaves_the_same_under_the_mixin(mixed, base):
     ours, theirs = mixed(base), make(base, LABELS)
     assert described(ours) == described(theirs)
     ours.num_epochs = 1

@@ -11,7 +11,10 @@ from nnunetv2.run.run_training import maybe_load_checkpoint, run_training
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 
+from nnunet_topo.training.augmentation import INTACT, note_apart
+
 from ..conftest import run
+from ..trainers import all_intact
 from .kinds import CASES, CPU, LABELS, REGIONS_IGNORE, make, term_logged
 
 
@@ -100,7 +103,6 @@ def test_trainers_take_steps_under_autocast_with_a_gradient_scaler(
     """On the CPU nnU-Net uses neither; both are switched on here as it does on a GPU."""
     bfloat16 = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
     monkeypatch.setattr(stock, "dummy_context", bfloat16)
-    monkeypatch.setattr("nnunet_topo.training.gradient_norms.dummy_context", bfloat16)
     trainer = make(f"nnUNetTrainer{name}_1epochs_3iters_seed1", REGIONS_IGNORE)
     trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=1024)
     seen = []
@@ -128,12 +130,12 @@ def test_trainers_take_steps_under_autocast_with_a_gradient_scaler(
 )
 @pytest.mark.parametrize("empty", [False, True])
 def test_two_processes_with_equal_shares_do_what_one_does(of_every_kind, tmp_path, name, empty):
-    """Also where the second has no foreground: it takes part all the same."""
+    """Also if the second has no foreground: it still takes part."""
     name = f"nnUNetTrainer{name}_1epochs_3iters_weight1_from0_seed1"
     trainer = make(name, LABELS)
     trainer.initialize()
     trainer.set_deep_supervision_enabled(True)
-    batch = next(trainer.get_dataloaders()[0])
+    batch = all_intact(note_apart(next(trainer.get_dataloaders()[0])))
     if empty:
         for scale in batch["target"]:
             scale[1:] = 0
@@ -151,3 +153,27 @@ def test_two_processes_with_equal_shares_do_what_one_does(of_every_kind, tmp_pat
         ours = torch.cat([done["gradients"][key].flatten() for key in one])
         one = torch.cat([gradient.flatten() for gradient in one.values()])
         assert (ours - one).norm() < 1e-3 * one.norm()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("intact", [[True, False], [False, False]])
+def test_a_process_without_an_intact_label_holds_up_no_other(of_every_kind, tmp_path, intact):
+    """Also while gradients are measured, which all processes do together."""
+    name = "nnUNetTrainerTAFL_1epochs_3iters_from0_seed1"
+    trainer = make(name, LABELS)
+    trainer.initialize()
+    trainer.set_deep_supervision_enabled(True)
+    batch = note_apart(next(trainer.get_dataloaders()[0]))
+    half = len(batch["data"]) // 2
+    notes = torch.tensor([whole for whole in intact for _ in range(half)])
+    file = tmp_path / "batch.pth"
+    torch.save({"data": batch["data"], "target": batch["target"], INTACT: notes}, file)
+    result = trainer.train_step(batch | {INTACT: notes})
+    script = str(Path(__file__).parents[1] / "two_processes.py")
+    run("python", script, LABELS, "3d_fullres", "0", "nnUNetPlansTiny", name, str(file))
+    done = torch.load(f"{file}.done")
+    assert done["loss"] == pytest.approx(float(result["loss"]), rel=1e-4)
+    # Each process divides by its own samples, and the mean over both is that of two processes.
+    assert done["term"] == pytest.approx(np.nan_to_num(result["topology_term"]) / 2, rel=1e-4)
+    gradients = [gradient for gradient in done["gradients"].values() if gradient is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)

@@ -13,7 +13,7 @@ from nnunet_topo.evaluation import evaluate
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.record import file_name, nanmean
 from nnunet_topo.evaluation.summary import read_summary
-from nnunet_topo.metrics import compute
+from nnunet_topo.metrics import Windows, compute
 
 from .study import CASES, LABELS, SPACING, assert_contains, pair
 
@@ -114,6 +114,25 @@ def test_only_what_has_changed_is_computed_again(study):
     assert study.read()["nnunet_topo"]["connectivity"] == "face"
 
 
+def test_windows_are_measured_recorded_and_left_out_again(study, capsys):
+    study.evaluate()
+    before = study.read()
+    assert study.command("--windows", "9", "20") == 0
+    assert "Betti error in windows" in capsys.readouterr().out
+    measured = study.read()
+    assert measured["nnunet_topo"]["windows"] == {"side": 9, "number": 20}
+    reference, prediction = pair(0)
+    expected = compute(prediction == 1, reference == 1, windows=Windows(9, 20))
+    found = measured["metric_per_case"][0]["metrics"]["1"]
+    for key in ("topo_betti_error_windows", "topo_betti_error_windows_0"):
+        assert found[key] == expected[key]
+        assert measured["foreground_mean"][key] > 0
+    assert study.command() == 0
+    again = study.read()
+    assert again["mean"] == before["mean"]
+    assert again["nnunet_topo"]["windows"] is None
+
+
 def test_a_case_that_came_or_went_changes_our_summary_and_never_nnunets(study):
     study.evaluate()
     (study.pred / "case_0.nii.gz").unlink()
@@ -136,7 +155,7 @@ def test_a_case_that_came_or_went_changes_our_summary_and_never_nnunets(study):
     assert len(study.evaluate(output=elsewhere, chill=True).evaluated) == CASES - 1
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(study, monkeypatch):
+def test_an_interrupted_evaluation_resumes(study, monkeypatch):
     sound, calls = evaluate.evaluate_case, []
 
     def interrupted(case):
@@ -166,7 +185,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(study, monkeypatch):
     np.testing.assert_equal(resumed, study.read())
 
 
-def test_the_connectivity_asked_for_is_used_and_recorded(study, capsys):
+def test_the_chosen_connectivity_is_used_and_recorded(study, capsys):
     touching = np.zeros((22, 26, 30), np.uint8)
     touching[3, 4, 5] = touching[4, 5, 6] = 1
     study.put("case_0", prediction=touching)
@@ -196,7 +215,7 @@ def test_a_summary_written_on_windows_is_merged_into(study):
     assert file_name("C:/results\\fold_0\\b.nii.gz") == "b.nii.gz"
 
 
-def test_several_processes_give_the_same_and_a_killed_one_costs_its_case_alone(study, tmp_path):
+def test_several_processes_give_the_same_and_a_killed_one_only_costs_its_case(study, tmp_path):
     study.evaluate()
     alone = study.read()
     study.summary.unlink()

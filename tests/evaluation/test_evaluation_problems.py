@@ -46,7 +46,7 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-def test_what_is_wrong_with_one_case_is_told_and_the_others_are_evaluated(study, kind, capsys):
+def test_a_problem_of_one_case_is_reported_and_the_others_are_evaluated(study, kind, capsys):
     spoil(study, kind)
     assert study.command() == 1
     assert re.search(SPOILED[kind], capsys.readouterr().err)
@@ -56,7 +56,7 @@ def test_what_is_wrong_with_one_case_is_told_and_the_others_are_evaluated(study,
     assert len(content["nnunet_topo"]["troubles"]) == 1
     assert content["metric_per_case"][0]["metrics"]["1"]["topo_betti_error_1"] == 1
     load_summary_json(str(study.summary))
-    # Nothing of a trouble is forgotten by the next run, which computes what failed again.
+    # The next run still reports the problem, and computes the failed case again.
     assert study.command() == 1
     assert re.search(SPOILED[kind], capsys.readouterr().err)
 
@@ -75,7 +75,7 @@ def test_a_case_that_fails_in_nnunets_summary_is_undefined_and_counted(study):
     assert study.read()["metric_per_case"][1]["metrics"]["1"]["topo_betti_error"] == 1
 
 
-def test_missing_predictions_are_no_trouble_with_chill(study):
+def test_missing_predictions_are_not_reported_with_chill(study):
     spoil(study, "missing")
     assert study.command("--chill") == 0
 
@@ -93,7 +93,7 @@ def test_missing_predictions_are_no_trouble_with_chill(study):
             '{"image_reader_writer": "SomeIO"}',
             "Unable to find reader writer class",
         ),
-        ("summary", '{"a": 1}', "is not an nnU-Net summary and is left as it is"),
+        ("summary", '{"a": 1}', "is not an nnU-Net summary and is not replaced"),
         ("summary", '{"metric_per_case": [1], "mean": {"1": {}}}', "is not an nnU-Net summary"),
     ],
 )
@@ -116,7 +116,7 @@ def test_empty_and_missing_folders_are_refused(study, tmp_path, capsys):
     assert f"{study.pred}: there is no such file or folder" in capsys.readouterr().err
 
 
-def test_a_summary_that_cannot_be_written_is_told_before_anything_is_computed(study, capsys):
+def test_a_summary_that_cannot_be_written_is_reported_before_anything_is_computed(study, capsys):
     assert study.command("-o", "/nowhere/summary.json") == 2
     assert "-o names a file elsewhere" in capsys.readouterr().err
     assert study.command("-o", str(study.pred / "summary.txt")) == 2
@@ -148,5 +148,7 @@ def test_a_tolerance_below_0_is_refused_and_costs_no_metrics(study, capsys):
     study.evaluate()
     before = study.read()
     assert study.command("--nsd-tolerance", "-1") == 2
+    assert study.command("--windows", "0") == 2
+    assert study.command("--windows", "65", "10", "3") == 2
     assert "the NSD tolerance must be at least 0, got -1" in capsys.readouterr().err
     assert study.read() == before

@@ -1,10 +1,9 @@
 """Clough's experiment 1: corruption, digit sets, refinement, resuming; on drawn digits, no data."""
 
 import gzip
-import importlib.util
+import importlib
 import json
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,20 +16,6 @@ from nnunet_topo.topology import betti_numbers
 pytest.importorskip("statsmodels")  # which the experiment compares with
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("NNUNET_TOPO_DATA", ROOT.parent / "shared" / "data"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _experiments():
-    """Lets the package of experiments be imported, which is not installed."""
-    folder = ROOT / "experiments"
-    spec = importlib.util.spec_from_file_location(
-        "experiments", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    assert spec is not None
-    sys.modules["experiments"] = importlib.util.module_from_spec(spec)
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "experiments"]:
-        del sys.modules[name]
 
 
 def part(name: str) -> ModuleType:
@@ -172,7 +157,7 @@ def small_experiment(tmp_path, monkeypatch):
     return experiment
 
 
-def test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not(
+def test_an_interrupted_experiment_resumes_and_ends_like_an_uninterrupted_one(
     small_experiment, tmp_path, monkeypatch
 ):
     small_experiment("whole").run(5)

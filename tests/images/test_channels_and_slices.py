@@ -132,7 +132,7 @@ def test_a_photograph_is_measured_in_pixels_and_a_volume_without_spacing_in_voxe
     )
 
 
-def test_a_tiff_volume_of_three_slices_is_no_colour_image(folders):
+def test_a_tiff_volume_of_three_slices_is_not_a_colour_image(folders):
     for folder, array in ((folders.gt, tube()[4:7]), (folders.pred, broken()[4:7])):
         tifffile.imwrite(folder / "case.tif", array)
     assert folders.evaluate() == 0

@@ -1,4 +1,4 @@
-"""What headers say of direction, origin and spacing."""
+"""Direction, origin and spacing in headers."""
 
 import struct
 
@@ -87,7 +87,7 @@ def test_a_spacing_of_zero_or_nan_is_not_taken_for_1(folders, length, capsys):
     assert "has no valid spacing" in capsys.readouterr().err
 
 
-def test_the_thickness_of_one_slice_says_nothing_of_a_spacing(folders):
+def test_the_thickness_of_a_single_slice_does_not_matter(folders):
     for folder, array in ((folders.gt, tube()[3:4]), (folders.pred, broken()[3:4])):
         file = folder / "case.nii"
         patched(nibabel.Nifti1Image(array.T, None), file, PIXDIM, "<3f", 1.5, 0.5, 0)

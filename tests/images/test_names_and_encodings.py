@@ -3,6 +3,7 @@
 import gzip
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,9 +63,7 @@ def test_an_empty_file_is_called_empty(folders, capsys):
     folders.put(tube(), broken())
     (folders.pred / "case.nii.gz").write_bytes(b"")
     assert folders.evaluate() == 2
-    assert (
-        "case.nii.gz cannot be read: the file is empty, it has 0 bytes" in capsys.readouterr().err
-    )
+    assert "case.nii.gz cannot be read: the file is empty (0 bytes)" in capsys.readouterr().err
 
 
 def test_a_dataset_json_that_an_editor_on_windows_has_marked_is_read(folders):
@@ -75,7 +74,7 @@ def test_a_dataset_json_that_an_editor_on_windows_has_marked_is_read(folders):
     assert_equal(folders.metrics(), BROKEN)
 
 
-def test_hidden_files_and_folders_are_no_cases(folders, capsys):
+def test_hidden_files_and_folders_are_not_cases(folders, capsys):
     folders.put(tube(), broken())
     for folder in (folders.gt, folders.pred):
         for name in ("._case.nii.gz", ".DS_Store", ".hidden.nii.gz", "Thumbs.db", "desktop.ini"):
@@ -88,9 +87,7 @@ def test_hidden_files_and_folders_are_no_cases(folders, capsys):
     assert "evaluated" in capsys.readouterr().out
 
 
-def test_hidden_files_are_no_cases_where_plan_refine_and_unlabelled_images_look(
-    tmp_path, monkeypatch
-):
+def test_hidden_files_are_not_cases_for_plan_refine_and_unlabelled_images(tmp_path, monkeypatch):
     from nnunet_topo.dataset import Dataset
     from nnunet_topo.priors.labelled_data import _label_files
     from nnunet_topo.refinement.request import find_cases
@@ -123,21 +120,15 @@ def test_hidden_files_are_no_cases_where_plan_refine_and_unlabelled_images_look(
 def test_preprocessed_labels_of_several_channels_are_refused(tmp_path):
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
-    from nnunet_topo.priors.training_labels import TrainingLabels
+    from nnunet_topo.priors import count
 
     channels = np.stack([tube()] * 3).astype(np.int8)  # of an RGB label file
     image = np.zeros((1, *tube().shape), np.float32)
     nnUNetDatasetBlosc2.save_case(image, channels, {}, str(tmp_path / "case"))
-    labels = TrainingLabels(
-        dataset_class=nnUNetDatasetBlosc2,
-        folder=str(tmp_path),
-        cases=("case",),
-        classes=((1,),),
-        space=3,
-        connectivity="full",
-    )
+    folder = SimpleNamespace(dataset_class=nnUNetDatasetBlosc2, folder=str(tmp_path))
+    case = SimpleNamespace(name="case", data=SimpleNamespace(preprocessed={"2d": folder}))
     with pytest.raises(ValueError, match="preprocessed labels have 3 channels: the label file"):
-        labels.label_map("case")
+        count._read_labels(case, "2d", [])
 
 
 def test_a_case_in_two_formats_is_ambiguous_unless_both_folders_have_one_of_them(folders, capsys):

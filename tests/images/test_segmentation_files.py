@@ -106,7 +106,7 @@ def test_predictions_in_another_format_are_paired_by_the_name_of_the_case(folder
     assert folders.evaluate(*folders.describe({"background": 0, "a": 1, "b": 2})) == 0
 
 
-def test_dataset_json_alone_takes_the_reader_that_the_ending_says(folders):
+def test_with_only_dataset_json_the_ending_decides_the_reader(folders):
     folders.put(tube(), broken())
     described = folders.describe({"background": 0, "a": 1, "b": 2})
     assert folders.evaluate(*described) == 0
@@ -127,10 +127,10 @@ def test_plans_that_do_not_fit_are_named_with_the_reason(folders, capsys):
     assert folders.evaluate("-djfile", plans[1], "-pfile", described[1]) == 2
     assert "it has no labels and no file_ending; it looks like a plans" in capsys.readouterr().err
     assert folders.evaluate(*plans) == 2
-    assert "plans alone do not say which labels there are" in capsys.readouterr().err
+    assert "the plans do not contain the labels" in capsys.readouterr().err
 
 
-def test_another_choice_of_labels_writes_our_summary_anew_and_never_nnunets(folders, capsys):
+def test_another_choice_of_labels_replaces_our_summary_and_never_nnunets(folders, capsys):
     folders.put(tube(), broken())
     assert folders.evaluate("-l", "1") == folders.evaluate("-l", "2") == 0
     assert list(folders.read()["mean"]) == ["2"]
@@ -195,17 +195,15 @@ def test_gaps_and_regions_give_the_right_numbers(folders):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"background": 0}, "labels names nothing beside the background"),
-        ({}, "labels names nothing beside the background"),
-        ({"background": 0, "ignore": 1}, "labels names nothing beside the background"),
+        ({"background": 0}, "labels has no label besides the background"),
+        ({}, "labels has no label besides the background"),
+        ({"background": 0, "ignore": 1}, "labels has no label besides the background"),
         ({"background": 0, "a": "x"}, "labels > a must be a whole number, got 'x'"),
         (["background", "a"], "labels must be names with values, got list"),
         ({"background": 0, "a": 2, "ignore": 1}, "the ignore label it must have the highest"),
     ],
 )
-def test_labels_of_which_nothing_can_be_made_are_refused_in_a_sentence(
-    folders, labels, message, capsys
-):
+def test_labels_that_cannot_be_used_are_refused_in_a_sentence(folders, labels, message, capsys):
     folders.put(tube(), broken())
     assert folders.evaluate(*folders.describe(labels), *folders.plans()) == 2
     assert message in capsys.readouterr().err

@@ -13,7 +13,10 @@ MEANINGLESS = {
     "NaN": (lambda a: np.where(a == 2, np.nan, a), "holds NaN or infinite values, which are not"),
     "infinity": (lambda a: np.where(a == 2, np.inf, a), "holds NaN or infinite values"),
     "probabilities": (lambda a: 0.7 * (a == 1), "holds 0.7, between 0 and 1: probabilities"),
-    "black and white": (lambda a: 255.0 * (a > 0), "holds 255 but no label that is wanted (1, 2)"),
+    "black and white": (
+        lambda a: 255.0 * (a > 0),
+        "holds 255 but none of the wanted labels (1, 2)",
+    ),
     "scaled": (lambda a: a * 1.0000002, "holds 1.0000002, 2.0000005, close to 1, 2 but not equal"),
     "interpolated": (lambda a: a * 1.5, "holds 1.5, 3, which are not whole numbers"),
 }
@@ -22,7 +25,7 @@ MEANINGLESS = {
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
 @pytest.mark.parametrize("role", ["reference", "prediction"])
 @pytest.mark.parametrize("kind", MEANINGLESS)
-def test_a_case_whose_values_are_no_labels_is_refused_and_in_no_mean(
+def test_a_case_whose_values_are_not_labels_is_refused_and_in_no_mean(
     folders, kind, role, ending, capsys
 ):
     spoil, message = MEANINGLESS[kind]

@@ -145,7 +145,7 @@ def test_the_values_of_a_label_map_are_those_of_numpy(values):
     np.testing.assert_array_equal(distinct_values(label_map), np.unique(label_map))
 
 
-def test_what_values_cannot_be_labels_and_why_is_told_with_digits_that_tell_them_apart():
+def test_values_that_cannot_be_labels_are_named_with_enough_digits_and_the_reason():
     def told(*values):
         return describe_fractions(np.array(values, np.float32))
 
@@ -160,7 +160,7 @@ def test_what_values_cannot_be_labels_and_why_is_told_with_digits_that_tell_them
     assert "holds labels of 16777216 or more" in told(0, 2**25)
 
 
-def test_values_of_an_image_or_of_a_compressed_mask_are_no_labels():
+def test_values_of_an_image_or_of_a_compressed_mask_are_not_labels():
     def told(values, *, is_choice=False, photograph=True):
         values, labels = np.array(values), Labels((1,), known=(0, 1, 255), is_choice=is_choice)
         return refuse_values(values, labels, values, photograph=photograph)
@@ -183,11 +183,11 @@ def test_a_mask_without_any_label_that_is_wanted_names_the_likely_cause():
         return describe_foreign_labels(np.array(values), wanted)
 
     assert told([0, 255], [1]) == (
-        "holds 255 but no label that is wanted (1): a binary mask saved in black and white, 0 and "
-        "255? Its foreground must have the value 1"
+        "holds 255 but none of the wanted labels (1): a binary mask saved in black and white, 0 "
+        "and 255? Its foreground must have the value 1"
     )
     assert told([0, 1], [255]).endswith("a binary mask? Its foreground must have the value 255")
-    assert told([1], [255]).startswith("holds 1 but no label that is wanted (255)")
+    assert told([1], [255]).startswith("holds 1 but none of the wanted labels (255)")
     assert "grey levels for viewing?" in told([0, 127, 255], [1, 2])
     assert told([0], [1]) == told([0, 1, 9], [1]) == told([], [1]) == ""
     assert describe_unknown_labels(np.array([0, 1, 9]), [0, 1]) == (

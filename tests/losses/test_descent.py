@@ -5,11 +5,23 @@ import pytest
 from nnunet_topo.losses import BettiPriorLoss, WassersteinLoss
 from nnunet_topo.topology import betti_numbers
 
-from ..descent import PLANE, SPACE, broken_ring, hollow, island, joined, repaired, tunnel
+from ..descent import (
+    PLANE,
+    SPACE,
+    TWO_BARS,
+    broken_ring,
+    displaced,
+    erased,
+    hollow,
+    island,
+    joined,
+    repaired,
+    tunnel,
+)
 
 
 @pytest.mark.parametrize("shape", [PLANE, SPACE])
-@pytest.mark.parametrize("error", [broken_ring, island, hollow, joined])
+@pytest.mark.parametrize("error", [broken_ring, displaced, island, hollow, joined])
 @pytest.mark.parametrize("trials", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_descent_repairs_the_error_in_every_trial(error, shape, trials):
     loss = WassersteinLoss(clamp=0.01)
@@ -28,3 +40,10 @@ def test_on_tiles_bridges_are_cut_and_gaps_are_closed():
     loss = WassersteinLoss(clamp=0.01, tile_size=18)  # holds the whole bridge now and then
     for error in (joined, broken_ring):
         assert all(repaired(error, PLANE, seed, loss) for seed in range(2))
+
+
+@pytest.mark.parametrize("shape", TWO_BARS)
+@pytest.mark.parametrize("trials", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_component_cut_in_two_does_not_erase_another(shape, trials):
+    loss = WassersteinLoss(clamp=0.01)
+    assert sum(erased(shape, seed, loss) for seed in range(trials)) == 0

@@ -37,6 +37,27 @@ def test_the_loss_is_that_of_loops_over_planes_kernels_and_cells(seed):
     assert loss == pytest.approx(by_hand(probability, target, (4, 5, 8, 10, 20)))
 
 
+def test_chosen_planes_are_those_across_the_axes():
+    rng = np.random.default_rng(5)
+    probability, target = rng.random((2, 7, 9, 11))
+    target = target < 0.02
+    for axis in range(3):
+        of_plane = [batch(volume.max(axis)) for volume in (probability, target)]
+        expected = ProjectedPoolingLoss()(*of_plane)
+        found = ProjectedPoolingLoss(planes=[axis])(batch(probability), batch(target))
+        assert found.item() == pytest.approx(expected.item())
+    means = [
+        ProjectedPoolingLoss(planes=planes)(batch(probability), batch(target)).item()
+        for planes in ([0], [2], [0, 2])
+    ]
+    assert means[2] == pytest.approx((means[0] + means[1]) / 2)
+    for planes in ([], [3], [-1, 0]):
+        with pytest.raises(ValueError, match="planes must be one or more of 0, 1 and 2, got"):
+            ProjectedPoolingLoss(planes=planes)
+    with pytest.raises(ValueError, match="planes are those of a volume"):
+        ProjectedPoolingLoss(planes=[0])(batch(probability[0]), batch(target[0]))
+
+
 def test_an_image_is_pooled_itself():
     # Kernel 2 on 3 x 4: cells of 2 x 2, and of 1 x 2 in the last row.
     probability = batch(np.array([[0.1, 0.9, 0, 0], [0.2, 0, 0, 0.3], [0, 0, 0.6, 0]]))

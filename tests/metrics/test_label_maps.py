@@ -78,7 +78,7 @@ def test_labels_may_be_large_negative_or_zero(values, kind):
         assert found[value] == pytest.approx(expected[number])
 
 
-def test_what_is_no_whole_number_is_no_label():
+def test_a_value_that_is_not_a_whole_number_is_not_a_label():
     reference = np.ones((4, 5, 6))
     prediction = reference.copy()
     prediction[0, 0, :3] = 1.5, np.nan, np.inf
@@ -89,7 +89,7 @@ def test_what_is_no_whole_number_is_no_label():
         assert narrow_label_map(prediction) is prediction
 
 
-def test_more_labels_than_a_byte_holds_are_told_apart():
+def test_more_labels_than_a_byte_holds_are_distinguished():
     label_map = np.arange(300).reshape(15, 20) // 2 * 2
     found = compare_label_maps(label_map, label_map, range(1, 301))
     assert [found[label]["n_pred"] for label in (1, 2, 254, 255, 256, 298)] == [0, 2, 2, 0, 2, 2]

@@ -53,7 +53,7 @@ def test_equal_partitions_have_an_adjusted_rand_index_of_one_as_in_scikit_learn(
     assert compute(mask, mask)["topo_ari"] == adjusted_rand_score(labels, labels) == 1
 
 
-def test_a_partition_against_one_part_alone_has_the_index_of_scikit_learn():
+def test_a_partition_against_a_single_part_has_the_index_of_scikit_learn():
     halves, empty = box((4, 6), (0, 4), (0, 3)), np.zeros((4, 6), bool)
     assert compute(halves, empty)["topo_ari"] == adjusted_rand_score(halves.ravel(), empty.ravel())
 

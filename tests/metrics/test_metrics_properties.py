@@ -112,7 +112,7 @@ def test_bad_input_is_refused_by_name():
     mask = np.ones((3, 4, 5))
     with pytest.raises(ValueError, match=r"same shape, got \(3, 4, 5\) and \(3, 4\)"):
         compute(mask, mask[..., 0])
-    with pytest.raises(ValueError, match="a mask must not hold NaN"):
+    with pytest.raises(ValueError, match="a mask must not contain NaN"):
         compute(mask * nan, mask)
     with pytest.raises(ValueError, match="spacing_mm must be 3 positive numbers"):
         compute(mask, mask, spacing_mm=(1, 1))

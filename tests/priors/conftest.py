@@ -19,7 +19,6 @@ def dataset(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
         source = Path(nnunet_folders[f"nnUNet_{kind}"]) / NAME
         shutil.copytree(source, folders[-1], ignore=shutil.ignore_patterns("topology.json*"))
         monkeypatch.setenv(f"nnUNet_{kind}", str(tmp_path / kind))
-    monkeypatch.setattr("nnunet_topo.priors.training_labels._DRAWS", 12)
     return tuple(folders)
 
 

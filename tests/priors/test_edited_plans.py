@@ -30,24 +30,29 @@ def test_a_file_that_was_not_edited_is_replaced(dataset):
     assert not list(file.parent.glob("topology.json.*"))
 
 
-def test_an_update_keeps_a_decision_that_was_edited(dataset, capsys):
-    assert plan() == 0
+def test_a_decision_of_an_earlier_version_is_left_out_by_an_update_which_says_so(dataset, capsys):
+    file = dataset[1] / "topology.json"
+    decision = {"full": {"3d_fullres": {"used": "no"}}}  # nobody reads it, so nothing is wrong
+    file.write_text(json.dumps({"rotation_and_scaling": decision}))
+    assert plan(configurations=("2d",)) == 2
+    assert plan("--update", configurations=("2d",)) == 0
+    assert "rotation_and_scaling" not in read_topology(file)
+    assert "note: rotation_and_scaling of the former file is left out" in capsys.readouterr().out
+    assert plan("--update", configurations=("2d",)) == 0
+    assert "rotation_and_scaling" not in capsys.readouterr().out
+
+
+def test_an_update_keeps_the_form_of_the_loss_and_a_wrong_one_is_named(dataset, capsys):
+    assert plan(configurations=("2d",)) == 0
     file = dataset[1] / "topology.json"
     content = read_topology(file)
-    decision = content["rotation_and_scaling"]["full"]["3d_fullres"]
-    opposite = not decision["used"]
-    decision["used"] = opposite
-    file.write_text(json.dumps(content))
-    assert plan() == 2
-    assert plan("--update") == 0
-    again = read_topology(file)["rotation_and_scaling"]
-    assert again["full"]["3d_fullres"]["used"] == opposite
-    assert is_edited(read_topology(file))
-    decision["used"] = "no"
-    file.write_text(json.dumps(content))
-    assert plan("--update") == 2
-    place = "topology.json: rotation_and_scaling > full > 3d_fullres: wanted"
-    assert f'{place} {{"used": true}} or {{"used": false}}, got' in capsys.readouterr().err
+    loss = {"form": "published", "dimension_weights": {"volumes": [1, 0.5, 0]}}
+    file.write_text(json.dumps(content | {"loss": loss}))
+    assert plan("--update", configurations=("2d",)) == 0
+    assert read_topology(file)["loss"] == loss
+    file.write_text(json.dumps(content | {"loss": {"form": "new"}}))
+    assert plan("--update", configurations=("2d",)) == 2
+    assert "topology.json: loss > form: wanted one of quadratic," in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("edited", ["priors", "no JSON", "of someone else"])
@@ -63,8 +68,8 @@ def test_an_edited_file_stays_and_the_ways_out_are_named(dataset, capsys, edited
     assert plan(configurations=("2d",)) == 2
     assert file.read_bytes() == before
     told = capsys.readouterr().err
-    assert f"{file} was edited, and stays as it is. --update keeps" in told
-    assert "--overwrite writes all anew" in told
+    assert f"{file} was edited, so it is not replaced. --update keeps" in told
+    assert "--overwrite replaces all of it" in told
     assert plan("--overwrite", configurations=("2d",)) == 0
     assert not is_edited(read_topology(file))
     kept = file.with_name("topology.json.bak")

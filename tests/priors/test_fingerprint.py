@@ -1,4 +1,4 @@
-"""What is counted in the labels of a data set, and the priors that follow."""
+"""The counts in the labels of a data set, and the priors that follow from them."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from ..shapes import ball, corner_neighbours, ring, shell
 
 
 class Labels:
-    """Label files, and the data set that they make."""
+    """Label files, and the data set that they form."""
 
     def __init__(self, folder, **labels):
         self.folder, self.files = folder, {}
@@ -173,8 +173,7 @@ def test_labels_beside_ignored_voxels_do_not_count(tmp_path):
     assert (record["objects"], record["beside_ignored"], record["absent"]) == (1, 1, 0)
     assert record["betti"] == {"1 0 0": 1}
     assert any(
-        "1 that touch ignored voxels are not known to be whole" in w
-        for w in warn(taken, taken.to_json())
+        "1 that touch ignored voxels may not be whole" in w for w in warn(taken, taken.to_json())
     )
 
 
@@ -191,7 +190,7 @@ def test_labels_stored_as_float_are_read_and_unknown_values_told(organ):
         told[0]
         == " the label file holds 7, not among the labels (0, 1); such voxels count as background"
     )
-    assert "case_2.nii.gz holds 255 but no label that is wanted (1): a binary mask" in told[1]
+    assert "case_2.nii.gz holds 255 but none of the wanted labels (1): a binary mask" in told[1]
     assert "case_3.nii.gz holds 0.5, between 0 and 1: probabilities" in told[2]
     assert "case_4.nii.gz is not a label map: it holds NaN" in told[3]
 
@@ -201,5 +200,5 @@ def test_labels_written_as_text_have_names_and_a_background_alone_is_refused(tmp
     assert Channels.of_manager(written).names == ("vessel", "organ")
     nothing = Labels(tmp_path)
     nothing.put(ball((9, 11, 13), (4, 5, 5), 3))
-    with pytest.raises(ValueError, match="names nothing beside the background"):
+    with pytest.raises(ValueError, match="has no label besides the background"):
         nothing.measure()

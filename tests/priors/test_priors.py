@@ -1,20 +1,16 @@
-"""topology.json: what it may hold, what is said of what it may not, what trainers take from it."""
+"""topology.json: valid and invalid content, and messages."""
 
 import json
-import os
-import shutil
 from math import inf
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_topo.cli import main
 from nnunet_topo.dataset import Channels
 from nnunet_topo.losses import BettiPriorLoss
+from nnunet_topo.priors.form import PriorForm
 from nnunet_topo.priors.topology_json import (
     Priors,
     is_edited,
@@ -24,10 +20,6 @@ from nnunet_topo.priors.topology_json import (
     write_topology,
 )
 from nnunet_topo.topology.betti_range import BettiPrior
-from nnunet_topo.training import checkpoints
-from nnunet_topo.training.channels import topology_channels
-
-from ..shapes import ball
 
 LABELS = Channels.of_manager(LabelManager({"background": 0, "a": 1, "b": 2, "c": 3}, None))
 REGIONS = Channels.of_manager(
@@ -80,7 +72,7 @@ def test_a_file_that_an_editor_on_windows_has_marked_is_read(tmp_path):
     assert read_topology(tmp_path / "topology.json") == {"priors": {}}
 
 
-def test_what_the_loss_gets_it_takes(tmp_path):
+def test_the_loss_accepts_the_priors_of_a_file(tmp_path):
     loss = BettiPriorLoss(priors_of(tmp_path, content()).channels)
     probability = torch.rand(1, 4, 5, 6, 7)
     assert torch.isfinite(loss(probability))
@@ -95,6 +87,17 @@ def test_regions_are_counted_as_nnunet_counts_them(tmp_path):
         1: BettiPrior.of((1, 0, 1)),
     }
     assert REGIONS.members == ((1, 2, 3), (2, 3))
+
+
+LOSS = {"form": "published", "dimension_weights": {"volumes": [1, 0.5, 0], "slices": [2, 1]}}
+
+
+def test_the_form_of_the_loss_has_weights_for_volumes_and_for_slices(tmp_path):
+    volumes = priors_of(tmp_path, content(loss=LOSS)).form
+    assert volumes == PriorForm("published", (1, 0.5, 0))
+    assert priors_of(tmp_path, content(loss=LOSS), space=2).form == PriorForm("published", (2, 1))
+    only = content(loss={"dimension_weights": {"slices": [2, 1]}})
+    assert priors_of(tmp_path, only).form == priors_of(tmp_path, content()).form == PriorForm()
 
 
 def prior(value, name="a"):
@@ -117,6 +120,30 @@ WRONG = {
     ),
     "too few numbers": (prior([1, 0]), r"volumes > a: wanted 3 numbers .*, got \[1, 0\]"),
     "no list": (prior(1), 'volumes > a: wanted a list of numbers .* or "none", got 1'),
+    "another form": (
+        content(loss={"form": "cubic"}),
+        'loss > form: wanted one of quadratic, published, got "cubic"',
+    ),
+    "another setting of the loss": (
+        content(loss={"weight": 1}),
+        'topology.json: loss: wanted one of form, dimension_weights, got "weight"',
+    ),
+    "weights without their objects": (
+        content(loss={"dimension_weights": [1, 1, 1]}),
+        r"loss > dimension_weights: wanted an object \{...\}, got \[1, 1, 1\]",
+    ),
+    "weights of other objects": (
+        content(loss={"dimension_weights": {"volume": [1, 1, 1]}}),
+        'dimension_weights: wanted volumes or slices, got "volume"',
+    ),
+    "too few weights": (
+        content(loss={"dimension_weights": {"volumes": [1, 1]}}),
+        r"dimension_weights > volumes: wanted 3 numbers from 0, got \[1, 1\]",
+    ),
+    "a weight below 0": (
+        content(loss={"dimension_weights": {"slices": [1, -1]}}),
+        r"dimension_weights > slices: wanted 2 numbers from 0, got \[1, -1\]",
+    ),
     "another word": (prior("no"), 'volumes > a: .* or "none", got "no"'),
     "negative": (prior([1, -1, 0]), "volumes > a > beta1: wanted numbers from 0.*, got -1"),
     "no whole number": (prior([1.0, 0, 0]), r"volumes > a > beta0: .*, got 1.0"),
@@ -147,7 +174,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_is_told_with_its_place(tmp_path, wrong):
+def test_a_mistake_is_reported_with_its_place(tmp_path, wrong):
     written, message = WRONG[wrong]
     with pytest.raises(ValueError, match=message) as raised:
         priors_of(tmp_path, written)
@@ -159,7 +186,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_priors(tmp_path / "topology.json", LABELS, space=3, connectivity="full")
 
 
-def test_edits_are_told_from_what_was_written(tmp_path):
+def test_edits_are_distinguished_from_the_written_content(tmp_path):
     file = tmp_path / "topology.json"
     write_topology(signed(content()), file)
     assert [f.name for f in tmp_path.iterdir()] == ["topology.json"]
@@ -191,237 +218,3 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
         write_topology(content(), file)
     assert [f.name for f in tmp_path.iterdir()] == ["topology.json"]
     assert file.read_bytes() == before
-
-
-# -- in a training -----------------------------------------------------------------------------
-
-PRIOR_TRAINER = "nnUNetTrainerBettiPrior_2epochs_3iters_from0_nospatial"
-
-
-@pytest.fixture
-def dataset(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
-    """Returns the preprocessed folder of a copy of the data set, without topology.json."""
-    name = "Dataset901_TinyRings"
-    source = Path(nnunet_folders["nnUNet_preprocessed"]) / name
-    copy = tmp_path / "preprocessed" / name
-    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("topology.json*"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(copy.parent))
-    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-    return copy
-
-
-@pytest.fixture
-def start(dataset, make_trainer):
-    """Returns a function that makes a trainer with its loss."""
-
-    def start(name=PRIOR_TRAINER, configuration="3d_fullres", **options):
-        trainer = make_trainer(name, configuration, **options)
-        trainer.initialize()
-        return trainer
-
-    return start
-
-
-def log_of(trainer):
-    return Path(trainer.log_file).read_text()
-
-
-def priors_for_tiny(volumes, **more):
-    """Returns a topology.json with these priors of volumes at full connectivity."""
-    sections = {"full": {"volumes": volumes} | more.pop("full", {})} | more.pop("priors", {})
-    return {"dataset": "Dataset901_TinyRings", "priors": sections} | more
-
-
-def test_a_trainer_without_the_file_makes_it_of_all_cases_and_keeps_a_copy(start, dataset):
-    trainer = start()
-    written = read_topology(dataset / "topology.json")
-    assert not is_edited(written)
-    assert written["statistics"]["cases"] == 6  # of all folds
-    assert written["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
-    assert written["priors"]["full"]["slices"]["ring"] == [1, 1]
-    assert "the Betti numbers of all labels are counted now" in log_of(trainer)
-    copy = Path(trainer.output_folder_base) / "topology.json"
-    assert copy.read_bytes() == (dataset / "topology.json").read_bytes()
-    before = log_of(trainer)
-    again = start()  # within the same second nnU-Net goes on with the same log
-    assert "counted now" not in log_of(again).removeprefix(before)
-    assert again.prior == trainer.prior
-    # Rings, blobs, and a class that never occurs.
-    assert {k: trainer.prior[k] for k in "012"} == {"0": [1, 1, 0], "1": [1, 0, 0], "2": "target"}
-    assert trainer.loss.term.in_patches
-
-
-def test_priors_are_those_of_the_configuration_and_the_connectivity(start, dataset):
-    four = {
-        connectivity: {"volumes": {"ring": [3 + i, 0, 0]}, "slices": {"ring": [7 + i, 0]}}
-        for i, connectivity in enumerate(("full", "face"))
-    }
-    write_topology({"priors": four}, dataset / "topology.json")
-    face = PRIOR_TRAINER.replace("_nospatial", "_face_nospatial")
-    for name, configuration, expected in (
-        (PRIOR_TRAINER, "3d_fullres", [3, 0, 0]),
-        (face, "3d_fullres", [4, 0, 0]),
-        (PRIOR_TRAINER, "2d", [7, 0]),
-        (face, "2d", [8, 0]),
-    ):
-        trainer = start(name, configuration)
-        assert trainer.prior == {"0": expected, "1": "target", "2": "target"}
-        assert trainer.loss.term.priors[0] == BettiPrior.of(expected)
-
-
-def two_blobs_and_one():
-    """Returns logits and target: one blob (2) in the target, two in the prediction."""
-    target = torch.zeros(1, 1, 14, 18, 22, dtype=torch.int16)
-    target[0, 0][torch.from_numpy(ball((14, 18, 22), (7, 9, 5), 3))] = 2
-    second = torch.from_numpy(ball((14, 18, 22), (7, 9, 15), 3))
-    logits = torch.full((1, 4, 14, 18, 22), -4.0)
-    logits[:, 0] = 4
-    for blob in (target[0, 0] == 2, second):
-        logits[0, 0, blob], logits[0, 2, blob] = -4, 4
-    return logits, target
-
-
-def term_of(trainer):
-    return trainer.loss.measure_term(*two_blobs_and_one()).loss.item()
-
-
-def test_an_edited_range_reaches_the_loss(start, dataset):
-    values = {}
-    for name, blob in {"exact": [1, 0, 0], "range": [[1, 2], 0, 0], "free": [None, 0, 0]}.items():
-        write_topology(priors_for_tiny({"blob": blob}), dataset / "topology.json")
-        trainer = start()
-        assert trainer.prior["1"] == blob
-        values[name] = term_of(trainer)
-    # The second blob, nearly 1 long, costs nothing where two are allowed.
-    assert values["exact"] > values["range"] + 0.9 / 3
-    assert values["range"] == pytest.approx(values["free"], abs=1e-3)
-
-
-def test_an_exact_prior_is_the_targets_own_numbers_on_labelled_patches(start, dataset):
-    values = []
-    for blob in ([1, 0, 0], [5, 0, 0], "none"):
-        write_topology(priors_for_tiny({"blob": blob}), dataset / "topology.json")
-        values.append(term_of(start()))
-    assert values[0] == values[1] == values[2]
-
-
-def test_an_edited_union_reaches_the_loss(start, dataset):
-    unions = {"both": ["ring", "blob"]}
-    prior = priors_for_tiny({"both": [[1, 3], 0, 0]}, unions=unions)
-    without = priors_for_tiny({"both": "none"}, unions=unions)
-    write_topology(without, dataset / "topology.json")
-    plain = start()
-    assert plain.topology_unions == ()
-    write_topology(prior, dataset / "topology.json")
-    trainer = start()
-    assert trainer.prior == dict.fromkeys("012", "target") | {"0+1": [[1, 3], 0, 0]}
-    assert trainer.loss.unions == ((0, 1),)
-    assert trainer.loss.term.priors[3] == BettiPrior.of(((1, 3), 0, 0))
-    logits, target = two_blobs_and_one()
-    # A blob of class 1 where there was one of class 2: the union has two as before.
-    moved = logits.clone()
-    blob = logits[0, 2] > 0
-    blob[:, :, :11] = False
-    moved[0, 2, blob], moved[0, 1, blob] = -4, 4
-    of_union = [
-        BettiPriorLoss({3: ((1, 3), 0, 0)}, clamp=0.01, in_patches=True),
-        BettiPriorLoss(dict.fromkeys(range(3), "target"), clamp=0.01, in_patches=True),
-    ]
-    channels = topology_channels(moved, target, trainer.label_manager, [(0, 1)])
-    expected = (of_union[0](*channels) + 3 * of_union[1](*channels)) / 4
-    assert trainer.loss.measure_term(moved, target).loss.item() == pytest.approx(expected.item())
-    assert "ring + blob (1 to 3, 0, 0)" in log_of(trainer)
-
-
-def test_the_unions_of_a_trainer_of_ones_own_come_first(start, dataset):
-    write_topology(
-        priors_for_tiny({"rn": [1, 0, 0], "ring": [1, 1, 0]}, unions={"rn": ["ring", "never"]}),
-        dataset / "topology.json",
-    )
-    trainer = start()
-    type(trainer).topology_unions = [(1, 2)]
-    try:
-        term = trainer.build_topology_term()
-    finally:
-        del type(trainer).topology_unions
-    assert tuple(trainer.topology_unions) == ((1, 2), (0, 2))
-    whole, ring = BettiPrior.of((1, 0, 0)), BettiPrior.of((1, 1, 0))
-    assert term.priors == {0: ring, 1: "target", 2: "target", 4: whole}
-
-
-def test_where_the_file_cannot_be_written_the_training_goes_on(start, dataset):
-    (dataset / f".topology.{os.getpid()}.topo-new.json").mkdir()  # where it is written at first
-    trainer = start()
-    assert not (dataset / "topology.json").exists()
-    assert "cannot be written, going on without" in log_of(trainer)
-    assert trainer.prior["0"] == [1, 1, 0]
-    copy = read_topology(Path(trainer.output_folder_base) / "topology.json")
-    assert copy["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
-
-
-def test_a_wrong_file_stops_the_training_with_its_place(start, dataset):
-    write_topology(priors_for_tiny({"ring": [1, 1]}), dataset / "topology.json")
-    with pytest.raises(
-        ValueError, match=r"topology\.json: priors > full > volumes > ring: wanted 3"
-    ):
-        start()
-
-
-def test_the_copy_of_another_fold_stays_and_the_log_says_so(start, dataset):
-    write_topology(priors_for_tiny({"ring": [1, 1, 0]}), dataset / "topology.json")
-    copy = Path(start().output_folder_base) / "topology.json"
-    before = copy.read_bytes()
-    write_topology(priors_for_tiny({"ring": [1, None, 0]}), dataset / "topology.json")
-    second = start(fold=1)
-    assert copy.read_bytes() == before
-    assert "holds other priors, of another fold or edited, and stays as it is" in log_of(second)
-    assert second.prior["0"] == [1, None, 0]
-
-
-def test_a_training_goes_on_with_the_prior_that_it_began_with_alone(start, make_trainer, dataset):
-    write_topology(priors_for_tiny({"ring": [[1, None], 1, 0]}), dataset / "topology.json")
-    trainer = start()
-    for name in ("latest", "final"):
-        trainer.save_checkpoint(str(Path(trainer.output_folder) / f"checkpoint_{name}.pth"))
-    file = Path(trainer.output_folder) / "checkpoint_final.pth"
-    assert checkpoints.read_origin(file).prior == trainer.prior
-    assert trainer.prior["0"] == [[1, None], 1, 0]
-
-    def load(*, resume):
-        again = make_trainer(PRIOR_TRAINER, resume=resume)
-        maybe_load_checkpoint(again, continue_training=resume, validation_only=not resume)
-
-    load(resume=True)
-    write_topology(priors_for_tiny({"ring": [1, 1, 0]}), dataset / "topology.json")
-    before = file.read_bytes()
-    with pytest.raises(RuntimeError, match=r"trained with the prior .*\[\[1, None\], 1, 0\].*now"):
-        load(resume=True)
-    assert file.read_bytes() == before
-    load(resume=False)  # a validation needs no prior
-
-
-def test_other_trainers_neither_make_nor_read_the_file(start, dataset):
-    (dataset / "topology.json").write_text("no JSON")
-    trainer = start("nnUNetTrainerWasserstein_2epochs_3iters_from0_nospatial")
-    assert trainer.prior == {}
-    assert not (Path(trainer.output_folder_base) / "topology.json").exists()
-
-
-def test_without_raw_data_nnunets_copies_of_the_labels_serve(start, dataset, monkeypatch):
-    monkeypatch.setenv("nnUNet_raw", str(dataset / "not_there"))
-    start()
-    assert read_topology(dataset / "topology.json")["statistics"]["cases"] == 6
-    assert os.environ["nnUNet_raw"].endswith("not_there")  # noqa: SIM112 # nnU-Net spells it so
-
-
-def test_the_file_of_a_training_is_that_of_the_plan(start, dataset):
-    start()
-    made = (dataset / "topology.json").read_text()
-    (dataset / "topology.json").unlink()
-    for folder in dataset.glob("nnUNetPlans_*"):
-        shutil.rmtree(folder)
-    assert main(["plan", "-d", "901", "-np", "1"]) == 0
-    assert (dataset / "topology.json").read_text() == made
-    assert np.isclose(
-        json.loads(made)["statistics"]["full"]["volumes"]["ring"]["raw"]["agreement"], 1
-    )

@@ -8,7 +8,7 @@ from .folders import Folders
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
-    """Keeps what is tiny in one thread, as the command would not."""
+    """Runs tiny networks in one thread, unlike the command."""
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     torch.set_num_threads(1)
 

@@ -1,4 +1,4 @@
-"""What is written, how a run resumes, and that files of others stay."""
+"""The written files, how a run resumes, and that other files stay."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from ..model_folder import ring
 from .folders import HEADER, LR, Folders
 
 
-def test_what_is_kept_is_what_nnunet_writes(folders):
+def test_a_kept_prediction_is_what_nnunet_writes(folders):
     folders.put("right", ring(0.9), spacing=(2.0, 1.0, 1.0))
     folders.put("unknown", ring(0.3))
     folders.priors("right,ring,1,1")
@@ -104,7 +104,7 @@ def test_an_unreadable_image_does_not_stop_the_other_nine(folders, capsys):
     assert folders.case("case_3")["status"] == "kept"
 
 
-def test_a_killed_run_goes_on_where_it_was(folders):
+def test_a_killed_run_resumes(folders):
     for case in range(6):
         folders.put(f"case_{case}", ring(0.3))
     folders.topology(ring=[1, 1])

@@ -1,4 +1,4 @@
-"""What is repaired, and that nothing gets worse for it."""
+"""Repairs, and that nothing else gets worse."""
 
 import shutil
 
@@ -222,7 +222,7 @@ def test_a_class_that_is_not_predicted_stays_so(tmp_path):
     assert set(np.unique(folders.written("gap"))) == {0, 1}
 
 
-def test_an_empty_prediction_is_told(folders):
+def test_an_empty_prediction_is_reported(folders):
     folders.put("empty", blobs(0.05))
     folders.put("other", ring(0.9))
     folders.priors("empty,ring,1,1")

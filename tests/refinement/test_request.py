@@ -1,5 +1,6 @@
 """Priors, options and images are checked before anything is predicted."""
 
+import json
 import shutil
 from dataclasses import asdict
 
@@ -46,13 +47,43 @@ def test_the_priors_in_a_checkpoint_are_found(folders, capsys):
     assert f"nnunet-topo plan -d {DATASET}" in printed
     assert not folders.out.exists()
     file = folders.model / "fold_0/checkpoint_final.pth"
-    origin = Origin("nnUNetTrainerBettiPrior_face", {"face": True}, {}, {"0": [1, [1, None]]})
+    prior = {"0": [1, [1, None]], "loss": {"form": "published"}}
+    origin = Origin("nnUNetTrainerBettiPrior_face", {"face": True}, {}, prior)
     content = torch.load(file, weights_only=False) | {"nnunet_topo": asdict(origin)}
     torch.save(content, file)
     assert folders.refine() == 0
     assert folders.record()["settings"]["connectivity"] == "face"
+    assert folders.record()["settings"]["form"] == "published form of eq. 3"
     assert folders.case("gap")["topology"][0]["wanted"] == ["1", "1-"]
     assert betti_numbers(folders.written("gap")[0], connectivity="face") == (1, 1)
+
+
+def test_the_form_of_the_loss_is_that_of_the_priors_unless_another_is_named(folders, capsys):
+    folders.put("gap", ring(0.3))
+    file = folders.topology(ring=[1, 1])
+    loss = {"form": "published", "dimension_weights": {"slices": [1, 2]}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"loss": loss}))
+    assert folders.refine("--prior", file) == 0
+    assert folders.case("gap")["status"] == "refined"
+    told = "published form of eq. 3, dimensions weighted 1.0, 2.0"
+    assert folders.record()["settings"]["form"] == told
+    assert folders.refine("--prior", file, "--form", "quadratic") == 2
+    told = "was written with other settings (form: published form of eq. 3, dimensions weighted"
+    assert told in capsys.readouterr().err
+    shutil.rmtree(folders.out)
+    named = ("--form", "quadratic", "--dimension-weights", "3", "0.5")
+    assert folders.refine("--prior", file, *named) == 0
+    told = "quadratic form of eq. 3, dimensions weighted 3.0, 0.5"
+    assert folders.record()["settings"]["form"] == told
+
+
+def test_weights_of_another_number_of_dimensions_are_refused_before_anything(folders, capsys):
+    folders.put("gap", ring(0.3))
+    file = folders.topology(ring=[1, 1])
+    assert folders.refine("--prior", file, "--dimension-weights", "1", "1", "1") == 2
+    told = "--dimension-weights: wanted 2 numbers from 0, got [1.0, 1.0, 1.0]"
+    assert told in capsys.readouterr().err
+    assert not folders.out.exists()
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,22 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 
+from nnunet_topo.priors.form import PriorForm
 from nnunet_topo.refinement.descent import Options, WeightsDescent
 from nnunet_topo.topology import persistence_pairs
+from nnunet_topo.topology.betti_range import BettiPrior
 
 from ..model_folder import ring
 from .folders import Folders, opened
 
 
-def test_the_loss_is_equation_5_of_the_paper(folders):
+@pytest.mark.parametrize(
+    ("form", "weights"), [("quadratic", (1, 1)), ("published", (1, 1)), ("quadratic", (2, 0.5))]
+)
+def test_the_loss_is_equation_5_of_the_paper(folders, form, weights):
     folders.put("gap", ring(0.3))
     model = opened(folders)
     prediction = model.predict([folders.images / "gap_0000.nii.gz"])
@@ -27,14 +33,27 @@ def test_the_loss_is_equation_5_of_the_paper(folders):
         for k, number in enumerate((1, 1)):
             bars = pairs.diagram(image, k)
             length = np.sort(bars[:, 0] - bars[:, 1])[::-1]
-            loss += ((1 - length[:number]) ** 2).sum() + (length[number:] ** 2).sum()
+            drawn = length[:number]
+            to_one = (1 - drawn) ** 2 if form == "quadratic" else 1 - drawn**2
+            loss += weights[k] * (to_one.sum() + (length[number:] ** 2).sum())
         return float((now - start).square().sum()) / now.numel() + 0.02 * loss
 
-    descent = WeightsDescent(model.predictor, Options(steps=8, lr=0.001), "full")
+    options = Options(steps=8, lr=0.001, form=PriorForm(form, weights))
+    descent = WeightsDescent(model.predictor, options, "full")
     steps = descent.changed_logits(prediction.image[:, 0], logits, {0: (1, 1)}, ())
     values = [eq_5(logits), *map(eq_5, steps)]
     assert len(values) == 9
     assert all(after < before for before, after in pairwise(values))
+
+
+def test_the_term_has_the_form_and_the_weights_that_are_asked_for(folders):
+    predictor = opened(folders).predictor
+    given = Options(form=PriorForm("published", (2, 0.5)))
+    term = WeightsDescent(predictor, given, "face").term({0: BettiPrior.of((1, 1))})
+    assert (term.form, term.dimension_weights) == ("published", (2, 0.5))
+    assert (term.connectivity, term.clamp) == ("face", 0.01)
+    plain = WeightsDescent(predictor, Options(), "full").term({})
+    assert (plain.form, plain.dimension_weights) == ("quadratic", None)
 
 
 def test_the_weight_decides_how_much_may_change(folders):

@@ -1,4 +1,4 @@
-"""Metrics of models: by hand, and drawn by chance."""
+"""Metrics of models: by hand, and drawn at random."""
 
 from math import nan
 
@@ -36,7 +36,7 @@ def cases(*values, label="1", metric="Dice"):
 
 
 def drawn(rng, models, labels, metrics, number=20, shift=0.0):
-    """Returns values drawn by chance, of equal models or each above the one before."""
+    """Returns values drawn at random, of equal models or each above the one before."""
     difficulty = rng.normal(0, 1, (number, labels, len(metrics)))
     shifts = {name: shift * place for place, name in enumerate(models)}
     return {

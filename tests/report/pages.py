@@ -1,4 +1,4 @@
-"""Pages as a browser reads them, and comparisons drawn by chance."""
+"""Pages as a browser reads them, and comparisons drawn at random."""
 
 from html.parser import HTMLParser
 
@@ -35,7 +35,7 @@ class Page(HTMLParser):
             self.text += data
 
     def assert_harmless(self):
-        """Asserts that nothing is loaded or run, whatever the names are."""
+        """Asserts that nothing is loaded or run, whatever the names contain."""
         for name, attributes in self.elements:
             assert name not in ("script", "img", "iframe", "object", "base", "form"), name
             for key, value in attributes.items():
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 
 def comparison(cases=1000, labels=3, models=("stock", "a", "b"), shift=0.0, seed=1, primary="Dice"):
-    """Returns a study drawn by chance."""
+    """Returns a study drawn at random."""
     rng = np.random.default_rng(seed)
     metrics = ("Dice", "topo_cldice", "topo_hd95_mm", "topo_betti_error", "topo_betti_exact")
     values = {

@@ -58,7 +58,7 @@ def test_sides_slice_and_position_are_those_of_the_file(tmp_path, reader, order)
     assert told.startswith(f"{plane} slice")
 
 
-def test_nothing_is_said_of_sides_that_a_file_does_not_tell(tmp_path):
+def test_unknown_sides_of_the_patient_are_not_named(tmp_path):
     file = tmp_path / "case.nii"
     volume_on_disk(file, "RAS")
     content = bytearray(file.read_bytes())

@@ -128,7 +128,7 @@ def test_the_mean_over_labels_by_hand_pairs_the_labels_that_both_models_have():
 
 
 def test_a_primary_outcome_that_no_case_has_is_refused():
-    with pytest.raises(ValueError, match="no case has topo_betti_error_2, which is to be the"):
+    with pytest.raises(ValueError, match="no case has topo_betti_error_2, so it cannot be the"):
         make_table({"first": cases(1.0)}, ["1"], ["Dice"], primary="topo_betti_error_2")
 
 

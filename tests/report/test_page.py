@@ -19,10 +19,10 @@ def test_a_thousand_cases_fit_in_twenty_megabytes():
     page = render(comparison())
     assert len(page.encode()) < 3e6
     Page(page).assert_harmless()
-    assert "Points and lines are 400 cases drawn by chance" in Page(page).text
+    assert "Points and lines show 400 random cases" in Page(page).text
     many_labels = render(comparison(cases=60, labels=62, models=("stock", "a")))
     assert len(many_labels.encode()) < 20e6
-    assert "Drawn are the 24 of 310 with the largest effects" in Page(many_labels).text
+    assert "The 24 of 310 figures with the largest effects are shown" in Page(many_labels).text
 
 
 def test_a_summary_claims_no_more_than_the_tests():
@@ -63,7 +63,7 @@ def test_with_many_labels_screen_and_page_show_the_answer_first_and_stay_short()
     assert lines[1].startswith("primary outcome, declared before: Dice, mean over the labels of")
     assert re.match("a: (better than|no difference to) stock.* effect ", lines[2])
     assert any(
-        "largest effects in single labels (10 of 1170; compare.csv has all)" in li for li in lines
+        "largest effects in single labels (10 of 1170; compare.csv lists all)" in li for li in lines
     )
     folded = re.sub(r"<details.*?</details>", "", render(found), flags=re.DOTALL)
     assert folded.count('class="block"') == 5
@@ -112,7 +112,7 @@ def test_long_names_keep_both_ends_in_figures():
     assert len(short) == 30
 
 
-def test_one_thing_is_not_called_many():
+def test_a_count_of_one_is_written_in_the_singular():
     (claim,) = claims(comparison(cases=1, labels=1, models=("stock", "a")))
     assert "better in 1 case," in claim.evidence or "better in 0 cases," in claim.evidence
     text = as_text(comparison(cases=1, labels=1, models=("stock", "a")))

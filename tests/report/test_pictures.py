@@ -100,4 +100,7 @@ def test_pictures_of_images_and_of_empty_masks_are_drawn():
     assert "m: 1 extra component" in text
     assert "Slice" not in text
     empty = {"m": np.zeros_like(reference)}
-    assert "no component" in Page(draw_case(None, reference, empty, grid, "full", "")).text
+    assert (
+        "no extra or missed component"
+        in Page(draw_case(None, reference, empty, grid, "full", "")).text
+    )

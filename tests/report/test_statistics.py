@@ -64,7 +64,7 @@ def test_the_smallest_p_value_of_six_cases_by_hand():
     assert signed_rank_p(np.arange(1.0, 6.0)) == pytest.approx(2 / 2**5)
 
 
-def test_how_many_cases_it_takes_is_where_the_smallest_corrected_p_value_falls_below_the_level():
+def test_the_least_number_of_cases_is_where_the_smallest_corrected_p_value_falls_below_the_level():
     for tests, cases in ((1, 6), (12, 9), (100, 12)):
         assert fewest_cases(tests) == cases
         for number, shown in ((cases - 1, False), (cases, True)):

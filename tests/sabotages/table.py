@@ -1,203 +1,15 @@
-"""What the project must never get wrong, each with the test that would notice.
+"""What the project must never get wrong, each with the test that must fail.
 
 Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `tests/mutation.py`.
 """
 
+from .augmentation import AUGMENTATION
 from .code import Sabotage
+from .experiments import EXPERIMENTS
+from .settings_table import SETTINGS
+from .topology_and_losses import LOSSES, TOPOLOGY
 
-LEVELS = "test_the_bars_alive_are_the_betti_numbers_of_each_superlevel_set"
-LOOPS_AND_PLANES = "test_the_loss_is_that_of_loops_over_planes_kernels_and_cells"
-TILES_AVERAGED = "test_tiles_are_averaged_and_those_without_foreground_skipped"
 PLACE = "test_sides_slice_and_position_are_those_of_the_file"
-
-TOPOLOGY = [
-    Sabotage(
-        "Fortran order",
-        "persistence.ordered_integers",
-        'np.require(values, np.float32, ["C", "W"])',
-        'np.require(values, np.float32, ["C", "W"]).ravel("F").reshape(values.shape)',
-        LEVELS,
-    ),
-    Sabotage(
-        "sublevel filtration",
-        "fill_ages",
-        "key if dual else np.int32(-key)",
-        "np.int32(-key) if dual else key",
-        LEVELS,
-    ),
-    Sabotage(
-        "essential class dropped",
-        "persistence_pairs",
-        "bars.append((0, [(peak, NO_VOXEL)]))",
-        "bars.extend([])",
-        "test_the_essential_class_is_born_at_the_maximum_and_has_no_death_voxel",
-    ),
-    Sabotage(
-        "connectivities swapped in the filtration",
-        "_cubical_pairs",
-        'connectivity == "full"',
-        'connectivity == "face"',
-        "test_connectivities_differ_where_voxels_touch_at_a_corner",
-    ),
-    Sabotage(
-        "connectivities swapped in the count",
-        "label_components",
-        "_NUMBER_OF_NEIGHBOURS[mask.ndim, connectivity]",
-        "_NUMBER_OF_NEIGHBOURS[mask.ndim, dual(connectivity)]",
-        "test_voxels_that_touch_at_a_corner_are_one_component_at_full_connectivity_alone",
-    ),
-    Sabotage(
-        "highest dimension dropped",
-        "check_dimensions",
-        "range(ndim)",
-        "range(ndim - 1)",
-        "test_the_optimal_matching_is_the_exact_distance_summed_over_dimensions",
-        index=0,
-    ),
-    Sabotage(
-        "border counted as a cavity",
-        "betti.betti_numbers",
-        "label_components(background, dual(connectivity))[1] - 1",
-        "label_components(background, dual(connectivity))[1]",
-        "test_betti_numbers_agree_with_gudhi",
-    ),
-    Sabotage(
-        "Sinkhorn with uniform marginals",
-        "sinkhorn_plan",
-        "1 / (copies * (kernel @ v) + _NO_DIVISION_BY_ZERO)",
-        "1 / n / (copies * (kernel @ v) + _NO_DIVISION_BY_ZERO)",
-        "test_algorithm_1_agrees_with_its_printed_steps_one_by_one",
-    ),
-    Sabotage(
-        "diagonal left out of the matching",
-        "wasserstein_distance",
-        "np.minimum(together - alone1[:, None] - alone2[None, :], 0.0)",
-        "together - alone1[:, None] - alone2[None, :]",
-        "test_the_distance_is_the_minimum_over_all_matchings",
-    ),
-    Sabotage(
-        "components matched wherever they are",
-        "_match_components",
-        "holds.all(axis=0)",
-        "holds.any(axis=0)",
-        "test_equal_numbers_in_other_places_do_not_match",
-    ),
-    Sabotage(
-        "connectivity of the background not dual",
-        "_match_outsides",
-        "dual(connectivity)",
-        "connectivity",
-        "test_matches_are_those_of_linear_algebra_over_f2",
-    ),
-    Sabotage(
-        "image born as in the comparison and not as in the prediction",
-        "match_enclosed",
-        "last[inside] = 0",
-        "last[inside] += 0",
-        "test_bars_are_matched_where_linear_algebra_over_f2_matches_them",
-    ),
-    Sabotage(
-        "components beside the mask not joined with it",
-        "match_components",
-        "forest.watched[place]",
-        "inside[:1].repeat(len(place))",
-        "test_bars_are_matched_where_linear_algebra_over_f2_matches_them",
-    ),
-    Sabotage(
-        "a bar matched that dies before it is born",
-        "match_loops",
-        "lasts_until(grid, image_births, image_deaths) & ~foreground[image_deaths]",
-        "~foreground[image_deaths]",
-        "test_loops_are_matched_where_linear_algebra_over_f2_matches_them",
-    ),
-    Sabotage(
-        "thinning removes end points",
-        "thin_in_order",
-        "ends_in & (ends_in - 1)",
-        "ends_in",
-        "test_ends_of_curves_stay_and_cavities_stay_closed",
-    ),
-]
-
-LOSSES = [
-    Sabotage(
-        "detach at the gather",
-        "diagrams._gather",
-        "probability.flatten(2)[tuple(where)]",
-        "probability.detach().flatten(2)[tuple(where)].requires_grad_()",
-        "test_wasserstein_loss.py::test_the_gradient_is_that_of_the_loss",
-    ),
-    Sabotage(
-        "plateau taken for a place",
-        "diagrams._channel_bars",
-        "dies & (death_value > clamp)",
-        "dies",
-        "test_a_death_on_the_plateau_names_no_place",
-    ),
-    Sabotage(
-        "ignore mask ignored by the term",
-        "measure.prepare",
-        "torch.where(mask, probability, 0)",
-        "probability + 0",
-        "test_wasserstein_loss.py::test_ignored_voxels_are_background_without_gradient",
-    ),
-    Sabotage(
-        "missing bars cost nothing",
-        "WassersteinLoss._measure",
-        "UNMATCHED_TARGET_BAR * missing",
-        "0 * missing",
-        "test_a_missing_structure_costs_one_half_without_gradient",
-    ),
-    Sabotage(
-        "tiles without foreground averaged in",
-        "cut_into_tiles",
-        "occupied.nonzero()",
-        "(occupied | True).nonzero()",
-        TILES_AVERAGED,
-    ),
-    Sabotage(
-        "a plane forgotten by projected pooling",
-        "projected_pooling._planes",
-        "(2, 3, 4)",
-        "(2, 3)",
-        LOOPS_AND_PLANES,
-    ),
-    Sabotage(
-        "projected pooling blind to position",
-        "ProjectedPoolingLoss._difference",
-        "self.reduce_before_difference",
-        "True",
-        "test_only_the_form_of_the_published_code_is_blind_to_position",
-    ),
-    Sabotage(
-        "shortest bars kept",
-        "BettiPriorLoss._measure",
-        "-length_value[found]",
-        "length_value[found]",
-        "test_the_loss_is_eq_3_summed_over_dimensions",
-    ),
-    Sabotage(
-        "absent organs hallucinated for a prior",
-        "betti_prior._whole",
-        "object_.flatten(2).any(dim=2)",
-        "torch.ones_like(object_.flatten(2)[..., 0])",
-        "test_without_labels_a_prior_holds_for_predictions_off_the_border_alone",
-    ),
-    Sabotage(
-        "objects cut by the patch border counted as whole",
-        "betti_prior._whole",
-        "~object_.select(axis, side).flatten(2).any(dim=2)",
-        "whole",
-        "test_a_range_holds_for_whole_objects_and_the_target_where_they_are_cut",
-    ),
-    Sabotage(
-        "the prior stronger than the label",
-        "BettiPriorLoss._measure",
-        "holds and wanted.allows(own)",
-        "holds",
-        "test_where_a_label_contradicts_the_prior_the_label_counts",
-    ),
-]
 
 METRICS = [
     Sabotage(
@@ -344,11 +156,60 @@ TRAINING = [
         "test_the_term_sees_the_finest_scale_alone",
     ),
     Sabotage(
+        "weight only lowered",
+        "MeasuredWeight._finish",
+        "self.printed * self.wanted / ratio",
+        "self.printed * min(1.0, self.wanted / ratio)",
+        "test_a_weight_is_raised_or_lowered_until_the_ratio_is_the_wanted_one",
+    ),
+    Sabotage(
+        "ratio of gradients upside down",
+        "MeasuredWeight._finish",
+        "self.term_norm / self.base_norm",
+        "self.base_norm / self.term_norm",
+        "test_a_weight_is_raised_or_lowered_until_the_ratio_is_the_wanted_one",
+    ),
+    Sabotage(
+        "iterations without a gradient counted as a ratio of 0",
+        "MeasuredWeight.record",
+        "base_norm > 0 and term_norm > 0 and isfinite(base_norm + term_norm)",
+        "base_norm > 0",
+        "test_iterations_without_a_finite_gradient_of_both_are_left_out",
+    ),
+    Sabotage(
+        "printed weight in force while the first is measured",
+        "WeightSchedule.weight",
+        "return None",
+        "return self.nominal",
+        "test_no_weight_is_in_force_before_it_is_measured_and_then_it_ramps_up",
+    ),
+    Sabotage(
+        "term that is measured moves the network",
+        "TopologyAwareLoss.begin_term",
+        "logits.detach().requires_grad_()",
+        "logits",
+        "test_a_step_that_measures_the_first_weight_is_that_of_the_control",
+    ),
+    Sabotage(
+        "measured at the weight in force as if it were the printed one",
+        "TopologyTrainerMixin._measure",
+        "float(record.term_gradient) / times_nominal",
+        "float(record.term_gradient)",
+        "test_the_gradient_stays_as_large_as_wanted",
+    ),
+    Sabotage(
+        "resumed training forgets the measured weight",
+        "WeightSchedule.restore",
+        "self.measured.restore(state)",
+        "None",
+        "test_a_resumed_schedule_gives_the_weights_of_the_uninterrupted_one_bit_for_bit",
+    ),
+    Sabotage(
         "a training continued with another prior",
         "check_prior",
         "origin.prior != prior",
         "False",
-        "test_a_training_goes_on_with_the_prior_that_it_began_with_alone",
+        "test_a_resumed_training_only_uses_the_prior_that_it_began_with",
     ),
 ]
 
@@ -365,7 +226,7 @@ EVALUATION = [
         "compare_case",
         "case.settings.connectivity",
         '"full"',
-        "test_the_connectivity_asked_for_is_used_and_recorded",
+        "test_the_chosen_connectivity_is_used_and_recorded",
     ),
     Sabotage(
         "changed voxels not noticed",
@@ -438,7 +299,7 @@ REPORT = [
     ),
 ]
 
-COMMANDS_AND_EXPERIMENTS = [
+COMMANDS = [
     Sabotage(
         "cases that a model lacks left out in silence",
         "comparison._pair",
@@ -452,18 +313,11 @@ COMMANDS_AND_EXPERIMENTS = [
         "trainings.train",
         "status == 0 and dice is not None",
         "True",
-        "test_a_training_that_fails_keeps_no_other_from_its_own",
-    ),
-    Sabotage(
-        "test digits train the classifier",
-        "digit_sets",
-        "DigitSets(network, development, test, classifier)",
-        "DigitSets(network, development, test, np.append(test, classifier))",
-        "test_no_digit_is_in_two_sets_and_none_is_left_out",
+        "test_a_training_that_fails_does_not_stop_the_others",
     ),
 ]
 
 SABOTAGES = [
-    *(*TOPOLOGY, *LOSSES, *METRICS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
-    *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS_AND_EXPERIMENTS),
+    *(*TOPOLOGY, *LOSSES, *METRICS, *SETTINGS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
+    *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS, *EXPERIMENTS, *AUGMENTATION),
 ]

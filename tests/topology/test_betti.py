@@ -34,13 +34,13 @@ def test_known_shapes_have_their_betti_numbers(name, connectivity):
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_voxels_that_touch_at_a_corner_are_one_component_at_full_connectivity_alone(ndim):
+def test_voxels_that_touch_at_a_corner_are_one_component_only_at_full_connectivity(ndim):
     mask = corner_neighbours(ndim)
     assert betti_numbers(mask, connectivity="full")[0] == 1
     assert betti_numbers(mask, connectivity="face")[0] == 2
 
 
-def test_a_diagonal_ring_encloses_its_centre_at_full_connectivity_alone():
+def test_a_diagonal_ring_encloses_its_centre_only_at_full_connectivity():
     diamond = np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0]], bool)
     assert betti_numbers(diamond, connectivity="full") == (1, 1)
     assert betti_numbers(diamond, connectivity="face") == (4, 0)
@@ -114,5 +114,5 @@ def test_bad_input_is_refused_by_name():
         betti_numbers(np.ones(3))
     with pytest.raises(ValueError, match="'full' or 'face', got '26'"):
         betti_numbers(np.ones((3, 4)), connectivity="26")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="a mask must not hold NaN"):
+    with pytest.raises(ValueError, match="a mask must not contain NaN"):
         betti_numbers(np.array([[1, np.nan], [0, 1]]))

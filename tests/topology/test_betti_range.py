@@ -1,4 +1,4 @@
-"""Betti numbers that are wanted: read, written, compared, in words."""
+"""The wanted Betti numbers: read, written, compared, in words."""
 
 from math import inf
 
@@ -24,7 +24,7 @@ def test_what_a_file_holds_is_read_as_it_was(wanted):
 
 
 @given(ranges, counts)
-def test_a_number_is_allowed_where_it_is_not_off(wanted, number):
+def test_a_number_is_allowed_if_its_error_is_zero(wanted, number):
     inside = wanted.low <= number <= wanted.high
     assert wanted.allows(number) == inside
     assert (wanted.error(number) == 0) == inside
@@ -45,13 +45,13 @@ def test_a_range_is_written_as_people_write_it(wanted, json, csv, words):
 
 
 @pytest.mark.parametrize("value", [-1, 1.0, True, "1", [2, 1], [1], [1, 2, 3], [None, 2], {}])
-def test_what_is_no_range_in_json_is_refused_with_its_place(value):
+def test_a_wrong_range_in_json_is_refused_with_its_place(value):
     with pytest.raises(ValueError, match=r"place > beta0: wanted numbers from 0, .*, got "):
         BettiPrior.from_json([value, 0], "place", 2)
 
 
 @pytest.mark.parametrize("cell", ["-1", "1.0", "2-1", "one", "1-2-3", "-"])
-def test_what_is_no_range_in_a_table_is_refused_with_its_place(cell):
+def test_a_wrong_range_in_a_table_is_refused_with_its_place(cell):
     with pytest.raises(ValueError, match=f"line 2: wanted a number from 0, .*, got '{cell}'"):
         BettiRange.from_csv(cell, "line 2")
 

@@ -321,7 +321,7 @@ def test_without_a_place_for_the_cache_it_still_computes(tmp_path):
     assert folders[0].stat().st_mode & 0o077 == 0
 
 
-def test_a_full_disk_costs_the_cache_alone(tmp_path):
+def test_a_full_disk_only_costs_the_cache(tmp_path):
     full = """
 import errno
 from numba.core import caching
@@ -344,5 +344,5 @@ def test_a_cache_that_others_can_write_to_is_not_used(tmp_path):
     process = start_python(COMPUTE, **nowhere, TMPDIR=str(tmp_path))
     printed, errors = process.communicate(timeout=300)
     assert printed == "1\n", errors
-    assert "anew in each process, no cache" in errors
+    assert "again in each process, no cache" in errors
     assert not list(folder.iterdir())

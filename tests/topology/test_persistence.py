@@ -54,9 +54,10 @@ def test_births_and_deaths_are_those_of_betti_curves_where_values_are_distinct(s
         assert betti_at(image, level, "full") == expected
 
 
-def test_the_essential_class_is_born_at_the_maximum_and_has_no_death_voxel():
+@pytest.mark.parametrize("connectivity", ["full", "face"])
+def test_the_essential_class_is_born_at_the_maximum_and_has_no_death_voxel(connectivity):
     image = np.random.default_rng(0).random((4, 5, 7))
-    pairs = persistence_pairs(image)
+    pairs = persistence_pairs(image, connectivity=connectivity)
     essential = pairs.death == -1
     assert essential.sum() == 1
     assert pairs.dimension[essential] == 0
@@ -78,7 +79,7 @@ def test_a_subset_of_the_dimensions_has_their_bars(image):
         np.testing.assert_array_equal(bars(image, k, dimensions=[k]), bars(image, k))
 
 
-def test_dimensions_that_can_be_read_only_once_are_those_asked_for():
+def test_dimensions_may_come_from_a_generator():
     image = np.random.default_rng(0).random((6, 7))
     once: Any = (k for k in (0, 1))
     found = persistence_pairs(image, dimensions=once)
@@ -124,6 +125,17 @@ def test_sides_of_one_are_images_too(shape):
         assert betti_at(image, image.max(), connectivity)[0] == 1
 
 
+@pytest.mark.parametrize("connectivity", ["full", "face"])
+def test_components_that_reach_the_same_maximum_name_a_voxel_each(connectivity):
+    image = np.zeros((4, 5, 6), np.float32)
+    image[1, 1, 1:3] = image[3, 3, 3] = image[1, 4, 5] = 1
+    pairs = persistence_pairs(image, connectivity=connectivity, dimensions=(0,))
+    named = {tuple(map(int, np.unravel_index(voxel, image.shape))) for voxel in pairs.birth}
+    assert len(pairs.birth) == 3
+    assert len(named & {(1, 1, 1), (1, 1, 2)}) == 1
+    assert named >= {(3, 3, 3), (1, 4, 5)}
+
+
 def test_the_maximum_names_the_essential_class_even_below_the_clamp():
     image = np.random.default_rng(0).random((4, 5)) * 0.009
     pairs = persistence_pairs(image, clamp=0.01)
@@ -147,7 +159,7 @@ def test_adding_a_constant_to_an_image_moves_its_bars_and_loses_none(engine, ima
 
 
 def named(image, **options):
-    """Returns the bars with their ranks at birth and death: a diagram but for the values."""
+    """Returns the bars with their ranks at birth and death: a diagram without the values."""
     pairs = persistence_pairs(image, **options)
     ranks = np.unique(image, return_inverse=True)[1].ravel()
     deaths = np.where(pairs.death < 0, -1, ranks[pairs.death])
@@ -185,7 +197,7 @@ INTEGERS = [
 
 @pytest.mark.parametrize("engine", ["numba", "gudhi"])
 @pytest.mark.parametrize(("dtype", "offset"), INTEGERS)
-def test_whole_numbers_of_any_size_are_told_apart(dtype, offset, engine):
+def test_whole_numbers_of_any_size_are_distinguished(dtype, offset, engine):
     small = np.random.default_rng(3).permutation(5 * 6 * 4).reshape(5, 6, 4)
     large = np.array([offset + int(v) for v in small.ravel()], dtype).reshape(small.shape)
     assert named(large, engine=engine) == named(small)
@@ -218,7 +230,7 @@ def test_a_clamp_between_whole_numbers_parts_them_where_it_lies(dtype, clamp):
 
 
 @pytest.mark.parametrize("dtype", ["<f2", ">f2", ">f4", "<f8", ">f8", np.longdouble])
-def test_floats_of_every_size_and_byte_order_are_told_apart(dtype):
+def test_floats_of_every_size_and_byte_order_are_distinguished(dtype):
     ranks = np.random.default_rng(5).permutation(5 * 6 * 4).reshape(5, 6, 4)
     least = np.finfo(dtype).eps
     image = (1 + ranks * least).astype(dtype)

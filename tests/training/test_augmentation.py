@@ -1,20 +1,263 @@
-"""Whether a training with a topology term rotates and scales: one decision for all folds."""
+"""nnU-Net's augmentation under a topology term: unchanged, with a note whose labels stay intact."""
 
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import SegOnlyTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import OneOfTransform, RandomTransform
+from scipy.signal import correlate
 
-from nnunet_topo.cli import main
-from nnunet_topo.priors import training_labels
-from nnunet_topo.priors.decisions import check_decisions, decide, recorded_decision
-from nnunet_topo.priors.topology_json import is_edited, read_topology, signed, write_topology
-from nnunet_topo.training import augmentation
+from nnunet_topo.training.augmentation import INTACT, NotedTransforms, note_apart
+
+from ..trainers import all_intact, batches, weights
 
 NAME = "Dataset901_TinyRings"
-TAFL = "nnUNetTrainerTAFL_2epochs_3iters"
+STOCK = "nnUNetTrainerStock_2epochs_3iters"
+WASSERSTEIN = "nnUNetTrainerWasserstein_2epochs_3iters_weight0.1_from0"
+
+
+def transforms_of(trainer):
+    """Returns the augmentation that a trainer gives to its loader, and the size of its patches."""
+    rotation, in_slices, size, axes = (
+        trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    )
+    patch = trainer.configuration_manager.patch_size
+    return trainer.get_training_transforms(patch, rotation, None, axes, in_slices), size, in_slices
+
+
+def spatial_transform(trainer):
+    (found,) = [t for t in transforms_of(trainer)[0].transforms if isinstance(t, SpatialTransform)]
+    return found
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+@pytest.mark.parametrize("more", ["", "_nods_nospatial"])
+def test_the_batches_are_those_of_stock_to_the_last_bit(started, configuration, more):
+    pair = [started(f"{name}{more}_seed7", configuration) for name in (WASSERSTEIN, STOCK)]
+    drawn = [[next(loader) for _ in range(8)] for loader, _ in (t.get_dataloaders() for t in pair)]
+    seen = []
+    for noted, stock in zip(*drawn, strict=True):
+        ours = note_apart(noted)
+        assert note_apart(stock).keys() == stock.keys() == {"data", "target", "keys"}
+        assert isinstance(ours["target"], list) == isinstance(stock["target"], list)
+        assert torch.equal(ours["data"], stock["data"])
+        targets = (ours["target"], stock["target"])
+        pairs = zip(*targets, strict=True) if isinstance(stock["target"], list) else [targets]
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+        assert (ours["keys"] == stock["keys"]).all()
+        assert ours[INTACT].shape == (len(stock["data"]),)
+        seen += ours[INTACT].tolist()
+    assert set(seen) == ({True} if more else {True, False})
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+def test_a_note_is_true_where_the_label_map_was_only_cropped(started, configuration):
+    transforms, size, _ = transforms_of(started(f"{WASSERSTEIN}_nomirror", configuration))
+    assert_notes_are_right(transforms, size)
+
+
+def assert_notes_are_right(transforms, size, number=40):
+    """Interpolation changes a label map of noise, unless it turns it by less than a degree."""
+    np.random.seed(0)  # noqa: NPY002 # what nnU-Net's augmentation draws from
+    torch.manual_seed(0)
+    intact, equal = [], []
+    for _ in range(number):
+        label_map = torch.randint(0, 3, (1, *map(int, size)), dtype=torch.int16)
+        image = torch.rand(1, *map(int, size))
+        labels, note = transforms(image=image, segmentation=label_map.clone())["segmentation"]
+        before = [(a - b) // 2 for a, b in zip(label_map.shape, labels.shape, strict=True)]
+        cropped = label_map[
+            tuple(slice(b, b + n) for b, n in zip(before, labels.shape, strict=True))
+        ]
+        intact.append(bool(note))
+        equal.append(torch.equal(labels, cropped))
+        assert equal[-1] or not note
+    assert sum(equal) <= sum(intact) + 2
+    assert 0.3 * number < sum(intact) < 0.9 * number
+
+
+def test_dummy_2d_augmentation_and_elastic_deformation_are_noted(started):
+    trainer = started(f"{WASSERSTEIN}_nomirror")
+    patch = [6, 20, 20]
+    transforms = trainer.get_training_transforms(patch, (-3, 3), None, None, True)
+    assert_notes_are_right(transforms, [6, 30, 32])
+    for transform in transforms.transforms:
+        if isinstance(transform, SpatialTransform):
+            transform.p_rotation = transform.p_scaling = 0
+            transform.p_elastic_deform = 0.5
+            transform.elastic_deform_magnitude = (3, 9)
+    assert_notes_are_right(transforms, [6, 30, 32])
+
+
+def test_a_spatial_transform_is_noticed_in_whatever_chooses_it():
+    spatial = SpatialTransform((20, 22), 0, False, p_rotation=1, rotation=(1, 2))
+    nothing = ComposeTransforms([])
+    chosen = OneOfTransform([ComposeTransforms([RandomTransform(spatial, 0.9)]), nothing])
+    noted = NotedTransforms(ComposeTransforms([chosen, SpatialTransform((20, 22), 0, False)]))
+    assert noted.unknown() == []
+    assert_notes_are_right(noted, (20, 22))
+
+
+def test_what_may_interpolate_unnoticed_is_named(started, monkeypatch):
+    class Tearing(SegOnlyTransform):
+        def _apply_to_segmentation(self, segmentation, **_):
+            return segmentation
+
+    trainer = started(WASSERSTEIN)
+    noted = transforms_of(trainer)[0]
+    assert noted.unknown() == []
+    noted.transforms.append(RandomTransform(Tearing(), 0.5))
+    assert noted.unknown() == ["Tearing"]
+    stock = type(trainer).__mro__[-2]
+    theirs = stock.get_training_transforms
+    monkeypatch.setattr(
+        stock,
+        "get_training_transforms",
+        staticmethod(lambda *args, **more: ComposeTransforms([theirs(*args, **more), Tearing()])),
+    )
+    transforms_of(trainer)
+    log = Path(trainer.log_file).read_text()
+    assert "it is not known whether Tearing interpolates labels; the term takes those" in log
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+def test_notes_come_through_the_workers_with_their_samples(started, configuration, monkeypatch):
+    """What is noted as intact stands somewhere in the label map of its case."""
+    monkeypatch.setenv("nnUNet_n_proc_DA", "2")
+    trainer = started(f"{WASSERSTEIN}_nomirror", configuration)
+    loader, validation = trainer.get_dataloaders()
+    try:
+        drawn = [note_apart(next(loader)) for _ in range(16 if configuration[0] == "3" else 5)]
+        assert INTACT not in note_apart(next(validation))
+    finally:
+        loader._finish()
+        validation._finish()
+    intact = torch.cat([batch[INTACT] for batch in drawn])
+    assert intact.dtype == torch.bool
+    assert 0.2 < intact.float().mean() < 1
+    for batch in drawn:
+        for patch, case, whole in zip(
+            batch["target"][0].numpy(), batch["keys"], batch[INTACT], strict=True
+        ):
+            assert not whole or stands_in(trainer, case, patch[0])
+
+
+def stands_in(trainer, case, patch):
+    """Returns whether a label map is a part of that of a case, with a margin of background."""
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, [case])
+    label_map = np.asarray(dataset.load_case(case)[1])[0].clip(min=0)
+    for part in label_map if patch.ndim == 2 else [label_map]:
+        padded = np.pad(part, [(n, n) for n in patch.shape])
+        equal = sum(
+            correlate((padded == label) * 1.0, (patch == label) * 1.0, "valid", method="fft")
+            for label in range(4)
+        )
+        if equal.max() > patch.size - 0.5:
+            return True
+    return False
+
+
+# -- in a training -----------------------------------------------------------------------------
+
+
+def with_note(batch, intact):
+    """Returns a batch whose samples are noted as given, in turn."""
+    number = len(batch["data"])
+    notes = (list(intact) * number)[:number]
+    return note_apart(batch) | {INTACT: torch.tensor(notes)}
+
+
+def test_a_step_without_an_intact_label_is_that_of_stock(started):
+    torn = []
+    for name in (f"{WASSERSTEIN}_seed7", f"{STOCK}_seed7"):
+        trainer = started(name)
+        results = [trainer.train_step(with_note(batch, [False])) for batch in batches(trainer)]
+        torn.append(weights(trainer))
+    assert torch.equal(*torn)
+    term = started(f"{WASSERSTEIN}_seed7")
+    results = [term.train_step(with_note(batch, [False])) for batch in batches(term)]
+    assert all(np.isnan(result["topology_term"]) for result in results)
+    assert all(result["topology_samples"] == 0 for result in results)
+    assert all(result["topology_weight"] == 0.1 for result in results)
+    term.train_step(with_note(batches(term, 1)[0], [True, False]))
+    assert term.loss.record.samples == 0.5
+    assert term.loss.record.term > 0
+
+
+def test_a_step_without_an_intact_label_does_not_move_the_schedule(started):
+    trainer = started("nnUNetTrainerWasserstein_4epochs_10iters_weight0.1_from1_every3")
+    trainer.current_epoch, due = 1, []
+    for iteration, batch in enumerate(batches(trainer, 9)):
+        result = trainer.train_step(with_note(batch, [iteration in (0, 6)]))
+        if result["topology_samples"] >= 0:
+            due.append((iteration, result["topology_samples"], result["topology_gradient"]))
+            assert result["topology_weight"] == trainer._schedule.weight(1, iteration)
+        assert np.isnan(result["topology_term"]) == (iteration not in (0, 6))
+    assert due == [(0, 1, 1), (3, 0, 0), (6, 1, 1)]
+
+
+def test_steps_without_an_intact_label_are_left_out_of_a_measurement(started):
+    trainer = started("nnUNetTrainerWasserstein_10epochs_2iters_from0_seed3")
+    torn, whole = (with_note(batches(trainer, 1)[0], [intact]) for intact in (False, True))
+    measured = trainer._schedule.measured
+    trainer.train_step(torn)
+    assert (measured.measured, measured.looked_at) == (0, 1)
+    assert not trainer._schedule.is_known
+    trainer.train_step(whole)
+    assert measured.measured == 1
+
+
+def test_the_measured_gradient_is_that_of_the_intact_samples(started):
+    trainer = started("nnUNetTrainerTAFL_2epochs_30iters_weight0.1_from0_seed3")
+    batch, loss = batches(trainer, 1)[0], trainer.loss
+    target = [scale.to(trainer.device) for scale in note_apart(batch)["target"]]
+    logits = [torch.randn(len(t), 4, *t.shape[2:], generator=_seeded()) for t in target]
+
+    def gradient(*samples):
+        loss.weight = 0.1
+        given = [scale[[*samples]].clone().requires_grad_() for scale in logits]
+        loss(given, [scale[[*samples]] for scale in target]).backward()
+        return float(loss.record.term_gradient)
+
+    loss.intact = torch.arange(len(target[0])) == 0
+    kept = gradient(*range(len(target[0])))
+    loss.intact = None
+    assert kept == pytest.approx(gradient(0), rel=1e-4)
+    assert kept != pytest.approx(gradient(*range(len(target[0]))), rel=1e-2)
+
+
+def _seeded():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("nnUNetTrainerWasserstein_weight0", "nnUNetTrainerStock"),
+        *("nnUNetTrainerProjectedPooling", "nnUNetTrainerProjectedPoolingDice"),
+    ],
+)
+def test_terms_that_take_torn_labels_get_no_note(started, name):
+    trainer = started(name)
+    assert type(transforms_of(trainer)[0]) is ComposeTransforms
+    assert INTACT not in batches(trainer, 1)[0]
+
+
+def test_batches_without_a_note_are_taken_and_the_log_says_so(started):
+    trainer = started(WASSERSTEIN)
+    for batch in batches(trainer):
+        assert trainer.train_step(all_intact(batch))["topology_samples"] == 1
+    log = Path(trainer.log_file).read_text()
+    assert log.count("the batches do not say whose labels were interpolated, so the term") == 1
+
+
+# -- of earlier versions -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -24,137 +267,70 @@ def folder(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
     shutil.copytree(source, tmp_path / NAME, ignore=shutil.ignore_patterns("topology.json*"))
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-    monkeypatch.setattr(training_labels, "_DRAWS", 12)
-    training_labels.damage_by_augmentation.cache_clear()
-    yield tmp_path / NAME
-    training_labels.damage_by_augmentation.cache_clear()
+    return tmp_path / NAME
 
 
-@pytest.fixture
-def spatial(make_trainer, folder):
-    """Returns a function that says whether a trainer rotates and scales, and what it logs."""
-
-    def begin(name=TAFL, fold=0):
-        trainer = make_trainer(name, fold=fold)
-        trainer.initialize()
-        loader, _ = trainer.get_dataloaders()
-        loader = getattr(loader, "data_loader", loader)
-        (found,) = [t for t in loader.transforms.transforms if isinstance(t, SpatialTransform)]
-        assert (found.p_rotation > 0) == (found.p_scaling > 0) == trainer._spatial
-        log = Path(trainer.log_file).read_text()  # of all trainings of the same second
-        log = log[log.rindex("do_dummy_2d_data_aug") :]
-        assert ("compare with a control without them" in log) == (not trainer._spatial)
-        return trainer._spatial, log
-
-    return begin
-
-
-def changed(log):
-    """Returns what a log says of how often Betti numbers change."""
-    return log.partition("change the Betti numbers of ")[2].partition(" of what")[0]
-
-
-@pytest.mark.parametrize("tolerated", [-1.0, 1.0])
-def test_all_folds_and_the_plan_decide_alike(spatial, folder, monkeypatch, tolerated):
-    monkeypatch.setattr("nnunet_topo.priors.decisions.TOLERATED_DAMAGE", tolerated)
-    measured = []
-
-    def damage(labels, *rest):
-        measured.append(labels.cases)
-        return training_labels.damage_by_augmentation(labels, *rest)
-
-    monkeypatch.setattr(augmentation, "damage_by_augmentation", damage)
-    (first, log), (second, of_second) = spatial(fold=0), spatial(fold=3)
-    assert first == second == (tolerated == 1)
-    assert changed(log) == changed(of_second) != ""
-    assert "it is measured how often" in log
-    assert "it is measured how often" not in of_second
-    assert measured == [tuple(f"tiny_{case}" for case in range(6))]  # all, and once
-    content = read_topology(folder / "topology.json")
-    decisions = content["rotation_and_scaling"]
-    assert not is_edited(content)
-    assert main(["plan", "-d", "901", "-np", "1", "-c", "3d_fullres"]) == 0
-    planned = read_topology(folder / "topology.json")["rotation_and_scaling"]
-    assert planned["full"]["3d_fullres"] == decisions["full"]["3d_fullres"]
-    third, of_third = spatial(fold=2)
-    assert (third, changed(of_third)) == (first, changed(log))
-
-
-def test_a_decision_that_was_edited_is_respected(spatial, folder):
-    spatial()
-    file = folder / "topology.json"
-    content = read_topology(file)
-    decision = content["rotation_and_scaling"]["full"]["3d_fullres"]
-    decision["used"] = not decision["used"]
-    file.write_text(json.dumps(content))
-    used, log = spatial(fold=1)
-    assert used == decision["used"]
-    assert "topology.json was edited, so both are" in log
-    content["rotation_and_scaling"]["full"] = {"3d_fullres": not used}  # in short
-    file.write_text(json.dumps(content))
-    again, log = spatial(fold=1)
-    assert again != used
-    assert "topology: topology.json was edited, so rotation and scaling are" in log
-
-
-def test_a_file_that_was_edited_and_has_no_decision_is_left_as_it_is(spatial, folder):
-    file = folder / "topology.json"
-    file.write_text(before := json.dumps({"priors": {}, "dataset": NAME}))
-    (first, log), (second, of_second) = spatial(fold=0), spatial(fold=1)
-    assert (first, changed(log)) == (second, changed(of_second))
-    assert "was edited, so the decision is not written there" in log
-    assert file.read_text() == before
-
-
-def test_priors_and_decision_stand_in_one_file_whoever_begins(spatial, folder):
-    used, _ = spatial()
-    file = folder / "topology.json"
-    assert "priors" not in read_topology(file)
-    decisions = read_topology(file)["rotation_and_scaling"]
-    assert spatial("nnUNetTrainerBettiPrior_2epochs_3iters", fold=1)[0] == used
-    content = read_topology(file)
-    assert content["rotation_and_scaling"] == decisions
-    assert content["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
-    assert not is_edited(content)
-    del content["rotation_and_scaling"]
-    write_topology(signed(content), file)
-    spatial(fold=2)
-    assert read_topology(file)["rotation_and_scaling"] == decisions
-    assert read_topology(file)["priors"] == content["priors"]
-
-
-def test_trainers_without_a_term_neither_make_nor_read_a_decision(spatial, folder):
-    for name in ("nnUNetTrainerStock_2epochs_3iters", f"{TAFL}_weight0"):
-        assert spatial(name)[0]
-    assert not (folder / "topology.json").exists()
-
-
-def test_where_the_file_cannot_be_written_folds_decide_alike(spatial, folder, monkeypatch):
-    def full(*_):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(augmentation, "write_topology", full)
-    (first, log), (second, of_second) = spatial(fold=0), spatial(fold=1)
-    assert (first, changed(log)) == (second, changed(of_second))
-    assert "cannot be written: no space left on device" in log
-
-
-def test_five_percent_are_tolerated_and_what_is_unknown_does_no_damage():
-    assert decide(["a", "b"], [0.05, float("nan")]).used
-    assert not decide(["a", "b"], [0.0, 0.0501]).used
-    assert decide(["a"], [float("nan")]).changed == {"a": None}
+TOLD = "says not to rotate and scale, which is no longer read"
 
 
 @pytest.mark.parametrize(
-    ("section", "place"),
+    ("section", "told"),
     [
-        ([], r"x: rotation_and_scaling: wanted an object"),
-        ({"full": 1}, r"x: rotation_and_scaling > full: wanted an object"),
-        ({"full": {"2d": {}}}, r"full > 2d: wanted .*, got \{\}"),
-        ({"full": {"2d": 1}}, r"full > 2d: wanted .*, got 1"),
+        ({"full": {"3d_fullres": {"used": False, "changed": {"ring": 0.3}}}}, True),
+        ({"full": {"3d_fullres": False}}, True),
+        ({"full": {"3d_fullres": {"used": True}, "2d": False}, "face": False}, False),
+        ({"full": {"3d_fullres": 0}}, False),
+        ({"full": [1]}, False),
+        (None, False),
     ],
 )
-def test_what_is_no_decision_is_told_with_its_place(section, place):
-    with pytest.raises(ValueError, match=place):
-        check_decisions({"rotation_and_scaling": section}, "x")
-    assert recorded_decision({}, "x", "2d", "full") is None
+def test_a_former_decision_is_not_followed_and_the_log_says_so(make_trainer, folder, section, told):
+    (folder / "topology.json").write_text(before := json.dumps({"rotation_and_scaling": section}))
+    trainer = make_trainer(f"{WASSERSTEIN}_seed7")
+    trainer.on_train_start()
+    assert spatial_transform(trainer).p_rotation == 0.2
+    assert trainer.origin().spatial
+    assert (TOLD in Path(trainer.log_file).read_text()) == told
+    assert (folder / "topology.json").read_text() == before
+    for name in (f"{WASSERSTEIN}_nospatial", STOCK, "nnUNetTrainerTAFL_2epochs_3iters_weight0"):
+        other = make_trainer(name)
+        other.on_train_start()
+        assert TOLD not in Path(other.log_file).read_text()
+
+
+def test_priors_are_read_beside_a_former_decision_and_added_to_an_edited_one(make_trainer, folder):
+    file = folder / "topology.json"
+    decision = {"full": {"3d_fullres": {"used": False}}}
+    file.write_text(json.dumps({"rotation_and_scaling": decision, "mine": 1}))
+    name = "nnUNetTrainerBettiPrior_2epochs_3iters"
+    make_trainer(name).initialize()
+    content = json.loads(file.read_text())
+    assert content["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
+    assert (content["rotation_and_scaling"], content["mine"]) == (decision, 1)
+    trainer = make_trainer(name, fold=1)
+    trainer.initialize()
+    assert trainer.prior["0"] == [1, 1, 0]
+
+
+def test_a_training_of_an_earlier_version_resumes_as_it_began(make_trainer, folder):
+    name = "nnUNetTrainerWasserstein_3epochs_2iters_from0"
+    trainer = make_trainer(name)
+    trainer.run_training()
+    file = Path(trainer.output_folder) / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=False)
+    checkpoint["nnunet_topo"]["spatial"] = False
+    checkpoint["current_epoch"] = 2
+    logged = checkpoint["logging"]
+    del logged["topology_samples"]
+    checkpoint["logging"] = {key: values[:2] for key, values in logged.items()}
+    torch.save(checkpoint, file)
+    resumed = make_trainer(name, resume=True)
+    resumed.load_checkpoint(str(file))
+    resumed.run_training()
+    assert spatial_transform(resumed).p_rotation == 0
+    assert not resumed.origin().spatial
+    assert np.isnan(resumed.logger.get_value("topology_samples", None)[:2]).all()
+    assert resumed.logger.get_value("topology_samples", None)[2] == 1
+    assert "was trained without rotation and scaling, and so is the rest" in (
+        Path(resumed.log_file).read_text()
+    )

@@ -1,6 +1,7 @@
 """What a finished training leaves: log, figures, checkpoints that can be resumed from."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,13 @@ def test_each_figure_is_logged_on_its_own(finished):
     assert logging["topology_weight"][0] == 0
     assert logging["topology_term"][1] > 0
     assert logging["topology_distance"][1] > 0
-    assert 0 < logging["topology_weight"][1] <= 0.001
+    last = finished._schedule.measured.weight  # measured after every iteration
+    assert logging["topology_weight"][1] == pytest.approx(last, rel=0.5)
+    assert 1 < logging["topology_ratio"][1] < 100
+    assert logging["topology_gradient"][1] == 1
+    assert logging["topology_matched"][1] > 0
+    assert logging["topology_removed"][1] > 0
+    assert logging["topology_missing"][1] >= 0
     assert logging["topology_ms"][1] > 0
     folder = Path(finished.output_folder)
     assert (folder / "topology.png").stat().st_size > 0
@@ -55,7 +62,7 @@ def test_the_train_loss_of_the_plot_is_the_base_loss(make_trainer, finished):
 def test_debug_json_tells_all_settings(finished):
     debug = json.loads((Path(finished.output_folder) / "debug.json").read_text())
     for told in (
-        *("'weight': 0.001", "'weight_given': False", "'start_epoch': 1", "'ramp_iterations': 1"),
+        *("'weight': 0.001", "'wanted_ratio': 10.0", "'start_epoch': 1", "'ramp_iterations': 0"),
         *("'connectivity': 'full'", "'clamp': 0.01", "matching='spatial'", "'seed': 5"),
     ):
         assert told in debug["topology_settings"]
@@ -65,6 +72,13 @@ def test_the_log_names_the_terms_figures(finished):
     log = Path(finished.log_file).read_text()
     assert "topology: the term starts in epoch 1" in log
     assert "optimal Wasserstein distance" in log
+    for words in (
+        r"topology: gradient norm \S+ times that of the base loss at weight 0\.001, over 1 iter",
+        r"; wanted 10 times, so the weight is now \d",
+        r"topology: the term had a gradient in 100% of the iterations, \S+ times that of the base",
+        r"; bars per iteration: \S+ matched, \S+ removed, \S+ missing",
+    ):
+        assert re.search(words, log)
 
 
 def test_a_checkpoint_bears_nnunets_trainer_and_our_key_of_plain_types(finished):
@@ -74,7 +88,7 @@ def test_a_checkpoint_bears_nnunets_trainer_and_our_key_of_plain_types(finished)
     own = checkpoint["nnunet_topo"]
     assert own["trainer"] == "nnUNetTrainerTAFL_2epochs_4iters_from1_nospatial_seed5"
     assert own["settings"] == {"epochs": 2, "iters": 4, "start": 1, "nospatial": True, "seed": 5}
-    assert own["schedule"]["measured"] == 4
+    assert own["schedule"]["weight"] == finished._schedule.measured.weight > 0
     assert json.loads(json.dumps(own)) == own
     assert not list(file.parent.glob("*.part"))
 
@@ -87,6 +101,26 @@ def test_a_finished_training_is_resumed_with_its_history_and_its_measurements(
     assert again.current_epoch == 2
     np.testing.assert_equal(again.logger.get_checkpoint(), finished.logger.get_checkpoint())
     assert again._schedule == finished._schedule
+
+
+def test_a_checkpoint_of_an_older_version_resumes_with_a_weight_that_is_measured_anew(
+    make_trainer, finished, tmp_path
+):
+    checkpoint = torch.load(
+        Path(finished.output_folder) / "checkpoint_final.pth", weights_only=False
+    )
+    old = {"base_norm": 2.5, "topology_norm": 0.1, "measured": 4}
+    checkpoint[checkpoints.OWN_KEY]["schedule"] = old
+    for key in ("topology_ratio", "topology_gradient", "topology_matched"):
+        del checkpoint["logging"][key]
+    torch.save(checkpoint, tmp_path / "checkpoint_final.pth")
+    again = make_trainer(type(finished).__name__, resume=True)
+    again.load_checkpoint(str(tmp_path / "checkpoint_final.pth"))
+    assert not again._schedule.is_known
+    assert "the weight is measured anew and ramps up again" in Path(again.log_file).read_text()
+    logging = again.logger.get_checkpoint()
+    assert len(logging["topology_weight"]) == len(logging["topology_ratio"]) == 2
+    assert np.isnan(logging["topology_ratio"]).all()
 
 
 def test_continuing_without_a_checkpoint_beside_other_settings_is_refused(make_trainer, finished):

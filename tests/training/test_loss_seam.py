@@ -291,3 +291,85 @@ def test_a_term_computes_in_float32_under_autocast():
             loss(logits(3).requires_grad_(), label_map(2))
         terms.append(loss.record.term)
     assert terms[0] == terms[1]
+
+
+# -- samples whose labels were interpolated ----------------------------------------------------
+
+SEAMS = [
+    (LABELS, 3, label_map(2)),
+    (IGNORE, 3, label_map(3)),
+    (REGIONS, 2, region_target()),
+    (REGIONS_IGNORE, 2, region_target(ignore=True)),
+]
+
+
+@pytest.mark.parametrize(("manager", "channels", "target"), SEAMS)
+@pytest.mark.parametrize("deep", [False, True])
+def test_the_term_is_the_mean_over_the_samples_whose_labels_are_intact(
+    manager, channels, target, deep
+):
+    x = logits(channels).requires_grad_()
+    base = DeepSupervisionWrapper(_Zero(), (1,)) if deep else _Zero()
+    loss = TopologyAwareLoss(base, WassersteinLoss(), manager)
+    loss.weight, loss.intact = 2.0, torch.tensor([False, True])
+    total = loss([x], [target]) if deep else loss(x, target)
+    alone = WassersteinLoss()(*topology_channels(x[1:], target[1:], manager))
+    assert float(total.detach()) == pytest.approx(2 * float(alone.detach()))
+    assert (loss.record.term, loss.record.samples) == (pytest.approx(float(alone.detach())), 0.5)
+    total.backward()
+    assert x.grad is not None
+    assert not x.grad[0].any()
+    assert x.grad[1].any()
+
+
+def test_without_an_intact_label_the_base_loss_is_all_and_the_record_says_so():
+    x, target = logits(3).requires_grad_(), label_map(2)
+    loss = aware(0.25)
+    loss.intact = torch.zeros(2, dtype=torch.bool)
+    assert torch.equal(loss(x, target), FocalBaseLoss(LABELS)(x, target))
+    assert loss.record.samples == 0
+    assert loss.record.term != loss.record.term  # NaN: not computed
+    loss.intact = None
+    loss(x, target)
+    assert loss.record.samples == 1
+    assert loss.record.term > 0
+
+
+class _Plain:
+    """A term of a user's own."""
+
+    def __call__(self, probability, target, mask):
+        return (probability * target).sum()
+
+
+@pytest.mark.parametrize(
+    ("term", "needs"),
+    [
+        (WassersteinLoss(), True),
+        (_Plain(), True),
+        (ProjectedPoolingLoss(), False),
+        (BettiPriorLoss({0: (1, 0, 0), 1: (1, 0, 0)}), False),
+        (BettiPriorLoss({0: (1, 0, 0)}, in_patches=True), True),
+        (BettiPriorLoss({0: (1, 0, 0), 1: "target"}), True),
+        ([(1, ProjectedPoolingLoss()), (1, BettiPriorLoss({0: (1, 0, 0)}))], False),
+        ([(1, ProjectedPoolingLoss()), (1, _Plain())], True),
+    ],
+)
+def test_only_terms_that_look_at_the_topology_of_labels_leave_samples_out(term, needs):
+    loss = TopologyAwareLoss(_Zero(), term, LABELS)
+    x, target = logits(3).requires_grad_(), label_map(2)
+    measured = loss.measure_term(x, target, torch.tensor([False, False]))
+    assert (measured is None) == loss.needs_intact_labels == needs
+    if not needs:
+        assert torch.equal(measured.loss, loss.measure_term(x, target).loss)
+        assert loss.record.samples != loss.record.samples  # NaN: all, always
+
+
+def test_images_without_labels_are_all_seen():
+    loss = TopologyAwareLoss(_Zero(), BettiPriorLoss({0: (1, 0, 0)}, in_patches=True), LABELS)
+    assert loss.measure_term(logits(3).requires_grad_(), None, torch.tensor([False])) is not None
+
+
+def test_notes_of_another_batch_are_refused():
+    with pytest.raises(ValueError, match="intact must hold 2 booleans, one a sample, got 3"):
+        aware(1.0).measure_term(logits(3), label_map(2), torch.ones(3, dtype=torch.bool))

@@ -1,11 +1,43 @@
+import json
+from math import inf, nan
+
 import pytest
 
-from nnunet_topo.training.schedule import MEASURED_ITERATIONS, WeightSchedule
+from nnunet_topo.training.measured_weight import MEASURED_ITERATIONS, MeasuredWeight
+from nnunet_topo.training.schedule import WeightSchedule
+from nnunet_topo.training.settings import Settings
 
 
 def schedule(**options):
-    defaults = {"nominal": 0.1, "given": False, "start": 2, "ramp": 20, "iterations": 10}
+    defaults = {"nominal": 0.1, "start": 2, "ramp": 20, "iterations": 10}
     return WeightSchedule(**defaults | options)
+
+
+def planned(*, printed=0.1, wanted_ratio=10.0, epochs=100, iterations=10, **settings):
+    return WeightSchedule.planned(
+        Settings(**settings),
+        printed=printed,
+        wanted_ratio=wanted_ratio,
+        epochs=epochs,
+        iterations=iterations,
+    )
+
+
+def measure(weight, base_norm, term_norm, times=MEASURED_ITERATIONS):
+    """Records the same norms several times; returns what was said at last."""
+    return [weight.record(base_norm, term_norm) for _ in range(times)][-1]
+
+
+def run(s, epochs, base_norm=1.0, term_norm=1.0):
+    """Lets a schedule go through epochs; returns the weights in force, None where not due."""
+    weights = []
+    for epoch in epochs:
+        for iteration in range(s.iterations):
+            due = s.is_due(epoch, iteration)
+            weights.append(s.weight(epoch, iteration) if due else None)
+            if due and s.is_measuring(epoch, iteration):
+                s.record(base_norm, term_norm, epoch, iteration)
+    return weights
 
 
 def test_the_term_is_off_before_its_start():
@@ -16,6 +48,7 @@ def test_the_term_is_off_before_its_start():
 
 def test_weight_0_is_never_due():
     assert not schedule(nominal=0.0).is_due(5, 0)
+    assert planned(weight=0.0).measured is None
 
 
 def test_the_weight_ramps_up_linearly_over_epochs():
@@ -36,37 +69,155 @@ def test_every_third_iteration_is_three_times_as_heavy():
     assert s.weight(2, 0) == pytest.approx(0.3)
 
 
-def test_a_ratio_above_1_lowers_the_weight_to_reach_1():
-    s = schedule(ramp=0)
-    for _ in range(MEASURED_ITERATIONS):
-        assert s.measures
-        s.record(base_norm=2.0, topology_norm=8.0)
-    assert not s.measures
-    assert s.ratio == 4
-    assert s.weight(3, 0) == pytest.approx(0.025)
+@pytest.mark.parametrize("term_norm", [0.02, 2.0, 20.0, 80.0])
+def test_a_weight_is_raised_or_lowered_until_the_ratio_is_the_wanted_one(term_norm):
+    measured = MeasuredWeight(printed=0.001, wanted=10)
+    said = measure(measured, base_norm=2.0, term_norm=term_norm)
+    assert measured.weight / 0.001 * term_norm / 2.0 == pytest.approx(10)
+    assert f"{term_norm / 2:.4g} times that of the base loss at weight 0.001" in said
+    assert f"the weight is now {measured.weight:.4g}" in said
 
 
-def test_the_weight_is_lowered_from_the_first_measurement_on():
-    s = schedule(ramp=0)
-    s.record(base_norm=1.0, topology_norm=10.0)
-    assert s.weight(2, 0) == pytest.approx(0.01)
+def test_single_iterations_hardly_move_what_is_measured():
+    measured = MeasuredWeight(printed=1.0, wanted=1)
+    measure(measured, 1.0, 1.0, MEASURED_ITERATIONS - 1)
+    measured.record(1e-3, 1.0)  # a ratio of 1000
+    assert measured.weight == pytest.approx(1, rel=0.1)
 
 
-def test_a_ratio_below_1_changes_nothing():
-    s = schedule(ramp=0)
-    s.record(base_norm=4.0, topology_norm=1.0)
-    assert s.weight(2, 0) == 0.1
+@pytest.mark.parametrize("norms", [(1.0, 0.0), (0.0, 1.0), (1.0, nan), (inf, 1.0), (nan, nan)])
+def test_iterations_without_a_finite_gradient_of_both_are_left_out(norms):
+    measured = MeasuredWeight(printed=1.0, wanted=10)
+    for _ in range(MEASURED_ITERATIONS - 1):
+        assert measured.record(*norms) == measured.record(1.0, 2.0) == ""
+    said = measured.record(1.0, 2.0)
+    assert measured.weight == pytest.approx(5)
+    assert "over 40 iterations with a gradient, of 79" in said
 
 
-def test_a_given_weight_is_never_measured_nor_altered():
-    s = schedule(given=True, ramp=0)
-    assert not s.measures
-    assert s.weight(9, 0) == 0.1
+@pytest.mark.parametrize("norms", [(1.0, 0.0), (0.0, 1.0), (nan, inf)])
+def test_a_few_iterations_with_a_gradient_are_better_than_none(norms):
+    measured = MeasuredWeight(printed=1.0, wanted=10)
+    measure(measured, 1.0, 4.0, 3)
+    said = measure(measured, *norms, 5 * MEASURED_ITERATIONS - 3)
+    assert measured.weight == pytest.approx(2.5)
+    assert "over 3 iterations with a gradient, of 200" in said
 
 
-def test_what_was_measured_survives_in_plain_numbers():
-    s, resumed = schedule(ramp=0), schedule(ramp=0)
-    s.record(base_norm=1.0, topology_norm=10.0)
-    resumed.restore(s.state())
-    assert resumed == s
-    assert all(type(value) in (int, float) for value in s.state().values())
+def test_without_any_gradient_the_weight_is_the_printed_one_and_then_stays_as_it_is():
+    measured = MeasuredWeight(printed=0.01, wanted=10)
+    said = measure(measured, 1.0, 0.0, 5 * MEASURED_ITERATIONS)
+    assert "in 200 iterations; the weight is the printed one, 0.01, until" in said
+    assert measured.weight == 0.01
+    measure(measured, 1.0, 2.0)
+    assert measured.weight == pytest.approx(0.05)
+    said = measure(measured, 0.0, 0.0, 5 * MEASURED_ITERATIONS)
+    assert measured.weight == pytest.approx(0.05)
+    assert "the weight stays 0.05, until" in said
+
+
+def test_a_measurement_changes_a_weight_at_most_tenfold_and_says_so():
+    measured = MeasuredWeight(printed=1.0, wanted=10)
+    measure(measured, 1.0, 10.0)
+    assert measured.weight == pytest.approx(1)
+    said = measure(measured, 1.0, 0.01)  # the term has done its work
+    assert measured.weight == pytest.approx(10)
+    assert "now 10 (bounded; 1000 was wanted)" in said
+    measure(measured, 1.0, 1e6)
+    assert measured.weight == pytest.approx(1)
+
+
+def test_rounding_errors_do_not_become_weights():
+    measured = MeasuredWeight(printed=0.001, wanted=10)
+    measure(measured, 1.0, 1e-20)
+    assert measured.weight == pytest.approx(1000)
+    measured = MeasuredWeight(printed=0.001, wanted=10)
+    measure(measured, 1e-20, 1.0)
+    assert measured.weight == pytest.approx(1e-9)
+
+
+def test_no_weight_is_in_force_before_it_is_measured_and_then_it_ramps_up():
+    s = planned()  # 1000 iterations, the term from epoch 50 on
+    weights = run(s, range(50, 65), base_norm=1.0, term_norm=2.0)
+    assert weights[:40] == [None] * 40
+    assert weights[40] == pytest.approx(0.5 / 100)  # 0.1 * 10 / 2, on a ramp of 100
+    assert weights[89] == pytest.approx(0.25)
+    assert weights[139:] == [pytest.approx(0.5)] * 11
+
+
+def test_the_weight_is_measured_again_after_every_tenth_of_the_training():
+    s = planned(start=0)
+    first = run(s, range(10), term_norm=2.0)
+    second = run(s, range(10, 20), term_norm=4.0)
+    third = run(s, range(20, 30), term_norm=1.0)
+    assert first[40:] == [pytest.approx(0.5)] * 60
+    assert second[:40] == [pytest.approx(0.5)] * 40  # while it is measured
+    assert second[40:] == [pytest.approx(0.25)] * 60
+    assert third[40:] == [pytest.approx(1)] * 60
+
+
+def test_a_short_training_measures_in_fewer_iterations():
+    s = planned(epochs=2, iterations=10, start=0)
+    assert run(s, range(1), term_norm=2.0) == [None] * 2 + [pytest.approx(0.5)] * 8
+    s = planned(epochs=2, iterations=2, start=0)
+    assert run(s, range(1)) == [None, pytest.approx(1)]
+
+
+def test_with_every_the_wanted_ratio_is_that_of_the_mean_over_iterations():
+    s = planned(start=0, every=5)
+    weights = run(s, range(20), base_norm=1.0, term_norm=2.0)
+    assert weights[:105:5] == [None] * 20 + [pytest.approx(2.5)]  # 5 times 0.5
+
+
+def test_a_given_or_printed_weight_is_never_altered():
+    for s in (planned(weight=7.0, start=0), planned(printed=7.0, wanted_ratio=None, start=0)):
+        assert run(s, range(20), 1.0, 1e5) == [7.0] * 200
+        assert s.state() == {}
+        assert s.for_debug_json()["wanted_ratio"] is None
+
+
+def test_a_ratio_in_the_name_goes_before_that_of_the_trainer():
+    for wanted in (10.0, None):
+        s = planned(wanted_ratio=wanted, ratio=3.0, start=0)
+        assert run(s, range(5))[-1] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("stop", [1, 7, 10, 11, 12, 15, 29])
+def test_a_resumed_schedule_gives_the_weights_of_the_uninterrupted_one_bit_for_bit(stop):
+    def norms(epoch):  # others in every epoch
+        return 1 + 0.1 * epoch, 0.3 + 0.07 * epoch
+
+    whole, first, resumed = (planned(epochs=40, finetune=True) for _ in range(3))
+    expected = [w for epoch in range(40) for w in run(whole, [epoch], *norms(epoch))]
+    found = [w for epoch in range(stop) for w in run(first, [epoch], *norms(epoch))]
+    state = json.loads(json.dumps(first.state()))
+    assert resumed.restore(state) == ""
+    found += [w for epoch in range(stop, 40) for w in run(resumed, [epoch], *norms(epoch))]
+    assert found == expected
+    assert len(set(expected)) > 40
+
+
+def test_a_checkpoint_of_the_older_rule_is_measured_anew_and_ramps_up():
+    s = planned()
+    said = s.restore({"base_norm": 3.0, "topology_norm": 0.5, "measured": 20})
+    assert "measured anew and ramps up again" in said
+    weights = run(s, range(70, 85), base_norm=1.0, term_norm=2.0)
+    assert weights[:40] == [None] * 40
+    assert weights[40] == pytest.approx(0.5 / 100)
+    assert weights[-1] == pytest.approx(0.5)
+
+
+def test_a_checkpoint_of_the_older_rule_from_before_the_start_has_nothing_to_say():
+    assert planned().restore({"base_norm": 0.0, "topology_norm": 0.0, "measured": 0}) == ""
+    assert planned(weight=1.0).restore({"measured": 20}) == ""
+
+
+def test_only_a_term_whose_start_is_not_given_ramps_up():
+    def planned(**given):
+        return WeightSchedule.planned(
+            Settings(**given), printed=0.1, wanted_ratio=10.0, epochs=300, iterations=10
+        )
+
+    assert (planned().start, planned().ramp) == (150, 300)
+    assert (planned(start=150).start, planned(start=150).ramp) == (150, 0)
+    assert planned(start=0).ramp == planned(start=7).ramp == 0

@@ -83,7 +83,7 @@ def test_terms_start_at_half_of_the_epochs_with_their_weight(make_trainer, stem,
 
 @pytest.mark.parametrize("setting", ["clamp0.1", "face"])
 def test_settings_of_a_filtration_are_refused_where_there_is_none(setting):
-    with pytest.raises(ValueError, match="mean nothing to the term of nnUNetTrainerProjectedPool"):
+    with pytest.raises(ValueError, match="means nothing to nnUNetTrainerProjectedPooling"):
         trainer_with_settings(f"nnUNetTrainerProjectedPooling_{setting}", Path(trainers_folder()))
     trainer_with_settings(f"nnUNetTrainerBettiPrior_{setting}", Path(trainers_folder()))
 

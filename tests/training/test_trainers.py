@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ..trainers import SUPERVISED, WITHOUT_TERM, batches, weights
+from nnunet_topo.training.loss import StepRecord
+from nnunet_topo.training.ranks import Ranks
+
+from ..trainers import SUPERVISED, WITHOUT_TERM, all_intact, batches, weights
 
 
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
@@ -81,37 +84,102 @@ def test_projected_pooling_on_dice_has_the_base_loss_of_dice(started):
     assert losses[0] == losses[1]
 
 
-def test_the_gradient_norms_are_those_of_the_networks_last_layer(started):
-    trainer = started("nnUNetTrainerTAFL_2epochs_30iters_from0_seed3")
+def test_gradient_norms_are_those_at_the_finest_logits(started):
+    trainer = started("nnUNetTrainerTAFL_2epochs_30iters_weight0.02_from0_seed3")
     batch = batches(trainer, 1)[0]
-    last = list(trainer.network.decoder.seg_layers[-1].parameters())
     expected = []
     for part in ("base", "term"):
         output = trainer.network(batch["data"])
         if part == "base":
             loss = trainer.loss.base(output, batch["target"])
         else:
-            loss = 0.001 * trainer.loss.measure_term(output[0], batch["target"][0]).loss
-        gradients = torch.autograd.grad(loss, last)
-        expected.append(torch.cat([g.flatten() for g in gradients]).norm().item())
-    trainer._measure_gradients(batch)
-    schedule = trainer._schedule
-    assert schedule.base_norm == pytest.approx(expected[0], rel=1e-4)
-    assert schedule.topology_norm == pytest.approx(expected[1], rel=1e-4)
+            loss = 0.02 * trainer.loss.measure_term(output[0], batch["target"][0]).loss
+        expected.append(torch.autograd.grad(loss, output[0])[0].norm().item())
+    result = trainer.train_step(batch)
+    record = trainer._topology.record
+    assert float(record.base_gradient) == pytest.approx(expected[0], rel=1e-4)
+    assert float(record.term_gradient) == pytest.approx(expected[1], rel=1e-4)
+    assert result["topology_ratio"] == pytest.approx(expected[1] / expected[0], rel=1e-4)
+    assert result["topology_gradient"] == 1
 
 
-def test_a_heavy_term_is_lowered_unless_its_weight_was_given(started):
-    trainer = started("nnUNetTrainerTAFL_2epochs_30iters_from0_seed3")
-    trainer._schedule.nominal = 1000.0
-    result = [trainer.train_step(batch) for batch in batches(trainer, 2)]
-    assert all(0 < r["topology_weight"] < 1000 for r in result)
-    given = started("nnUNetTrainerTAFL_2epochs_30iters_weight1000_from0_seed3")
-    assert given.train_step(batches(given, 1)[0])["topology_weight"] == 1000
+def test_a_step_that_measures_the_first_weight_is_that_of_the_control(started):
+    pair = [
+        started(f"nnUNetTrainer{name}_10epochs_4iters{term}_nospatial_seed7")
+        for name, term in (("Wasserstein", "_from0"), ("Stock", ""))
+    ]
+    results = [[t.train_step(b) for b in batches(t, 4)] for t in pair]
+    assert [r["topology_term"] > 0 for r in results[0]] == [True] * 4
+    assert np.isnan([r["topology_weight"] for r in results[0]]).all()
+    assert pair[0]._schedule.is_known
+    assert torch.equal(*map(weights, pair))
+
+
+@pytest.mark.parametrize(
+    ("stem", "settings", "wanted"),
+    [("TAFL", "", 10), ("Wasserstein", "_ratio0.2", 0.2), ("TAFLSinkhorn", "_ratio3", 3)],
+)
+def test_the_gradient_of_the_term_is_as_large_as_wanted(started, stem, settings, wanted):
+    trainer = started(f"nnUNetTrainer{stem}_10epochs_3iters{settings}_from0_seed3")
+    results = [trainer.train_step(batch) for batch in batches(trainer, 4)]
+    assert results[3]["topology_ratio"] == pytest.approx(wanted, rel=0.3)
+
+
+def test_the_gradient_stays_as_large_as_wanted(started):
+    trainer = started("nnUNetTrainerTAFL_10epochs_2iters_ratio5_from0_nospatial_seed3")
+    (batch,) = batches(trainer, 1)
+    for _ in range(6):
+        trainer.train_step(batch)
+        trainer._iteration = trainer._iteration % 2
+        trainer.current_epoch += trainer._iteration == 0
+    assert trainer.current_epoch == 3
+    assert trainer.train_step(batch)["topology_ratio"] == pytest.approx(5, rel=0.3)
+
+
+def test_norms_are_summed_over_the_processes_in_which_both_are_finite(started, monkeypatch):
+    told = []
+
+    def total(_, numbers, device):
+        told.append(list(numbers))
+        return [numbers[0] + 3.0, numbers[1] + 6.0]  # of another process
+
+    monkeypatch.setattr(Ranks, "total", total)
+    trainer = started("nnUNetTrainerTAFL_10epochs_20iters_from0_seed3")
+    trainer.train_step(batches(trainer, 1)[0])
+    measured, record = trainer._schedule.measured, trainer._topology.record
+    assert told == [[float(record.base_gradient), float(record.term_gradient)]]
+    assert measured.base_norm == told[0][0] + 3
+    assert measured.term_norm == told[0][1] + 6
+    trainer._measure(StepRecord(base_gradient=1.0, term_gradient=np.inf), 1.0)
+    trainer._measure(StepRecord(base_gradient=0.0, term_gradient=2.0), 1.0)
+    trainer._measure(StepRecord(base_gradient=2.0, term_gradient=2.0), 4.0)
+    assert told[1:] == [[0, 0], [0, 0], [2, 0.5]]
+
+
+def test_printed_and_given_weights_are_used_as_they_are(started):
+    for name, weight in (
+        ("TAFLSinkhorn", 0.001),
+        ("ProjectedPoolingDice", 1),
+        ("TAFL_2epochs_30iters_weight1000", 1000),
+    ):
+        trainer = started(f"nnUNetTrainer{name}_from0_seed3")
+        results = [trainer.train_step(batch) for batch in batches(trainer, 2)]
+        assert [r["topology_weight"] for r in results] == [weight] * 2
+        assert all(r["topology_ratio"] > 0 for r in results)
+
+
+def test_the_bars_of_a_step_are_told(started):
+    trainer = started("nnUNetTrainerTAFL_2epochs_3iters_from0_seed7")
+    result = trainer.train_step(batches(trainer, 1)[0])
+    bars = trainer._topology.record.bars
+    told = [result[f"topology_{what}"] for what in ("matched", "removed", "missing")]
+    assert told == [bars.matched, bars.removed, bars.missing]
+    assert bars.removed > 0
 
 
 def test_a_patch_without_foreground_is_trained_on(started):
     trainer = started("nnUNetTrainerTAFL_2epochs_3iters_from0")
-    batch = batches(trainer, 1)[0]
+    batch = all_intact(batches(trainer, 1)[0])
     batch["target"] = [torch.zeros_like(scale) for scale in batch["target"]]
     result = trainer.train_step(batch)
     assert np.isfinite(result["loss"])

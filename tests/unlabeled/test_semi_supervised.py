@@ -1,4 +1,4 @@
-"""Labelled and unlabelled batches in an nnU-Net that loads, trains and saves for real."""
+"""Labelled and unlabelled batches in nnU-Net with its real loading, training and saving."""
 
 import json
 import random
@@ -43,7 +43,7 @@ def gradient(trainer):
 
 
 def everywhere(trainer):
-    """Lets the prior hold for all objects: a network that has learnt nothing shows no whole one."""
+    """Applies the prior to all objects, because an untrained network shows no whole one."""
     trainer._topology.term.in_patches = False
 
 
@@ -135,24 +135,44 @@ def test_the_share_of_objects_that_a_prior_was_applied_to_is_told():
     assert free.begin(probability)().used == 1
 
 
-def test_the_weight_is_lowered_by_the_ratio_at_the_unlabelled_images(start):
-    trainer = start("2epochs_30iters_from0_nospatial_seed3")
+def test_the_weight_is_set_by_the_gradient_at_the_unlabelled_images(start):
+    trainer = start("10epochs_2iters_from0_nospatial_seed3")
     batch = batches(trainer, 1)[0]
+    measured = trainer._schedule.measured
     make_unsure(trainer)
     trainer.train_step(batch)
-    assert trainer._schedule.measured == 0  # nothing was used, so nothing is known
+    assert (measured.measured, measured.looked_at) == (0, 1)  # no object, so nothing is known
     everywhere(trainer)
-    trainer._schedule.nominal = 1000.0
+    output = trainer.network(batch["data"])
+    loss = trainer.loss.base(output, batch["target"])
+    base = torch.autograd.grad(loss, output[0])[0].norm().item()
+    before = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     result = trainer.train_step(batch)
-    assert trainer._schedule.measured == 1
-    assert 0 < result["topology_weight"] < 1000
-    last = list(trainer.network.decoder.seg_layers[-1].parameters())
-    trainer._schedule.measured, trainer._schedule.topology_norm = 0, 0.0
+    assert measured.measured == 1
+    assert np.isnan(result["topology_weight"])  # measured, but not in force
+    assert measured.base_norm == pytest.approx(base, rel=1e-4)
+    after = {key: value.clone() for key, value in trainer.network.state_dict().items()}
+    trainer.network.load_state_dict(before)
     logits = trainer.network(trainer.unlabelled_images)[0]
-    term = 1000 * trainer._topology.measure_term(logits, None).loss
-    expected = torch.cat([g.flatten() for g in torch.autograd.grad(term, last)]).norm().item()
-    trainer._measure_gradients(batch)
-    assert trainer._schedule.topology_norm == pytest.approx(expected, rel=1e-4)
+    trainer._topology.muted = False
+    term = 0.01 * trainer._topology.measure_term(logits, None).loss
+    expected = torch.autograd.grad(term, logits)[0].norm().item()
+    assert measured.term_norm == pytest.approx(expected, rel=1e-4)
+    trainer.network.load_state_dict(after)
+    trainer.train_step(batch)
+    result = trainer.train_step(batch)
+    assert result["topology_ratio"] == pytest.approx(10, rel=0.5)
+    assert result["topology_weight"] == measured.weight
+
+
+def test_a_step_that_measures_the_weight_is_that_of_labelled_images(start):
+    trainer = start("10epochs_2iters_from0_nospatial_seed7")
+    stock = start("10epochs_2iters_nospatial_seed7", stem="nnUNetTrainerStock")
+    everywhere(trainer)
+    result = trainer.train_step(batches(trainer, 1)[0])
+    stock.train_step(batches(stock, 1)[0])
+    assert result["topology_term"] > 0
+    assert torch.equal(weights(trainer), weights(stock))
 
 
 def test_patches_lie_where_the_labelled_objects_are(start, unlabelled):
@@ -217,14 +237,14 @@ def test_without_unlabelled_images_the_command_that_makes_them_is_named(start, u
         aside.rename(unlabelled)
 
 
-def test_an_unlabelled_case_that_is_labelled_by_now_ends_the_training_before_it_begins(
+def test_an_unlabelled_case_that_is_now_labelled_stops_the_training_before_it_begins(
     start, unlabelled
 ):
     trainer = start("2epochs_3iters_from0_nospatial")
     leaked = [shutil.copy(f, f.with_name(f"tiny_1{f.name.removeprefix('unlabelled_1')}"))
               for f in unlabelled.glob("unlabelled_1*")]  # fmt: skip
     try:
-        with pytest.raises(RuntimeError, match=r"tiny_1 in .* labelled by now"):
+        with pytest.raises(RuntimeError, match=r"tiny_1 in .* now labelled"):
             trainer.on_train_start()
     finally:
         for file in leaked:
@@ -292,7 +312,7 @@ def test_worker_processes_end_with_the_training(make_trainer, unlabelled, monkey
     assert trainer._unlabelled is None
 
 
-def test_a_training_goes_on_with_its_history_and_predicts_on_stock_nnunet(
+def test_a_training_resumes_with_its_history_and_predicts_on_stock_nnunet(
     make_trainer, unlabelled, monkeypatch
 ):
     name = f"{STEM}_3epochs_3iters_from1_nospatial_seed5"

@@ -40,7 +40,7 @@ def base(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
 
 @pytest.fixture
 def images(tmp_path):
-    """Returns a folder of two images that are all right."""
+    """Returns a folder of two images without problems."""
     folder = tmp_path / "images"
     folder.mkdir()
     for case in range(2):
@@ -106,9 +106,9 @@ def test_a_labelled_case_is_refused_by_its_name_and_under_another_name(
     options = ("-c", CONFIGURATION, "-p", "nnUNetPlansTiny")
     assert cli.main(["preprocess-unlabeled", "-d", "901", "-i", str(images), *options]) == 1
     told = capfd.readouterr().err
-    named = f"{images / 'tiny_2_0000.nii.gz'} bears the name of the labelled case {raw}/tiny_2_0000"
+    named = f"{images / 'tiny_2_0000.nii.gz'} has the name of the labelled case {raw}/tiny_2_0000"
     assert named in told
-    same = f"{images / 'other_0000.nii.gz'} holds the same voxels as the labelled case tiny_4"
+    same = f"{images / 'other_0000.nii.gz'} has the same voxels as the labelled case tiny_4"
     assert same in told
     folder = base / "nnUNetPlans_3d_fullres_unlabeled"
     assert unlabeled.unlabeled_cases(folder) == ["fine_0", "fine_1"]
@@ -126,13 +126,13 @@ def test_what_is_wrong_with_an_image_is_named_and_the_others_are_done(base, imag
     cut = images / "cut_0000.nii.gz"
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     done = preprocess(images)
-    told = {trouble.split(":")[0]: trouble for trouble in done.problems}
+    told = {problem.split(":")[0]: problem for problem in done.problems}
     for case, reason in {
         "coarse": "its spacing is 9 x 1 x 1, more than 2 times off that of the labelled cases",
-        "two": "it has 2 channels (two_0000.nii.gz, two_0001.nii.gz), the data set has 1",
-        "second": "channels must be numbered from 0000 on, got second_0001.nii.gz",
+        "two": "it has 2 channels (two_0000.nii.gz, two_0001.nii.gz), but the data set has 1",
+        "second": "channels must be numbered from 0000, got second_0001.nii.gz",
         "empty": "all its voxels have the same value",
-        "unnumbered.nii.gz": "not named CASE_0000.nii.gz",
+        "unnumbered.nii.gz": "left out, because it is not named CASE_0000.nii.gz",
         "cut": f"{cut} cannot be read",
     }.items():
         assert reason in told.pop(case)
@@ -158,10 +158,10 @@ def test_an_image_with_nan_is_left_out(base, images, monkeypatch):
 
     monkeypatch.setattr(SimpleITKIO, "read_images", with_nan)
     done = preprocess(images)
-    assert (done.cases, done.problems) == (1, ["fine_1: it holds NaN or infinite voxels"])
+    assert (done.cases, done.problems) == (1, ["fine_1: it contains NaN or infinite values"])
 
 
-def test_an_interrupted_call_goes_on_where_it_was(base, images, monkeypatch):
+def test_an_interrupted_call_resumes(base, images, monkeypatch):
     sound, calls = unlabeled._compute, []
 
     def dies_in_the_second(case, digest, part):
@@ -207,7 +207,7 @@ def test_the_image_of_a_case_is_there_only_while_all_else_is(base, images, monke
     assert preprocess(images).cases == 2
 
 
-def test_an_image_or_a_plan_that_changed_is_preprocessed_anew(base, images):
+def test_an_image_or_a_plan_that_changed_is_preprocessed_again(base, images):
     folder = preprocess(images).folder
     first = nnUNetDatasetBlosc2(str(folder)).load_case("fine_0")[0][:]
     write(images / "fine_0_0000.nii.gz", tiny_case(400)[0])
@@ -237,17 +237,17 @@ def test_images_of_several_folders_come_together_and_never_replace_one_another(
     assert f"another image of that name was preprocessed from {images}" in done.problems[0]
 
 
-def test_a_case_that_is_labelled_by_now_is_removed(base, images, nnunet_folders, monkeypatch):
+def test_a_case_that_is_now_labelled_is_removed(base, images, nnunet_folders, monkeypatch):
     folder = preprocess(images).folder
     raw = base.parent.parent / "raw"
     shutil.copytree(Path(nnunet_folders["nnUNet_raw"]) / base.name, raw / base.name)
     shutil.copy(images / "fine_1_0000.nii.gz", raw / base.name / "imagesTr/new_0000.nii.gz")
     monkeypatch.setenv("nnUNet_raw", str(raw))
-    with pytest.raises(RuntimeError, match=r"fine_0 in .* labelled by now"):
+    with pytest.raises(RuntimeError, match=r"fine_0 in .* now labelled"):
         check_unlabeled(folder, {"fine_0"}, digest_of_plan(*plan(base)))
     (images / "fine_1_0000.nii.gz").unlink()
     done = preprocess(images)
-    assert done.problems == ["fine_1: a leak, the same as the labelled case new; removed"]
+    assert done.problems == ["fine_1: removed, the same image as the labelled case new"]
     assert unlabeled.unlabeled_cases(folder) == ["fine_0"]
     assert [file.name for file in folder.glob("fine_1*")] == []
 
@@ -263,8 +263,8 @@ def test_what_cannot_be_done_is_said_with_exit_status_2(base, images, tmp_path, 
     for options, reason in (
         ({"dataset": "902"}, "Could not find a dataset with the ID 902"),
         ({"folder": tmp_path / "nowhere"}, "nowhere is not a folder"),
-        ({"folder": tmp_path / "empty"}, "holds no image that is named CASE_0000.nii.gz"),
-        ({"configuration": "3d_lowres"}, "has no configuration '3d_lowres', but 2d, 3d_fullres"),
+        ({"folder": tmp_path / "empty"}, "contains no image named CASE_0000.nii.gz"),
+        ({"configuration": "3d_lowres"}, "has no configuration '3d_lowres'; it has 2d, 3d_fullres"),
         ({"plans": "nnUNetPlansNone"}, "no plans"),
     ):
         status, told = call(**options)
@@ -277,10 +277,12 @@ def test_what_cannot_be_done_is_said_with_exit_status_2(base, images, tmp_path, 
     assert "2 problems" in told
 
 
-def test_without_the_labelled_images_no_leak_could_be_told(base, images, tmp_path, monkeypatch):
+def test_without_the_labelled_images_no_leak_could_be_found(base, images, tmp_path, monkeypatch):
     (tmp_path / "raw" / base.name).mkdir(parents=True)
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    with pytest.raises(ValueError, match=r"lacks the images of tiny_0, tiny_1, .* and 1 more"):
+    with pytest.raises(
+        ValueError, match=r"the images of tiny_0, tiny_1, .* and 1 more are missing"
+    ):
         preprocess(images)
 
 
