@@ -1,7 +1,10 @@
 """Image persistence of small images by linear algebra over F2: slow, with nothing of ours in it.
 
-Everything is told voxel by voxel: when voxels enter is a total order, and where several classes end
-at one voxel, what is matched there is the intersection of two subspaces and not a matter of order.
+Voxels enter in a total order. Where several bars end at one voxel of C there are two definitions.
+By place: what prediction and mask share there is the intersection of two subspaces. By birth: of
+those that end there, the first of the image is matched with the first of C (Bauer, Lesnick: Induced
+Matchings and the Algebraic Stability of Persistence Barcodes. Journal of Computational Geometry
+2015). They differ in about one of 150 small volumes with many ties.
 """
 
 from collections import Counter
@@ -16,14 +19,14 @@ from .cell_complexes import boundary, cells, dimension, rank
 class Matching:
     """Bars of one dimension as (birth, death) voxels.
 
-    `ended` are the voxels at which bars of the target end, each as often as bars do; `matched` are
-    pairs of the birth in F and the death in C.
+    `ended` are the voxels at which bars of the target end, each as often as bars do; `by_place` and
+    `by_birth` are pairs of the birth in F and the death in C.
     """
 
     bars: Counter
     ended: Counter
-    matched: Counter
-    image: Counter
+    by_place: Counter
+    by_birth: Counter
 
 
 def entry_orders(f, g, connectivity):
@@ -63,7 +66,6 @@ def match(f, g, connectivity, k):
         for b, d, _ in of_prediction
         if value[voxel_f[b]] > value[voxel_f[d]]
     )
-    image = Counter((int(voxel_f[b]), int(voxel_c[d])) for b, d, _ in of_image)
     inside = g.sum()
     crossing = [(d, chain) for b, d, chain in of_target if b < inside <= d]
     ended = Counter(int(voxel_c[d]) for d, _ in crossing)
@@ -72,7 +74,7 @@ def match(f, g, connectivity, k):
     def as_bits(chain):
         return sum(1 << name[cell] for cell in chain)
 
-    matched = Counter()
+    by_place, by_birth = Counter(), Counter()
     for death in {d for d, _ in crossing}:
         before = [as_bits(chain) for _, d, chain in of_image if d < death]
         up_to = [(b, as_bits(chain)) for b, d, chain in of_image if d <= death]
@@ -84,9 +86,14 @@ def match(f, g, connectivity, k):
             now = rank(source, before) + rank(target, before) - rank(source + target, before)
             lasts = value[voxel_f[birth]] > value[voxel_c[death]]
             if now > shared and lasts:
-                matched[int(voxel_f[birth]), int(voxel_c[death])] += now - shared
+                by_place[int(voxel_f[birth]), int(voxel_c[death])] += now - shared
             shared = now
-    return Matching(bars, ended, matched, image)
+        of_c_here = sorted(b for b, d, _ in of_target if d == death)
+        of_f_here = sorted(b for b, d, _ in of_image if d == death)
+        for target_birth, birth in zip(of_c_here, of_f_here, strict=False):
+            if target_birth < inside and value[voxel_f[birth]] > value[voxel_c[death]]:
+                by_birth[int(voxel_f[birth]), int(voxel_c[death])] += 1
+    return Matching(bars, ended, by_place, by_birth)
 
 
 def entries(everything, order, shape, connectivity):

@@ -167,8 +167,11 @@ def _reduce(starts: Grid, ends: Grid, squares: CriticalSquares) -> tuple[Voxels,
     further = further[
         : squares_without_partner(ends.words, starts.words, starts.ages, flow, further)
     ]
-    voxel = np.concatenate([squares.voxel, further[:, 0]])
-    square = np.concatenate([squares.square, further[:, 1].astype(np.uint8)])
+    # At one voxel, those that an edge of it is paired with enter before the critical ones.
+    voxel = np.concatenate([further[:, 0], squares.voxel])
+    square = np.concatenate([further[:, 1].astype(np.uint8), squares.square])
+    in_memory = np.argsort(voxel, kind="stable")
+    voxel, square = voxel[in_memory], square[in_memory]
     enters = columns_by_age(voxel, ends.words)
     seen, seen_square = voxel.copy(), square.copy()
     look_from_youngest(seen, seen_square, starts.words, offsets)

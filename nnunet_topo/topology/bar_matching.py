@@ -66,6 +66,8 @@ def match_betti(
     voxels enter by their value in the mask, then by that in the prediction, then by their place in
     memory (the first ones first with face connectivity, the last ones first with full). Of those
     at the least value, or at the clamp, the ones outside of the box around all others are last.
+    Where several bars of the comparison image end at one voxel, components and enclosed parts are
+    matched by place, loops of a volume in the order of their births (Bauer, Lesnick 2015).
 
     Args:
         prediction: probabilities in [0, 1], 2D or 3D.

@@ -142,6 +142,13 @@ TOPOLOGY = [
         "test_loops_are_matched_where_linear_algebra_over_f2_matches_them",
     ),
     Sabotage(
+        "squares of equal age that do not enter in the order of memory",
+        "_image_loops._reduce",
+        'in_memory = np.argsort(voxel, kind="stable")',
+        'in_memory = np.argsort(-voxel, kind="stable")',
+        "test_loops_of_equal_voxels_are_matched_in_the_order_of_memory",
+    ),
+    Sabotage(
         "thinning removes end points",
         "thin_in_order",
         "ends_in & (ends_in - 1)",
