@@ -27,6 +27,7 @@ from nnunet_topo.topology.persistence import (
     compile_once,
     lowest_value,
     ordered_integers,
+    persistence_pairs,
 )
 
 if TYPE_CHECKING:
@@ -96,8 +97,16 @@ def match_betti(
             "prediction must hold probabilities in [0, 1], got values from "
             f"{values.min()} to {values.max()}"
         )
+    peak = int(values.argmax())
+    if not foreground.any():
+        none = np.empty(0, np.int64)
+        bars = persistence_pairs(values, connectivity=connectivity, dimensions=wanted, clamp=clamp)
+        return MatchedPairs(bars, PersistencePairs(none, none, none), np.empty((0, 2), np.int64))
     compile_once(values.ndim, connectivity)
-    return _match(values, foreground, values.dtype.type(lowest), connectivity, wanted)
+    found = _match(values, foreground, values.dtype.type(lowest), connectivity, wanted)
+    if values.flat[peak].item() <= lowest:  # only the essential class, as persistence_pairs has it
+        found.prediction.birth[:] = peak
+    return found
 
 
 def _match(
