@@ -14,6 +14,7 @@ PAIRS = {
     "nnUNetTrainerTAFL": "nnUNetTrainerFocal",
     "nnUNetTrainerTAFLSinkhorn": "nnUNetTrainerFocal",
     "nnUNetTrainerWasserstein": "nnUNetTrainer",
+    "nnUNetTrainerBettiMatching": "nnUNetTrainer",
     "nnUNetTrainerTopoLoss": "nnUNetTrainer",
     "nnUNetTrainerBettiPrior": "nnUNetTrainer",
     "nnUNetTrainerProjectedPooling": "nnUNetTrainer",
