@@ -63,8 +63,8 @@ class Compared:
 def pair_without_ties(seed, flat):
     """Returns a prediction of distinct values and a mask, of 2 or 3 dimensions."""
     rng = np.random.default_rng(seed)
-    shape = tuple(rng.integers(2, 9, 2)) if flat else tuple(rng.integers(2, 6, 3))
-    mask = rng.random(shape) < rng.choice([0.3, 0.6, 0.8])
+    shape = tuple(rng.integers(2, 9, 2)) if flat else tuple(rng.integers(2, 7, 3))
+    mask = rng.random(shape) < rng.choice([0.3, 0.6, 0.8] if flat else [0.3, 0.6, 0.8, 0.97])
     voxels = np.prod(shape)
     p = (rng.permutation(voxels).reshape(shape) + 1) / (voxels + 2)
     return 0.45 * p + 0.5 * np.where(rng.random(shape) < 0.15, ~mask, mask), mask
