@@ -24,7 +24,7 @@ def main() -> None:
         nargs="+",
         choices=[
             *("engine", "hard", "threads", "memory", "maps", "losses", "classes", "train_step"),
-            "evaluation",
+            *("evaluation", "matching", "matching_memory"),
         ],
     )
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
@@ -55,8 +55,11 @@ def run(name: str, arguments: argparse.Namespace) -> list[dict] | dict[str, floa
     print(f"\n## {name}\n", flush=True)
     side = 32 if arguments.quick else 128
     volume = (side, side, side)
-    if name == "memory":
-        from benchmarks.engine import peak_memory_mb
+    if name in ("memory", "matching_memory"):
+        if name == "memory":
+            from benchmarks.engine import peak_memory_mb
+        else:
+            from benchmarks.matching import peak_memory_mb
 
         peaks = {}
         for connectivity in ("face", "full"):
@@ -98,6 +101,11 @@ def _comparisons(
         from benchmarks.evaluation import against_nnunet
 
         return [against_nnunet()]
+    if name == "matching":
+        from benchmarks.matching import against_plain
+
+        large = [] if arguments.quick else [(256,) * 3]
+        return against_plain([(512, 512), (volume[0] // 2,) * 3, volume, *large])
     from benchmarks import engine
 
     if name == "engine":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.inputs import probabilities, structures
 from benchmarks.timing import Comparison, compare
-from nnunet_topo.losses import WassersteinLoss
+from nnunet_topo.losses import BettiMatchingLoss, WassersteinLoss
 
 PRESENT = 6
 
@@ -27,7 +27,12 @@ def against_others(shapes: list[tuple[int, ...]]) -> Iterator[Comparison]:
         target = torch.from_numpy(mask.astype(np.float32))[None, None]
         sides: dict[str, Callable[[], object]] = {}
         failed = []
-        ours = {"ours": WassersteinLoss(), "ours, clamp 0.01": WassersteinLoss(clamp=0.01)}
+        ours = {
+            "ours": WassersteinLoss(),
+            "ours, clamp 0.01": WassersteinLoss(clamp=0.01),
+            "ours, Betti matching": BettiMatchingLoss(),
+            "ours, Betti matching, clamp 0.01": BettiMatchingLoss(clamp=0.01),
+        }
         for name, loss in (ours | _other_losses()).items():
             call = _step(loss, probability, target)
             try:

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -14,6 +14,7 @@ PAIRS = {
     "nnUNetTrainerTAFL": "nnUNetTrainerFocal",
     "nnUNetTrainerTAFLSinkhorn": "nnUNetTrainerFocal",
     "nnUNetTrainerWasserstein": "nnUNetTrainer",
+    "nnUNetTrainerBettiMatching": "nnUNetTrainer",
     "nnUNetTrainerTopoLoss": "nnUNetTrainer",
     "nnUNetTrainerBettiPrior": "nnUNetTrainer",
     "nnUNetTrainerProjectedPooling": "nnUNetTrainer",
@@ -22,7 +23,13 @@ PAIRS = {
 
 
 def steps(
-    dataset: str, configuration: str, plans: str, device: str, warm_up: int, runs: int
+    dataset: str,
+    configuration: str,
+    plans: str,
+    device: str,
+    warm_up: int,
+    runs: int,
+    pairs: Mapping[str, str] = PAIRS,
 ) -> Iterator[Comparison]:
     """Yields each trainer against its control, after some iterations.
 
@@ -35,8 +42,9 @@ def steps(
         device: "cpu" or "cuda".
         warm_up: iterations before timing.
         runs: iterations to time.
+        pairs: each trainer with its control.
     """
-    for ours, control in PAIRS.items():
+    for ours, control in pairs.items():
         sides = {}
         for name in (f"{ours}_2epochs_weight0.001_from0", control):
             step = _trainer(name, dataset, configuration, plans, device)

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from nnunet_topo.topology import persistence_pairs
+from nnunet_topo.topology import match_betti, persistence_pairs
 from nnunet_topo.topology._cubical import LINK_BITS, make_grid
 from nnunet_topo.topology._cubical2d import AXES, WHOLE, _link_tables, cubical_pairs_2d
 
@@ -116,8 +116,40 @@ def draw_critical_pixels(image: np.ndarray) -> None:
     figure.savefig(FOLDER / "critical_pixels.png", dpi=110)
 
 
+def draw_two_images(image: np.ndarray) -> None:
+    """Draws prediction, mask and comparison image, and which bars are the same feature."""
+    y, x = np.indices(image.shape)
+    distance = np.hypot(y - 20, x - 24)
+    mask = (distance > 10) & (distance < 14)
+    matching = match_betti(image, mask)
+    compared = np.maximum(image, mask)
+    figure, axes = plt.subplots(1, 4, figsize=(13, 2.9), constrained_layout=True)
+    titles = ("prediction F", "mask G", "comparison C = max(F, G)")
+    for picture, title, axis in zip((image, mask, compared), titles, axes, strict=False):
+        axis.imshow(picture, cmap="Greys", vmax=1.4)
+        axis.set(title=title)
+        axis.set_axis_off()
+    bars, matched = matching.prediction, set(matching.matched[:, 0].tolist())
+    values = image.ravel()
+    death = np.where(bars.death < 0, 0, values[bars.death])
+    longest = np.argsort(death - values[bars.birth])[:12]
+    for row, bar in enumerate(longest):
+        colour = GREEN if bar in matched else GREY
+        axes[3].plot([values[bars.birth[bar]], death[bar]], [row, row], color=colour, linewidth=2)
+        if bar in matched:
+            for panel in (axes[0], axes[2]):
+                for voxel, mark in ((bars.birth[bar], "o"), (bars.death[bar], "x")):
+                    if voxel >= 0:
+                        row_, column = np.unravel_index(voxel, image.shape)
+                        panel.plot(column, row_, mark, color=GREEN)
+    axes[3].invert_xaxis()
+    axes[3].set(yticks=[], xlabel="p", title="longest bars of F: matched in green")
+    figure.savefig(FOLDER / "two_images.png", dpi=110)
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     draw_superlevel_sets(noisy_ring())
     draw_lower_links()
     draw_critical_pixels(noisy_ring())
+    draw_two_images(noisy_ring())

@@ -12,7 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnunet_topo.losses import BettiPriorLoss, ProjectedPoolingLoss, WassersteinLoss
+from nnunet_topo.losses import (
+    BettiMatchingLoss,
+    BettiPriorLoss,
+    ProjectedPoolingLoss,
+    WassersteinLoss,
+)
 from nnunet_topo.topology import betti_numbers
 
 from .shapes import ball, distance_to_circle, ring
@@ -80,6 +85,16 @@ def displaced(shape):
     return target, logit(p.clip(min=1e-4)), {}
 
 
+def cut_bar(shape):
+    """A bar, two voxels thick, with a clean gap of two voxels of p = 0.1."""
+    target = np.zeros(shape, dtype=bool)
+    middle = tuple(slice(side // 2 - 1, side // 2 + 1) for side in shape[:-1])
+    target[(*middle, slice(3, shape[-1] - 3))] = True
+    start = target.copy()
+    start[..., shape[-1] // 3 : shape[-1] // 3 + 2] = False
+    return target, start, dict.fromkeys(map(tuple, np.argwhere(target & ~start)), logit(0.1))
+
+
 def absent(shape):
     """Nothing in the target, and p = 0.2 with its noise everywhere."""
     nothing = np.zeros(shape, dtype=bool)
@@ -111,6 +126,8 @@ def losses(target: np.ndarray) -> dict[str, nn.Module]:
         "TAFLSinkhorn": WassersteinLoss(matching="sinkhorn", clamp=0.01),
         "TopoLoss": WassersteinLoss(clamp=0.01, tile_size=tile),
         "TopoLoss, plain optimum": WassersteinLoss(matching="optimal", clamp=0.01, tile_size=tile),
+        "BettiMatching": BettiMatchingLoss(clamp=0.01),
+        "the same, missing bars pushed": BettiMatchingLoss(push_unmatched_to_1_0=True, clamp=0.01),
         "ProjectedPooling": ProjectedPoolingLoss(),
         "the same, position-blind": ProjectedPoolingLoss(reduce_before_difference=True),
         "BettiPrior": BettiPriorLoss({0: prior}, clamp=0.01),

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import distributed as dist
 
-from nnunet_topo.topology import Connectivity, PersistencePairs, persistence_pairs
+from nnunet_topo.topology import (
+    Connectivity,
+    MatchedPairs,
+    PersistencePairs,
+    match_betti,
+    persistence_pairs,
+)
 from nnunet_topo.topology.persistence import NO_VOXEL
 from nnunet_topo.topology.places import Places, find_places
 
@@ -125,13 +131,7 @@ def _gather(probability: Tensor, channels: list[_ChannelBars], clamp: float) -> 
     channel = np.repeat(np.arange(len(channels)), [len(found.place) for found in channels])
     birth = np.concatenate([found.pairs.birth for found in channels])
     death = np.concatenate([found.pairs.death for found in channels])
-    dies = death != NO_VOXEL
-    sample, of_sample = np.divmod(np.concatenate([channel, channel]), probability.shape[1])
-    voxel = np.concatenate([birth, np.where(dies, death, 0)])
-    where = [torch.from_numpy(index).to(probability.device) for index in (sample, of_sample, voxel)]
-    births, deaths = probability.flatten(2)[tuple(where)].chunk(2)
-    # Only a channel that lies completely below the clamp has a birth there, its essential bar.
-    deaths = torch.where(torch.from_numpy(dies).to(deaths.device), deaths.clamp(min=clamp), 0)
+    births, deaths = gather_ends(probability, channel, birth, death, clamp)
     return Bars(
         channel=channel,
         dimension=np.concatenate([found.pairs.dimension for found in channels]),
@@ -143,6 +143,73 @@ def _gather(probability: Tensor, channels: list[_ChannelBars], clamp: float) -> 
         fit=np.concatenate([found.fit for found in channels]),
         targets=[found.target for found in channels],
     )
+
+
+def gather_ends(
+    probability: Float[Tensor, "batch channel *space"],
+    channel: Int64[np.ndarray, " bars"],
+    birth: Int64[np.ndarray, " bars"],
+    death: Int64[np.ndarray, " bars"],
+    clamp: float,
+) -> tuple[Float[Tensor, " bars"], Float[Tensor, " bars"]]:
+    """Returns the probabilities at which bars are born and die, which carry the gradient.
+
+    Args:
+        probability: values in [0, 1], 2D or 3D space.
+        channel: channel and sample of each bar, as `sample * channels + channel`.
+        birth: voxel of each birth.
+        death: voxel of each death; NO_VOXEL gives 0 without gradient.
+        clamp: deaths are raised to it. Only a channel that lies completely below it has a birth
+            below it, that of its essential bar.
+    """
+    dies = death != NO_VOXEL
+    sample, of_sample = np.divmod(np.concatenate([channel, channel]), probability.shape[1])
+    voxel = np.concatenate([birth, np.where(dies, death, 0)])
+    where = [torch.from_numpy(index).to(probability.device) for index in (sample, of_sample, voxel)]
+    births, deaths = probability.flatten(2)[tuple(where)].chunk(2)
+    return births, torch.where(torch.from_numpy(dies).to(deaths.device), deaths.clamp(min=clamp), 0)
+
+
+def begin_matches(
+    probability: Float[Tensor, "batch channel *space"],
+    target: Bool[Tensor, "batch channel *space"],
+    *,
+    connectivity: Connectivity,
+    dimensions: tuple[int, ...],
+    clamp: float,
+) -> Callable[[], list[MatchedPairs]]:
+    """Starts the Betti matching of each channel, and returns a function that waits for them.
+
+    Arguments and threads are those of `begin_bars`. The pairs have voxels of the whole patch.
+    """
+    jobs = [
+        _threads(os.getpid(), thread_count()).submit(
+            _channel_matches, box, mask, connectivity, dimensions, clamp
+        )
+        for box, mask in zip(
+            _boxes(probability.detach(), clamp, target), _host_masks(target), strict=True
+        )
+    ]
+    return lambda: [job.result() for job in jobs]
+
+
+def _channel_matches(
+    box: "_Box",
+    mask: NDArray[np.bool_] | None,
+    connectivity: Connectivity,
+    dimensions: tuple[int, ...],
+    clamp: float,
+) -> MatchedPairs:
+    """Matches the bars of one channel."""
+    values = box.wait()
+    found = match_betti(
+        values,
+        np.zeros(values.shape, bool) if mask is None else mask[box.place()],
+        connectivity=connectivity,
+        dimensions=dimensions,
+        clamp=clamp,
+    )
+    return MatchedPairs(box.in_patch(found.prediction), box.in_patch(found.target), found.matched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +233,11 @@ class _Box:
             self.copied.synchronize()
         return self.values.numpy()
 
+    def place(self) -> tuple[slice, ...]:
+        """Returns where the part lies in the patch."""
+        sides = zip(self.start, self.values.shape, strict=True)
+        return tuple(slice(start, start + side) for start, side in sides)
+
     def in_patch(self, pairs: PersistencePairs) -> PersistencePairs:
         """Returns the pairs with voxels of the whole patch."""
         shape = tuple(self.values.shape)
@@ -180,19 +252,22 @@ class _Box:
         return PersistencePairs(pairs.dimension, translate(pairs.birth), translate(pairs.death))
 
 
-def _boxes(values: Tensor, clamp: float) -> list[_Box]:
+def _boxes(values: Tensor, clamp: float, target: Tensor | None = None) -> list[_Box]:
     """Returns the part of each channel that the engine needs."""
     if values.device.type != "cpu":
-        return _occupied_boxes(values, clamp)
+        return _occupied_boxes(values, clamp, target)
     patch = tuple(values.shape[2:])  # no copy is needed, and the engine finds the box itself
     return [_Box(channel, (0,) * len(patch), patch) for channel in _each_channel(values)]
 
 
-def _occupied_boxes(values: Tensor, clamp: float) -> list[_Box]:
-    """Returns a copy of the box of the voxels above the clamp; without any, of the maximum."""
+def _occupied_boxes(values: Tensor, clamp: float, target: Tensor | None = None) -> list[_Box]:
+    """Returns copies of the boxes of all voxels above the clamp or in the target.
+
+    The box of a channel without any is its maximum.
+    """
     patch = tuple(values.shape[2:])
     peaks = values.flatten(2).max(dim=2).indices.flatten().cpu().numpy()
-    above = values > clamp
+    above = values > clamp if target is None else target | (values > clamp)
     axes = range(2, values.ndim)
     occupied = [
         above.amax(dim=[other for other in axes if other != axis]).flatten(0, 1).cpu().numpy()

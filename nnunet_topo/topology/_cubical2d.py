@@ -16,10 +16,10 @@ from nnunet_topo.topology._cubical import (
     LINK_BITS,
     Grid,
     Pairs,
-    merge_components,
-    merge_outsides,
+    Voxels,
 )
 from nnunet_topo.topology._kernel import kernel
+from nnunet_topo.topology._merging import merge_components, merge_outsides
 
 AXES = 2**4 - 1
 WHOLE = 2**8 - 1
@@ -28,7 +28,9 @@ SQUARE_AXES = np.array([(x, y) for y in (2, 3) for x in (0, 1)])
 _CIRCLE = (0, 4, 2, 5, 1, 7, 3, 6)  # the bits in the order of the neighbours around a pixel
 
 
-def cubical_pairs_2d(grid: Grid, dimensions: set[int]) -> list[Pairs]:
+def cubical_pairs_2d(
+    grid: Grid, dimensions: set[int], watched: Voxels | None = None
+) -> list[Pairs]:
     """Returns the pairs of the wanted dimensions, 0 and 1."""
     _, ny, nx = grid.shape
     axes = np.array([-1, 1, -nx, nx])
@@ -39,10 +41,10 @@ def cubical_pairs_2d(grid: Grid, dimensions: set[int]) -> list[Pairs]:
     pairs = []
     if 0 in dimensions:
         saddles, ends = neighbours_in_parts(critical, grid.words, parts, offsets)
-        pairs.append(merge_components(grid, saddles, ends, AXES, offsets)[1])
+        pairs.append(merge_components(grid, saddles, ends, AXES, offsets, watched)[1])
     if 1 in dimensions:
         saddles, sides = neighbours_in_parts(critical, grid.words, gaps, offsets)
-        pairs.append(merge_outsides(grid, saddles, sides, WHOLE, offsets)[1])
+        pairs.append(merge_outsides(grid, saddles, sides, WHOLE, offsets, watched)[1])
     return pairs
 
 

@@ -98,33 +98,55 @@ def persistence_pairs(
             finite, unknown names.
         ImportError: cripser is not installed.
     """
-    values = np.asarray(image)
-    if values.ndim not in (2, 3):
-        raise ValueError(f"image must be 2D or 3D, got shape {values.shape}")
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"image must have real numbers, got {values.dtype}")
+    values = check_image(image)
     check_connectivity(connectivity)
     wanted = check_dimensions(dimensions, values.ndim)
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
-    if clamp is not None and not _is_finite_number(clamp):
-        raise ValueError(f"clamp must be a finite number, or None for none, got {clamp!r}")
+    lowest = lowest_value(values, clamp)
     if values.size == 0:
         return _pairs([])
-    if values.dtype.kind == "b":
-        values = values.view(np.uint8)
     peak = int(values.argmax())
-    minimum, maximum = values.min().item(), values.flat[peak].item()
-    if values.dtype.kind == "f" and not (np.isfinite(minimum) and np.isfinite(maximum)):
-        raise ValueError("image must be finite, got NaN or infinite values")
-    lowest = minimum if clamp is None else max(minimum, _in_type(clamp, values.dtype))
-    if maximum <= lowest:
+    if values.flat[peak].item() <= lowest:
         return _pairs([(0, [(peak, NO_VOXEL)])] if 0 in wanted else [])
     bars = _ENGINES[engine](values, values.dtype.type(lowest), connectivity, wanted)
     pairs = _pairs(bars)
     if 0 in wanted and not (pairs.death == NO_VOXEL).any():
         pairs = _pairs([*bars, (0, [(peak, NO_VOXEL)])])
     return pairs
+
+
+def check_image(image: ArrayLike) -> NDArray[Any]:
+    """Returns a 2D or 3D image of finite real numbers, booleans as bytes; ValueError for others."""
+    values = np.asarray(image)
+    if values.ndim not in (2, 3):
+        raise ValueError(f"image must be 2D or 3D, got shape {values.shape}")
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"image must have real numbers, got {values.dtype}")
+    if values.dtype.kind == "b":
+        values = values.view(np.uint8)
+    # NaN and infinities show in the least and the greatest value.
+    if (
+        values.dtype.kind == "f"
+        and values.size
+        and not (np.isfinite(values.min()) and np.isfinite(values.max()))
+    ):
+        raise ValueError("image must be finite, got NaN or infinite values")
+    return values
+
+
+def lowest_value(values: NDArray[Any], clamp: float | None) -> float:
+    """Returns the least value that an image has, once it is raised to a clamp; 0 if it is empty.
+
+    Raises:
+        ValueError: a clamp that is no finite number.
+    """
+    if clamp is not None and not _is_finite_number(clamp):
+        raise ValueError(f"clamp must be a finite number, or None for none, got {clamp!r}")
+    if values.size == 0:
+        return 0
+    minimum = values.min().item()
+    return minimum if clamp is None else max(minimum, _in_type(clamp, values.dtype))
 
 
 def check_connectivity(connectivity: str) -> None:
@@ -184,7 +206,7 @@ def _numba_pairs(
     values: NDArray[Any], lowest: Any, connectivity: Connectivity, wanted: tuple[int, ...]
 ) -> _Bars:
     """Computes with the package's own engine, see `_cubical`."""
-    _compile_once(values.ndim, connectivity)
+    compile_once(values.ndim, connectivity)
     return _cubical_pairs(values, lowest, connectivity, wanted)
 
 
@@ -196,7 +218,7 @@ def _cubical_pairs(
     from nnunet_topo.topology._cubical3d import cubical_pairs_3d
 
     planar, dual, top = values.ndim == 2, connectivity == "full", values.ndim - 1
-    keys, least = _ordered_integers(values[None] if planar else values, lowest)
+    keys, least = ordered_integers(values[None] if planar else values, lowest)
     # Each superlevel set above the floor lies in this box. At the floor both are contractible.
     box = _cubical.box_above(keys, least)
     grid = _cubical.make_grid(keys, box, floor=least, planar=planar, dual=dual)
@@ -215,7 +237,7 @@ def _cubical_pairs(
 _compiling = threading.Lock()
 
 
-def _compile_once(ndim: int, connectivity: Connectivity) -> None:
+def compile_once(ndim: int, connectivity: Connectivity) -> None:
     """Calls the engine on a small image first, so that compilation is announced and done once."""
     with _compiling:
         _compile(ndim, connectivity)
@@ -231,7 +253,7 @@ def _compile(ndim: int, connectivity: Connectivity) -> None:
         despite_a_full_disk(lambda: _cubical_pairs(image, image.min(), connectivity, dimensions))
 
 
-def _ordered_integers(values: NDArray[Any], lowest: Any) -> tuple[NDArray[np.int32], int]:
+def ordered_integers(values: NDArray[Any], lowest: Any) -> tuple[NDArray[np.int32], int]:
     """Returns integers in the order of the values, and the one of the lowest value that counts.
 
     The bits of a float32 are in its order, reversed for negative ones; what float32 cannot hold is

@@ -102,6 +102,14 @@ class Settings:
         "planes<n-n>", "axes of a volume to project along, 0-1-2", of_some=True, most=2
     )
     published: bool = _suffix("published", "as the published code computes it", of_some=True)
+    both: bool = _suffix("both", "the background is compared, too", of_some=True)
+    push: bool = _suffix("push", "structures that are missing are pulled into being", of_some=True)
+    tau: float | None = _suffix(
+        "tau<x>", "voxels of p >= x or p <= 1 - x have no gradient", of_some=True, most=1
+    )
+    tube: int | None = _suffix(
+        "tube<n>", "voxels further than n from the label are background", of_some=True
+    )
     face: bool = _suffix("face", "6- / 4-connected foreground instead of 26 / 8", of_some=True)
     finetune: bool = _suffix(
         "finetune", "start from the finished stock training of this fold, learning rate 0.001"
@@ -270,6 +278,8 @@ def _read(asked: str, name: str, number: str) -> Value:
         raise ValueError(f"{asked}: {spelling} must be above 0; weight0 switches the term off")
     if name == "clamp" and values[0] >= 1:
         raise ValueError(f"{asked}: {spelling} must lie in [0, 1), got {number}")
+    if name == "tau" and values[0] <= 0.5:
+        raise ValueError(f"{asked}: {spelling} must lie in (0.5, 1], got {number}")
     return tuple(sorted(set(whole))) if kind == _LIST else values[0]
 
 

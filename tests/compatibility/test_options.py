@@ -128,7 +128,7 @@ def test_trainers_take_steps_under_autocast_with_a_gradient_scaler(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["TAFL", "Wasserstein", "BettiPrior", "TopoLoss", "ProjectedPooling"]
+    "name", ["TAFL", "Wasserstein", "BettiMatching", "BettiPrior", "TopoLoss", "ProjectedPooling"]
 )
 @pytest.mark.parametrize("empty", [False, True])
 def test_two_processes_with_equal_shares_do_what_one_does(of_every_kind, tmp_path, name, empty):

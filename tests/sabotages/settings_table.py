@@ -42,6 +42,13 @@ SETTINGS = [
         DATTA,
     ),
     Sabotage(
+        "a setting of Betti matching forgotten",
+        "nnUNetTrainerBettiMatching.build_topology_term",
+        "settings.tau",
+        "None",
+        "test_every_setting_of_a_term_changes_the_loss[nnUNetTrainerBettiMatching]",
+    ),
+    Sabotage(
         "a learning rate that falls at the end",
         "chosen_optimizer",
         "[epochs // 2]",

@@ -9,7 +9,7 @@ TILES_AVERAGED = "test_tiles_are_averaged_and_those_without_foreground_skipped"
 TOPOLOGY = [
     Sabotage(
         "Fortran order",
-        "persistence._ordered_integers",
+        "persistence.ordered_integers",
         'np.require(values, np.float32, ["C", "W"])',
         'np.require(values, np.float32, ["C", "W"]).ravel("F").reshape(values.shape)',
         LEVELS,
@@ -121,6 +121,34 @@ TOPOLOGY = [
         "test_matches_are_those_of_linear_algebra_over_f2",
     ),
     Sabotage(
+        "image born as in the comparison and not as in the prediction",
+        "match_enclosed",
+        "last[inside] = 0",
+        "last[inside] += 0",
+        "test_bars_are_matched_where_linear_algebra_over_f2_matches_them",
+    ),
+    Sabotage(
+        "components beside the mask not joined with it",
+        "match_components",
+        "forest.watched[place]",
+        "inside[:1].repeat(len(place))",
+        "test_bars_are_matched_where_linear_algebra_over_f2_matches_them",
+    ),
+    Sabotage(
+        "a bar matched that dies before it is born",
+        "match_loops",
+        "lasts_until(grid, image_births, image_deaths) & ~foreground[image_deaths]",
+        "~foreground[image_deaths]",
+        "test_loops_are_matched_where_linear_algebra_over_f2_matches_them",
+    ),
+    Sabotage(
+        "squares of equal age that do not enter in the order of memory",
+        "_image_loops._reduce",
+        'in_memory = np.argsort(voxel, kind="stable")',
+        'in_memory = np.argsort(-voxel, kind="stable")',
+        "test_loops_of_equal_voxels_are_matched_in_the_order_of_memory",
+    ),
+    Sabotage(
         "thinning removes end points",
         "thin_in_order",
         "ends_in & (ends_in - 1)",
@@ -132,7 +160,7 @@ TOPOLOGY = [
 LOSSES = [
     Sabotage(
         "detach at the gather",
-        "diagrams._gather",
+        "diagrams.gather_ends",
         "probability.flatten(2)[tuple(where)]",
         "probability.detach().flatten(2)[tuple(where)].requires_grad_()",
         "test_wasserstein_loss.py::test_the_gradient_is_that_of_the_loss",
@@ -206,5 +234,55 @@ LOSSES = [
         "holds and wanted.allows(own)",
         "holds",
         "test_where_a_label_contradicts_the_prior_the_label_counts",
+    ),
+    Sabotage(
+        "matched and unmatched bars exchanged",
+        "BettiMatchingLoss._measure",
+        "self._gather(probability, matched)",
+        "self._gather(probability, others)",
+        "test_the_worked_example_of_matched_and_unmatched_bars",
+    ),
+    Sabotage(
+        "bars of the target without a match forgotten",
+        "BettiMatchingLoss._measure",
+        "sum(map(len, missing))",
+        "0",
+        "test_a_missing_structure_costs_one_and_can_be_pushed_into_being[False-1]",
+    ),
+    Sabotage(
+        "missing structures pushed to the diagonal",
+        "BettiMatchingLoss._measure",
+        "2 * ((1 - b) ** 2 + d**2).sum()",
+        "((b - d) ** 2).sum()",
+        "test_a_missing_structure_costs_one_and_can_be_pushed_into_being[True-2]",
+        1,
+    ),
+    Sabotage(
+        "the background compared with the foreground",
+        "BettiMatchingLoss.begin",
+        "torch.cat([foreground, ~foreground])",
+        "torch.cat([foreground, foreground])",
+        "test_both_filtrations_are_averaged",
+    ),
+    Sabotage(
+        "confident background left with its gradient",
+        "BettiMatchingLoss._sparse",
+        "probability = torch.where(probability <= 1 - self.tau, 0, probability)",
+        "",
+        "test_confident_voxels_get_no_gradient",
+    ),
+    Sabotage(
+        "a tube as wide as its diameter",
+        "BettiMatchingLoss._sparse",
+        "pool(foreground.float(), 2 * self.tube + 1, 1, self.tube)",
+        "pool(foreground.float(), 2 * self.tube + 3, 1, self.tube + 1)",
+        "test_outside_of_the_tube_all_is_background",
+    ),
+    Sabotage(
+        "the box of a device cut without the target",
+        "diagrams._occupied_boxes",
+        "target | (values > clamp)",
+        "values > clamp",
+        "test_betti_matching_loss.py::test_a_box_sent_from_a_device_gives_what_the_whole_channel_gives[0.35]",
     ),
 ]

@@ -6,7 +6,12 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
 
-from nnunet_topo.losses import BettiPriorLoss, ProjectedPoolingLoss, WassersteinLoss
+from nnunet_topo.losses import (
+    BettiMatchingLoss,
+    BettiPriorLoss,
+    ProjectedPoolingLoss,
+    WassersteinLoss,
+)
 from nnunet_topo.training.base_losses import FocalBaseLoss
 from nnunet_topo.training.channels import topology_channels
 from nnunet_topo.training.loss import TopologyAwareLoss
@@ -237,6 +242,8 @@ def test_a_term_without_an_exact_distance_logs_none():
         WassersteinLoss(tile_size=4, clamp=0.01),
         ProjectedPoolingLoss(),
         BettiPriorLoss({0: "target"}),
+        BettiMatchingLoss(clamp=0.01),
+        BettiMatchingLoss(filtration="both", push_unmatched_to_1_0=True, tau=0.99),
     ],
 )
 def test_every_term_takes_one_class_a_missing_class_and_leaves_the_target_alone(term):
@@ -346,6 +353,7 @@ class _Plain:
     ("term", "needs"),
     [
         (WassersteinLoss(), True),
+        (BettiMatchingLoss(), True),
         (_Plain(), True),
         (ProjectedPoolingLoss(), False),
         (BettiPriorLoss({0: (1, 0, 0), 1: (1, 0, 0)}), False),

@@ -54,6 +54,10 @@ numbers = st.floats(0, 0.99) | st.integers(0, 10**6).map(float)
         kernels=st.none() | st.sets(st.integers(1, 99), min_size=1).map(lambda n: (*sorted(n),)),
         planes=st.none() | st.sets(st.integers(0, 2), min_size=1).map(lambda n: (*sorted(n),)),
         published=st.booleans(),
+        both=st.booleans(),
+        push=st.booleans(),
+        tau=st.none() | st.floats(0.51, 1),
+        tube=st.none() | st.integers(0, 50),
         face=st.booleans(),
         ce=st.booleans(),
         lr=st.none() | numbers,
@@ -86,6 +90,7 @@ def test_every_setting_is_read_back_from_its_own_spelling(settings):
         ("_planes1-1", "_planes1"),
         ("_tile065", "_tile65"),
         ("_tile65_optimal", "_optimal_tile65"),
+        ("_tube3_tau0.80", "_tau0.8_tube3"),
     ],
 )
 def test_another_spelling_is_refused_with_the_right_name(suffixes, right):
@@ -114,6 +119,8 @@ def test_another_spelling_is_refused_with_the_right_name(suffixes, right):
         ("_tile0", "tile<n> must be at least 1, got 0"),
         ("_kernels0-4", "kernels<n-n> must be at least 1, got 0-4"),
         ("_planes0-3", "planes<n-n> must be at most 2, got 0-3"),
+        ("_tau0.5", r"tau<x> must lie in \(0.5, 1\], got 0.5"),
+        ("_tau1.5", "tau<x> must be at most 1, got 1.5"),
         ("_planes1-", "'planes1-' is not a setting"),
         ("_ce_dice", "wanted ce or dice, got both"),
         ("_cosine_step", "wanted cosine or step, got both"),
@@ -138,4 +145,7 @@ def test_a_setting_of_another_term_is_refused():
     with pytest.raises(ValueError, match="optimal has no effect on nnUNetTrainerTAFL"):
         parse_settings(STEM, "_optimal", has_term=True, term_settings=taken)
     refused = set(valid_suffixes()) - set(valid_suffixes(term_settings=taken))
-    assert {"ce", "dice", "optimal", "kernels<n-n>", "planes<n-n>", "published", "face"} == refused
+    assert refused == {
+        *("ce", "dice", "optimal", "kernels<n-n>", "planes<n-n>", "published", "face"),
+        *("both", "push", "tau<x>", "tube<n>"),
+    }

@@ -71,6 +71,7 @@ def test_tiles_are_those_of_the_paper_in_2d_and_smaller_in_3d(make_trainer):
         ("ProjectedPooling", 1),
         ("ProjectedPoolingDice", 1),
         ("BettiPrior", 0.01),
+        ("BettiMatching", 0.0005),
     ],
 )
 def test_terms_start_at_half_of_the_epochs_with_their_weight(make_trainer, stem, weight):

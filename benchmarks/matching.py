@@ -1,0 +1,85 @@
+"""Betti matching against plain persistence of the same image, and against its authors' code."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.inputs import probabilities, structures
+from benchmarks.timing import Comparison, compare
+from nnunet_topo.topology import Connectivity, betti_numbers, match_betti, persistence_pairs
+
+SEEDS = (0, 5)  # masks without and with loops at 128^3
+CLAMPS = (0.0, 0.01)
+RUNS = {"ours": 5, "plain persistence": 5, "authors": 1}
+SLOW = 128**3  # voxels above which the authors' code is not run
+
+
+def against_plain(shapes: list[tuple[int, ...]]) -> Iterator[Comparison]:
+    """Yields exact and clamped matchings of maps in mid-training, all dimensions, one thread.
+
+    The authors' code has face connectivity and no clamp. It is left out where it is not installed,
+    and for more than 128^3 voxels.
+    """
+    for shape in shapes:
+        for seed in SEEDS:
+            image = probabilities(shape, "b", seed)
+            mask = structures(np.random.default_rng(seed), shape)
+            others = authors(image, mask) if image.size <= SLOW else {}
+            for connectivity in ("face", "full"):
+                betti = ", ".join(map(str, betti_numbers(mask, connectivity=connectivity)))
+                for clamp in CLAMPS:
+                    sides = _ours(image, mask, connectivity, clamp)
+                    name = f"{'x'.join(map(str, shape))} ({betti}) {connectivity} clamp {clamp:g}"
+                    yield compare(name, sides | others, RUNS)
+
+
+def _ours(
+    image: np.ndarray, mask: np.ndarray, connectivity: Connectivity, clamp: float
+) -> dict[str, Callable[[], object]]:
+    return {
+        "ours": lambda: match_betti(image, mask, connectivity=connectivity, clamp=clamp),
+        "plain persistence": lambda: persistence_pairs(
+            image, connectivity=connectivity, clamp=clamp
+        ),
+    }
+
+
+def authors(image: np.ndarray, mask: np.ndarray) -> dict[str, Callable[[], object]]:
+    """Returns a call of the authors' code, in superlevel sets as their loss makes them."""
+    module = authors_module()
+    if module is None:
+        return {}
+    images = [1 - image.astype(np.float64)], [1 - mask.astype(np.float64)]
+    return {"authors": lambda: module.compute_matching(*images)}
+
+
+def authors_module():
+    """Returns the authors' C++ extension, alone or in topolosses, or None."""
+    try:
+        import betti_matching  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        try:
+            from topolosses.losses.betti_matching.src.betti_matching_loss import (  # pyright: ignore[reportMissingImports]
+                betti_matching,
+            )
+        except ImportError:
+            return None
+    return betti_matching
+
+
+def peak_memory_mb(shape: tuple[int, ...], connectivity: Connectivity) -> float:
+    """Returns how much a call adds to the memory of this process at its peak; only on Linux."""
+    image, mask = probabilities(shape, "b", SEEDS[1]), structures(np.random.default_rng(5), shape)
+    part = (slice(9),) * len(shape)
+    match_betti(image[part], np.ones_like(mask[part]), connectivity=connectivity)
+    status = Path("/proc/self/status")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _kilobytes(status, "VmRSS")
+    match_betti(image, mask, connectivity=connectivity)
+    return (_kilobytes(status, "VmHWM") - before) / 1e3
+
+
+def _kilobytes(status: Path, key: str) -> int:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1])

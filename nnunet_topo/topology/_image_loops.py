@@ -1,0 +1,288 @@
+"""Loops that a volume and a mask have in common: dimension 1 of `_image_persistence`.
+
+The image of H_1(F) in H_1(C) takes two orders at once: in the grid its classes are created in one
+of them and destroyed in the other (F and C with face connectivity, C and F with full, whose grid
+holds the outside). Cells of one voxel in both orders are paired within its lower star, as ever.
+What is left: the critical cells, and squares and edges whose youngest voxel differs. Boundaries are
+reduced with their edges in the order of creation, and squares in that of destruction.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_topo.topology._cubical import (
+    AGE_SHIFT,
+    LINK_BITS,
+    UNKNOWN,
+    VOXEL_BITS,
+    YOUNGEST,
+    Grid,
+    Pairs,
+    Voxels,
+)
+from nnunet_topo.topology._cubical3d import (
+    CriticalCells,
+    CriticalSquares,
+    critical_cells,
+    critical_edges,
+    neighbour_offsets,
+)
+from nnunet_topo.topology._image_persistence import (
+    NOTHING,
+    MatchedBars,
+    Target,
+    entry_times,
+    lasts_until,
+)
+from nnunet_topo.topology._kernel import kernel
+from nnunet_topo.topology._links3d import (
+    AXES,
+    FIRST_SQUARE,
+    GRAPH,
+    SQUARE_AXES,
+    SQUARES,
+    known_flow_tables,
+)
+from nnunet_topo.topology._reduction import columns_by_age, mark_first_edges, reduce_boundaries
+
+FAR = np.int32(2**30)  # no two ages of probabilities differ by as much
+# The square between two axes, whichever comes first.
+SQUARE_BETWEEN = np.zeros((6, 6), np.int64)
+for _square, (_a, _b) in enumerate(SQUARE_AXES):
+    SQUARE_BETWEEN[_a, _b] = SQUARE_BETWEEN[_b, _a] = _square
+
+
+def match_loops(
+    grid: Grid, cells: CriticalCells, pairs: Pairs, target: Target, loops: int
+) -> MatchedBars:
+    """Dimension 1 of a volume.
+
+    Bars that are born at one voxel are told apart by their ends: the last of F is the last of the
+    image. Of those that end at one voxel of C the first are matched.
+
+    Args:
+        grid: with its words, which are overwritten.
+        cells: critical cells of the grid.
+        pairs: its dimension 1.
+        target: the mask.
+        loops: how many the mask has.
+    """
+    births, deaths = pairs.created, pairs.destroyed
+    if grid.dual:
+        births, deaths = deaths, births
+    if not loops:
+        none = np.empty(0, np.int32)
+        return MatchedBars(1, births, deaths, none, none, np.empty(0, np.int64))
+    foreground = target.components > 0
+    shift = FAR if grid.dual else -FAR
+    comparison = replace(
+        grid,
+        ages=np.where(foreground, grid.ages + shift, grid.ages),
+        words=np.empty_like(grid.words),
+    )
+    of_c = critical_cells(comparison, {1})
+    assert of_c.squares is not None
+    assert cells.squares is not None
+    target_births, target_deaths = _bars_of_target(comparison, of_c, foreground)
+    if grid.dual:
+        starts, ends = comparison, grid
+        squares = cells.squares
+    else:
+        starts, ends = grid, comparison
+        squares = of_c.squares
+    created, destroyed = _reduce(starts, ends, squares)
+    image_births, image_deaths = (destroyed, created) if grid.dual else (created, destroyed)
+    lasts = lasts_until(grid, image_births, image_deaths) & ~foreground[image_deaths]
+    image_births, image_deaths = image_births[lasts], image_deaths[lasts]
+
+    def origin(births: Voxels) -> NDArray[np.int64]:
+        # Those of a plateau at the maximum may be any voxel of it, see `_loops`.
+        on_plateau = grid.dual & (grid.ages[births] == grid.youngest)
+        return np.where(on_plateau, 0, births).astype(np.int64)
+
+    of_bar = _numbered(origin(births), ~entry_times(grid, deaths))
+    of_image = _numbered(origin(image_births), ~entry_times(grid, image_deaths))
+    by_number = np.argsort(of_bar)
+    bar = by_number[np.searchsorted(of_bar[by_number], of_image)]
+    of_image = _numbered(image_deaths.astype(np.int64), entry_times(grid, image_births))
+    of_target = _numbered(target_deaths.astype(np.int64), entry_times(grid, target_births))
+    by_number = np.argsort(of_image)
+    place = np.minimum(np.searchsorted(of_image[by_number], of_target), max(len(of_image) - 1, 0))
+    partner = np.full(len(of_target), NOTHING)
+    if len(of_image):
+        found = by_number[place]
+        same = of_image[found] == of_target
+        partner[same] = bar[found[same]]
+    return MatchedBars(1, births, deaths, target_births, target_deaths, partner)
+
+
+def _bars_of_target(
+    comparison: Grid, cells: CriticalCells, foreground: NDArray[np.bool_]
+) -> tuple[Voxels, Voxels]:
+    """Returns births and deaths in C of the loops of the foreground."""
+    assert cells.squares is not None
+    assert cells.edges is not None
+    voxel, square = cells.squares.voxel, cells.squares.square
+    plateau = np.uint64(0)
+    if not comparison.dual:
+        # A chain that has sunk to the foreground was created there.
+        voxel, square = voxel[~foreground[voxel]], square[~foreground[voxel]]
+        plateau = np.uint64(2**31 - int(FAR) + 1) << AGE_SHIFT
+    mark_first_edges(cells.edges.voxel, comparison.labels)
+    created, _, _ = reduce_boundaries(
+        voxel,
+        square,
+        columns_by_age(voxel, comparison.words),
+        comparison.words,
+        known_flow_tables()[0],
+        neighbour_offsets(comparison),
+        comparison.labels,
+        cells.edges.axis,
+        cells.edges.creates,
+        plateau,
+    )
+    crosses = foreground[created] != foreground[voxel]
+    created, destroyed = created[crosses], voxel[crosses]
+    return (destroyed, created) if comparison.dual else (created, destroyed)
+
+
+def _reduce(starts: Grid, ends: Grid, squares: CriticalSquares) -> tuple[Voxels, Voxels]:
+    """Returns where classes are created in one order and destroyed in the other.
+
+    Args:
+        starts: grid of the order in which they are created; its words are overwritten.
+        ends: grid of the order in which they are destroyed.
+        squares: critical squares that destroy a loop in that one.
+    """
+    flow, _ = known_flow_tables()
+    offsets = neighbour_offsets(starts)
+    critical = np.empty(starts.ages.size, np.int32)
+    count, mixed = keep_common_cells(starts.words, ends.words, starts.ages, flow, critical)
+    critical = critical[:count]
+    edges = count_critical_edges(critical, starts.words, flow)
+    edge_voxel, edge_axis = critical_edges(critical, starts.words, flow, edges)
+    further = np.empty((mixed, 2), np.int32)
+    further = further[
+        : squares_without_partner(ends.words, starts.words, starts.ages, flow, further)
+    ]
+    # At one voxel, those that an edge of it is paired with enter before the critical ones.
+    voxel = np.concatenate([further[:, 0], squares.voxel])
+    square = np.concatenate([further[:, 1].astype(np.uint8), squares.square])
+    in_memory = np.argsort(voxel, kind="stable")
+    voxel, square = voxel[in_memory], square[in_memory]
+    enters = columns_by_age(voxel, ends.words)
+    seen, seen_square = voxel.copy(), square.copy()
+    look_from_youngest(seen, seen_square, starts.words, offsets)
+    mark_first_edges(edge_voxel, starts.labels)
+    created, _, _ = reduce_boundaries(
+        seen,
+        seen_square,
+        enters,
+        starts.words,
+        flow,
+        offsets,
+        starts.labels,
+        edge_axis,
+        np.ones(len(edge_voxel), np.bool_),
+        np.uint64(0),
+    )
+    lives = created != UNKNOWN
+    return created[lives], voxel[lives]
+
+
+@kernel
+def keep_common_cells(words, others, ages, flow, critical):
+    """Keeps of each lower star its edges, and the squares and cubes that another order has too.
+
+    Lists the voxels with critical edges. Returns their number, and how many squares lie at voxels
+    whose lower star in the other order has cells that this one lacks.
+    """
+    count = mixed = 0
+    for voxel in range(words.size):
+        if ages[voxel] == YOUNGEST:
+            continue
+        word, other = words[voxel], others[voxel] & LINK_BITS
+        if word & LINK_BITS != other:
+            word &= ~LINK_BITS | np.uint64(AXES) | other
+            words[voxel] = word
+            if other & ~word:
+                squares = np.int64(other) >> FIRST_SQUARE & SQUARES
+                while squares:
+                    squares &= squares - 1
+                    mixed += 1
+        link = np.int64(word) & GRAPH
+        for axis in range(6):
+            if flow[link, axis] == 1 << (12 + axis):
+                critical[count] = voxel
+                count += 1
+                break
+    return count, mixed
+
+
+@kernel
+def count_critical_edges(critical, words, flow):
+    """Returns how many critical edges the voxels have."""
+    count = 0
+    for voxel in critical:
+        link = words[voxel] & np.uint64(GRAPH)
+        for axis in range(6):
+            count += flow[link, axis] == 1 << (12 + axis)
+    return count
+
+
+@kernel
+def squares_without_partner(words, common, ages, flow, found):
+    """Lists voxel and bit of squares paired with an edge in one order and not in both.
+
+    Returns:
+        Their number.
+    """
+    count = 0
+    for voxel in range(words.size):
+        if ages[voxel] == YOUNGEST:
+            continue
+        link = np.int64(words[voxel] & LINK_BITS)
+        kept = np.int64(common[voxel] & LINK_BITS)
+        if not link & ~kept:
+            continue
+        paired = both = np.uint32(0)
+        for axis in range(6):
+            paired |= flow[link & GRAPH, axis]
+            both |= flow[kept & GRAPH, axis]
+        for square in range(12):
+            if (paired & ~both) >> square & 1:
+                found[count, 0] = voxel
+                found[count, 1] = square
+                count += 1
+    return count
+
+
+@kernel
+def look_from_youngest(voxels, squares, words, offsets):
+    """Replaces voxel and bit of each square by those at the youngest of its corners."""
+    for i in range(voxels.size):
+        a, b = SQUARE_AXES[squares[i]]
+        best, best_a, best_b = np.int64(voxels[i]), a, b
+        most = (words[best] & ~VOXEL_BITS) | np.uint64(best)
+        for corner in range(1, 4):
+            other, other_a, other_b = np.int64(voxels[i]), a, b
+            if corner & 1:
+                other, other_a = other + offsets[a], a ^ 1
+            if corner & 2:
+                other, other_b = other + offsets[b], b ^ 1
+            entry = (words[other] & ~VOXEL_BITS) | np.uint64(other)
+            if entry > most:
+                most, best, best_a, best_b = entry, other, other_a, other_b
+        voxels[i] = best
+        squares[i] = SQUARE_BETWEEN[best_a, best_b]
+
+
+def _numbered(groups: NDArray[np.int64], by: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Returns names of the members of groups: of the group, and their place in it."""
+    order = np.lexsort([by, groups])
+    ordered = groups[order]
+    names = np.empty(len(groups), np.int64)
+    names[order] = (ordered << 31) + np.arange(len(groups)) - np.searchsorted(ordered, ordered)
+    return names

@@ -1,0 +1,240 @@
+"""Betti matching: which bars of a prediction and of its target are the same feature in space.
+
+With C = max(F, G), a bar of F and a bar of G are matched where their images in the superlevel sets
+of C are one bar: the class of F dies in C where that of G does. See `_image_persistence`.
+
+Stucki, Paetzold, Shit, Menze, Bauer: Topologically Faithful Image Segmentation via Induced Matching
+of Persistence Barcodes. ICML 2023. Stucki, Buergin, Paetzold, Bauer: Efficient Betti Matching
+Enables Topology-Aware 3D Segmentation via Persistent Homology. 2024.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from jaxtyping import Int64
+from numpy.typing import ArrayLike, NDArray
+
+from nnunet_topo.topology.betti import euler_characteristic
+from nnunet_topo.topology.masks import as_booleans, dual, foreground_box, label_components
+from nnunet_topo.topology.persistence import (
+    Connectivity,
+    PersistencePairs,
+    check_connectivity,
+    check_dimensions,
+    check_image,
+    compile_once,
+    lowest_value,
+    ordered_integers,
+    persistence_pairs,
+)
+
+if TYPE_CHECKING:
+    from nnunet_topo.topology._cubical import Grid
+    from nnunet_topo.topology._image_persistence import MatchedBars
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedPairs:
+    """The bars of a prediction and of a target, and which of them are matched.
+
+    Attributes:
+        prediction: bars of the prediction.
+        target: bars of the target. Each dies at the voxel of the background at which the
+            comparison image, max(F, G), loses it. It is born at a voxel of the foreground: the
+            brightest of a component, in F, or the darkest around a cavity.
+        matched: `[pair, 2]`, positions of the bars of prediction and target.
+    """
+
+    prediction: PersistencePairs
+    target: PersistencePairs
+    matched: Int64[np.ndarray, "pairs 2"]
+
+
+def match_betti(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    *,
+    connectivity: Connectivity = "full",
+    dimensions: Sequence[int] | None = None,
+    clamp: float | None = None,
+) -> MatchedPairs:
+    """Returns the bars of a prediction and of a mask, and which of them are the same feature.
+
+    Bars are those of `persistence_pairs`. The essential classes of both, the components that never
+    end, are matched with each other unless the mask is empty. Ties are broken by one order:
+    voxels enter by their value in the mask, then by that in the prediction, then by their place in
+    memory (the first ones first with face connectivity, the last ones first with full). Of those
+    at the least value, or at the clamp, the ones outside of the box around all others are last.
+    Where several bars of the comparison image end at one voxel, components and enclosed parts are
+    matched by place, loops of a volume in the order of their births (Bauer, Lesnick 2015).
+
+    Args:
+        prediction: probabilities in [0, 1], 2D or 3D.
+        target: mask of the same shape; what is non-zero is foreground.
+        connectivity: of the foreground in both, as for `persistence_pairs`.
+        dimensions: the homology dimensions wanted, default all.
+        clamp: the prediction is raised to it first, as for `persistence_pairs`.
+
+    Raises:
+        ValueError: different shapes, probabilities outside [0, 1], and what `persistence_pairs`
+            refuses.
+    """
+    values, foreground = check_image(prediction), as_booleans(target)
+    if values.shape != foreground.shape:
+        raise ValueError(
+            "prediction and target must have the same shape, got "
+            f"{values.shape} and {foreground.shape}"
+        )
+    check_connectivity(connectivity)
+    wanted = check_dimensions(dimensions, values.ndim)
+    lowest = lowest_value(values, clamp)
+    if values.size == 0:
+        return _joined([])
+    if values.min() < 0 or values.max() > 1:
+        raise ValueError(
+            "prediction must hold probabilities in [0, 1], got values from "
+            f"{values.min()} to {values.max()}"
+        )
+    peak = int(values.argmax())
+    if not foreground.any():
+        none = np.empty(0, np.int64)
+        bars = persistence_pairs(values, connectivity=connectivity, dimensions=wanted, clamp=clamp)
+        return MatchedPairs(bars, PersistencePairs(none, none, none), np.empty((0, 2), np.int64))
+    compile_once(values.ndim, connectivity)
+    found = _match(values, foreground, values.dtype.type(lowest), connectivity, wanted)
+    if values.flat[peak].item() <= lowest:  # only the essential class, as persistence_pairs has it
+        found.prediction.birth[:] = peak
+    return found
+
+
+def _match(
+    values: NDArray[Any],
+    foreground: NDArray[np.bool_],
+    lowest: Any,
+    connectivity: Connectivity,
+    wanted: tuple[int, ...],
+) -> MatchedPairs:
+    from nnunet_topo.topology import _cubical, _image_persistence  # numba: heavy
+    from nnunet_topo.topology._cubical2d import cubical_pairs_2d
+    from nnunet_topo.topology._cubical3d import critical_cells, pair_cells
+    from nnunet_topo.topology._image_loops import match_loops
+
+    planar, is_dual, top = values.ndim == 2, connectivity == "full", values.ndim - 1
+    keys, least = ordered_integers(values[None] if planar else values, lowest)
+    mask = foreground[None] if planar else foreground
+    box = _box(keys, least, mask)
+    grid = _cubical.make_grid(keys, box, floor=least, planar=planar, dual=is_dual)
+    components, enclosed = _parts(mask, grid, connectivity)
+    offsets = {kind: _offsets(grid, kind) for kind in get_args(Connectivity)}
+    goal = _image_persistence.target_in_grid(
+        grid, components, enclosed, offsets[connectivity], offsets["full"]
+    )
+    in_grid = {top - k if is_dual else k for k in wanted}
+    cells = None if planar else critical_cells(grid, in_grid, goal.watched)
+    if cells is None:
+        every = cubical_pairs_2d(grid, in_grid, goal.watched)
+    else:
+        every = pair_cells(grid, cells, in_grid)
+    found: list[MatchedBars] = []
+    for pairs in every:
+        k = top - pairs.dimension if is_dual else pairs.dimension
+        if 0 < k < top and cells is not None:
+            euler = euler_characteristic(mask[foreground_box(mask)], connectivity=connectivity)
+            loops = int(components.max()) + int(enclosed.max()) - euler
+            found.append(match_loops(grid, cells, pairs, goal, loops))
+            continue
+        assert pairs.forest is not None
+        if k == 0:
+            found.append(_image_persistence.match_components(grid, pairs.forest, goal))
+        else:
+            found.append(
+                _image_persistence.match_enclosed(grid, pairs.forest, goal, offsets["full"])
+            )
+    found.sort(key=lambda bars: bars.dimension)
+    return _joined(
+        [
+            (bars, [_cubical.to_image(voxels, grid, keys.shape) for voxels in bars.voxels()])
+            for bars in found
+        ]
+    )
+
+
+def _joined(found: "list[tuple[MatchedBars, list[NDArray[np.int64]]]]") -> MatchedPairs:
+    """Joins the bars of several dimensions, each with its voxels in the image."""
+    sides: list[PersistencePairs] = []
+    none = np.empty(0, np.int64)
+    for side in (0, 2):
+        lengths = [len(ends[side]) for _, ends in found]
+        dimension = np.repeat([bars.dimension for bars, _ in found], lengths).astype(np.int64)
+        birth = np.concatenate([none, *(ends[side] for _, ends in found)])
+        death = np.concatenate([none, *(ends[side + 1] for _, ends in found)])
+        sides.append(PersistencePairs(dimension, birth, death))
+    matched, before, before_target = [np.empty((0, 2), np.int64)], 0, 0
+    for bars, ends in found:
+        target_bar = np.flatnonzero(bars.partner >= 0)
+        matched.append(
+            np.stack([before + bars.partner[target_bar], before_target + target_bar], axis=1)
+        )
+        before, before_target = before + len(ends[0]), before_target + len(ends[2])
+    return MatchedPairs(sides[0], sides[1], np.concatenate(matched))
+
+
+def _box(keys: NDArray[np.int32], least: int, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Returns the box that holds the foreground and all that exceeds the least key, or a voxel."""
+    from nnunet_topo.topology._cubical import box_above
+
+    boxes = []
+    if keys.max() > least:
+        boxes.append(box_above(keys, least))
+    if mask.any():
+        boxes.append(
+            np.array([end for side in foreground_box(mask) for end in (side.start, side.stop)])
+        )
+    if not boxes:
+        return np.array([0, 1, 0, 1, 0, 1])
+    box = np.empty(6, np.int64)
+    box[::2] = np.min([sides[::2] for sides in boxes], axis=0)
+    box[1::2] = np.max([sides[1::2] for sides in boxes], axis=0)
+    return box
+
+
+def _parts(
+    mask: NDArray[np.bool_], grid: "Grid", connectivity: Connectivity
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Returns components and enclosed parts of the background for each voxel of the grid."""
+    components, enclosed = np.zeros((2, *grid.shape), np.int32)
+    box = foreground_box(mask)
+    if box[0].start == box[0].stop:
+        return components.ravel(), enclosed.ravel()
+    wide = np.pad(mask[box], [(int(margin > 0),) * 2 for margin in grid.margin])
+    flat = wide[0] if not grid.margin[0] else wide
+    begin = [
+        side.start - int(b) + int(m) - int(m > 0)
+        for side, b, m in zip(box, grid.box[::2], grid.margin, strict=True)
+    ]
+    place = tuple(slice(b, b + n) for b, n in zip(begin, wide.shape, strict=True))
+    components[place] = label_components(flat, connectivity)[0].reshape(wide.shape)
+    outside, number = label_components(~flat, dual(connectivity))
+    if number > 1:
+        renumbered = np.arange(number + 1, dtype=np.int32)
+        renumbered[outside.flat[0] :] -= 1
+        renumbered[outside.flat[0]] = 0
+        enclosed[place] = renumbered[outside].reshape(wide.shape)
+    return components.ravel(), enclosed.ravel()
+
+
+def _offsets(grid: "Grid", connectivity: Connectivity) -> NDArray[np.int64]:
+    """Returns the offsets in the grid to the neighbours that a voxel is connected to."""
+    _, ny, nx = grid.shape
+    reach = range(-1, 2)
+    return np.array(
+        [
+            (z * ny + y) * nx + x
+            for z in (reach if grid.margin[0] else (0,))
+            for y in reach
+            for x in reach
+            if 0 < abs(z) + abs(y) + abs(x) <= (3 if connectivity == "full" else 1)
+        ]
+    )
