@@ -35,16 +35,22 @@ fi
 if wanted 2; then
     say "2. the measured weight"
     N_PROC_DA=0
-    for part in plans ratio places resume time; do
+    for part in plans ratio places resume; do
         say "   $part"
         in_env python "$here/term_weight.py" $part || failed+=("2 $part")
+    done
+    for tree in before now before now; do
+        say "   time, $tree"
+        EXTRA="PYTHONPATH=$work/$tree" in_env python "$here/term_weight.py" time || failed+=("2 time $tree")
     done
     N_PROC_DA=1
 fi
 
 if wanted 3; then
     say "3. which samples the term takes"
+    N_PROC_DA=0
     in_env python "$here/term_augmentation.py" || failed+=(3)
+    N_PROC_DA=1
 fi
 
 if wanted 4; then
