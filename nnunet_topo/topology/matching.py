@@ -135,12 +135,12 @@ def match_spatially(
         target_bars: number of bars of the target.
         fit: of each bar, see `Places.locate`.
         place: structure of the target at which each bar lies, 0 for none.
-        capacity: how many bars each structure has, by its number.
+        capacity: how many bars each structure has, by its number; 0 for number 0.
     """
     matched = np.zeros(len(birth), dtype=bool)
     # Bars of the same place stand together, in the order in which it takes them.
     order = np.lexsort((death - birth, -fit, place))
-    order = order[(fit[order] > APART) & (place[order] > 0)]
+    order = order[fit[order] > APART]
     places = place[order]
     rank = np.arange(len(order)) - np.searchsorted(places, places)
     matched[order[rank < capacity[places]]] = True

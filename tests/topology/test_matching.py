@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from nnunet_topo.topology import persistence_distance, wasserstein_distance
-from nnunet_topo.topology.matching import distance_to_binary
+from nnunet_topo.topology.matching import (
+    distance_to_binary,
+    match_optimally,
+    sinkhorn_plan,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -93,30 +97,105 @@ def test_algorithm_1_gives_its_known_values_where_the_numbers_of_bars_differ():
     assert persistence_distance([], [(1, 0)]) == persistence_distance([(1, 0)], []) == 0
 
 
+def by_printed_steps(cost):
+    """Returns the plan of Algorithm 1, step by step, and after how many iterations it stops."""
+    n, m = len(cost), len(cost[0]) if len(cost) else 0
+    kernel = [[np.exp(-cost[i][j] / 0.01) for j in range(m)] for i in range(n)]
+    u, v = [1 / max(n, 1)] * n, [1 / max(m, 1)] * m
+    iterations = 0
+    while iterations < 1000:
+        iterations += 1
+        old = u + v
+        u = [1 / (sum(kernel[i][j] * v[j] for j in range(m)) + 1e-99) for i in range(n)]
+        v = [1 / (sum(kernel[i][j] * u[i] for i in range(n)) + 1e-99) for j in range(m)]
+        if all(abs(a - b) <= 1e-6 for a, b in zip(old, u + v, strict=True)):
+            break
+    return [[u[i] * kernel[i][j] * v[j] for j in range(m)] for i in range(n)], iterations
+
+
 @given(seeds)
 def test_algorithm_1_agrees_with_its_printed_steps_one_by_one(seed):
     rng = np.random.default_rng(seed)
     first, second = random_diagram(rng), random_diagram(rng)
-    n, m = len(first), len(second)
-    u, v = [1 / max(n, 1)] * n, [1 / max(m, 1)] * m
     cost = [
         [sum(abs(a - b) ** 2 for a, b in zip(f, s, strict=True)) for s in second] for f in first
     ]
-    for _ in range(1000):
-        old = u + v
-        u = [
-            1 / (sum(np.exp(-cost[i][j] / 0.01) * v[j] for j in range(m)) + 1e-99) for i in range(n)
-        ]
-        v = [
-            1 / (sum(np.exp(-cost[i][j] / 0.01) * u[i] for i in range(n)) + 1e-99) for j in range(m)
-        ]
-        if all(abs(a - b) <= 1e-6 for a, b in zip(old, u + v, strict=True)):
-            break
-    expected = sum(
-        u[i] * np.exp(-cost[i][j] / 0.01) * v[j] * cost[i][j] for i in range(n) for j in range(m)
-    )
-    expected = expected if n and m else 0
+    plan, _ = by_printed_steps(cost)
+    expected = sum(plan[i][j] * c for i, row in enumerate(cost) for j, c in enumerate(row))
     assert persistence_distance(first, second) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_algorithm_1_stops_once_both_scalings_have_converged_and_computes_in_float64(dtype):
+    cost = np.array([[0, 0], [0.1, 0]], dtype)
+    plan, iterations = by_printed_steps(cost.tolist())
+    assert 50 < iterations < 900
+    np.testing.assert_allclose(sinkhorn_plan(cost), plan, rtol=1e-9)
+
+
+def test_algorithm_1_stops_after_1000_iterations():
+    # The kernel is [[1, 1], [0, 1]]. From v1 / v2 = r the two steps make r + 2, and the plan holds
+    # 1 / r at the upper right.
+    plan = sinkhorn_plan(np.array([[0.0, 0], [10, 0]]))
+    assert plan[0, 1] == pytest.approx(1 / 2001, rel=1e-9)
+
+
+def test_algorithm_1_starts_from_uniform_marginals():
+    plan = sinkhorn_plan(np.zeros((2, 5)), copies=3, max_iterations=0)
+    np.testing.assert_allclose(plan, np.full((2, 5), 1 / 30))
+
+
+def test_the_parameters_of_algorithm_1_are_those_given():
+    bars = [(1, 0), (1, 0.5)]
+    # Costs are 0 and 1/4, so the kernel is [[1, k], [k, 1]] with k = 1/e, and rows sum to 1.
+    expected = 2 * 0.25 / (1 + np.e)
+    assert persistence_distance(bars, bars, mu=0.25) == pytest.approx(expected)
+    start = persistence_distance(bars, bars, mu=0.25, max_iterations=0)
+    assert start == pytest.approx(2 * 0.25 / np.e / 4)
+
+
+def test_a_bar_is_matched_only_where_that_is_cheaper():
+    # The match costs .71^2 + .1^2 = .5141, leaving both alone .19^2 / 2 + 1/2 = .51805.
+    assert match_optimally(np.array([0.29]), np.array([0.1]), 1).tolist() == [True]
+    assert match_optimally(np.array([0.5]), np.array([0.5]), 1).tolist() == [False]  # 1/2 each
+
+
+def test_of_equal_bars_the_first_are_matched():
+    chosen = match_optimally(np.tile([0.9, 0.8], 50), np.zeros(100), 20)
+    assert np.flatnonzero(chosen).tolist() == list(range(0, 40, 2))
+
+
+def test_diagrams_of_any_type_and_size_are_compared_in_float64():
+    small, large = np.array([[1, 3], [9, 4]], np.uint8), np.array([[250, 0]], np.uint8)
+    # The distances to the diagonal are 2^2 / 2, 5^2 / 2 and 250^2 / 2.
+    assert wasserstein_distance(small, large) == pytest.approx(2 + 12.5 + 31250)
+    rng = np.random.default_rng(0)
+    first, second = 1e4 * rng.random((2, 80, 2))
+    distance = wasserstein_distance(first, second)
+    assert distance == pytest.approx(1e8 * wasserstein_distance(first / 1e4, second / 1e4))
+
+
+@pytest.mark.parametrize(
+    ("shift", "refused"), [(0, False), (-1e-9, False), (-1e-3, True), (1e-3, True)]
+)
+def test_a_plan_without_a_dual_that_confirms_it_is_refused(monkeypatch, shift, refused):
+    import ot.lp
+
+    solve = ot.lp.emd
+
+    def inexact(*problem, **options):
+        plan, log = solve(*problem, **options)
+        # A smaller dual is feasible but does not reach the cost; a larger one is not feasible.
+        log["u"][0] += shift
+        return plan, log
+
+    monkeypatch.setattr(ot.lp, "emd", inexact)
+    first, second = [(1, 0), (0.8, 0.5)], [(1, 0)]
+    if not refused:
+        assert wasserstein_distance(first, second) == pytest.approx(0.045)
+        return
+    with pytest.raises(ArithmeticError, match="no optimal matching of 2 and 1 bars was found"):
+        wasserstein_distance(first, second)
 
 
 @pytest.mark.parametrize("distance", [wasserstein_distance, persistence_distance])

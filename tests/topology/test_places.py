@@ -147,3 +147,11 @@ def test_bars_inside_come_before_longer_ones_that_are_only_anchored():
     assert alone.all()
     apart = match_spatially(birth[:1], death[:1], 1, np.array([APART]), place[:1], capacity)
     assert not apart.any()
+
+
+def test_longer_bars_come_first_at_a_place_and_among_the_rest():
+    birth, death = np.array([0.9, 0.8, 0.3]), np.array([0.8, 0.2, 0.2])
+    fit, capacity = np.full(3, INSIDE), np.array([0, 1])
+    for place in (1, 0):
+        taken = match_spatially(birth, death, 1, fit, np.full(3, place), capacity)
+        assert taken.tolist() == [False, True, False]
