@@ -38,7 +38,8 @@ class BettiRange:
         if isinstance(value, BettiRange):
             return value
         low, high = (0, inf) if value is None else np.broadcast_to(value, 2).tolist()
-        if not (0 <= low <= high and low == int(low)):
+        ends_are_whole = float(low).is_integer() and (high == inf or float(high).is_integer())
+        if not (0 <= low <= high and ends_are_whole):
             raise ValueError(
                 f"a Betti number must be a number from 0, a range (low, high) or None, got {value}"
             )

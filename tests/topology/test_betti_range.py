@@ -1,12 +1,13 @@
 """Ranges of Betti numbers are read, written, compared and printed."""
 
+import re
 from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_topo.topology.betti_range import FREE, BettiPrior, BettiRange
+from nnunet_topo.topology.betti_range import FREE, BettiPrior, BettiRange, as_json
 
 counts = st.integers(0, 9)
 ranges = st.one_of(
@@ -54,6 +55,37 @@ def test_a_wrong_range_in_json_is_refused_with_its_place(value):
 def test_a_wrong_range_in_a_table_is_refused_with_its_place(cell):
     with pytest.raises(ValueError, match=f"line 2: wanted a number from 0, .*, got '{cell}'"):
         BettiRange.from_csv(cell, "line 2")
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, (-1, 2), (2, 1), (1, 2.5), inf, float("nan")])
+def test_a_wrong_range_is_refused_with_its_value(value):
+    with pytest.raises(ValueError, match=re.escape(f"(low, high) or None, got {value}")):
+        BettiRange.of(value)
+
+
+def test_a_range_of_whole_floats_is_one_of_integers():
+    wanted = BettiRange.of((1.0, 2.0))
+    assert wanted == BettiRange(1, 2)
+    assert (str(wanted), wanted.to_csv()) == ("1 to 2", "1-2")
+
+
+@pytest.mark.parametrize(
+    ("value", "space", "message"),
+    [
+        ([1], 2, "here: wanted 2 numbers (components, loops), got [1]"),
+        ([1, 0], 3, "here: wanted 3 numbers (components, loops or handles, cavities), got [1, 0]"),
+    ],
+)
+def test_a_prior_of_the_wrong_length_is_refused_with_what_is_meant(value, space, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        BettiPrior.from_json(value, "here", space)
+    assert len(BettiPrior.from_json(value, "here")) == len(value)
+
+
+def test_values_in_messages_are_readable_and_short():
+    assert as_json({"Gefäß": [1, None]}) == '{"Gefäß": [1, null]}'
+    assert as_json("a" * 58) == f'"{"a" * 58}"'
+    assert as_json("a" * 59) == f'"{"a" * 56}...'
 
 
 def test_ranges_and_free_dimensions_allow_what_lies_in_them():
