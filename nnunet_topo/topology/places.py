@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from nnunet_topo.topology.betti import euler_characteristic
 from nnunet_topo.topology.masks import dual, foreground_box, label_components
 from nnunet_topo.topology.persistence import (
-    NO_VOXEL,
     Connectivity,
     PersistencePairs,
     persistence_pairs,
@@ -52,9 +51,10 @@ class Places:
         is found by the component that its birth voxel belongs to or touches.
 
         A bar is INSIDE if it is born in the foreground and dies in the background. It is ANCHORED
-        if only its birth is misplaced: a hole or cavity that dies in one of the target, or a loop
-        in 3D that is born beside exactly one component and dies in the background. A thin ring that
-        is displaced by half its width has such a bar. All other bars are APART.
+        if only its birth is misplaced: a hole or cavity that dies in one of the target, or, if the
+        target has loops, a loop in 3D that is born beside exactly one component and dies in the
+        background. A thin ring that is displaced by half its width has such a bar. All other bars
+        are APART.
 
         Args:
             pairs: bars, with voxels of the mask.
@@ -70,8 +70,8 @@ class Places:
         in_background = ~(dies_somewhere & (components[pairs.death] > 0))
         anchored = np.zeros(len(place), bool)
         encloses = pairs.dimension == top
-        dies = pairs.death != NO_VOXEL
-        place[encloses] = np.where(dies, self.holes.ravel()[pairs.death], 0)[encloses]
+        # Such a bar always dies; only the essential class of dimension 0 has no death voxel.
+        place[encloses] = self.holes.ravel()[pairs.death][encloses]
         anchored[encloses] = place[encloses] > 0
         if self.components.ndim == 3 and self.betti[1]:
             beside = (pairs.dimension == 1) & ~in_foreground & in_background

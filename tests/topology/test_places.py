@@ -32,6 +32,14 @@ def test_structures_have_as_many_bars_as_the_betti_numbers_say(seed, connectivit
     assert places.betti == betti_numbers(mask, connectivity=connectivity)
     assert tuple(int(capacity.sum()) for capacity in places.capacity) == places.betti
     assert all(capacity[0] == 0 for capacity in places.capacity)
+    assert all(capacity.dtype == np.int64 for capacity in places.capacity)
+    components, enclosed = places.betti[0], places.betti[-1]
+    lengths = (components, enclosed) if mask.ndim == 2 else (components, components, enclosed)
+    assert [len(capacity) - 1 for capacity in places.capacity] == list(lengths)
+    if mask.any():
+        assert places.components is not None
+        assert places.holes is not None
+        assert places.components.dtype == places.holes.dtype == np.int32
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(CONNECTIVITIES))
@@ -69,16 +77,55 @@ def test_loops_are_counted_by_component():
     assert places.components is not None
     assert places.capacity[1][places.components[2, 2, 2]] == 1
     assert places.capacity[1].sum() == 1
+    swapped = find_places(mask[..., ::-1], "full")  # now the second component has the loop
+    assert swapped.capacity[1].tolist() == [0, 0, 1]
 
 
 def test_nothing_has_no_places():
     for shape in ((3, 4), (3, 4, 5)):
-        assert find_places(np.zeros(shape, bool), "full").betti == (0,) * len(shape)
+        places = find_places(np.zeros(shape, bool), "full")
+        assert places.betti == (0,) * len(shape)
+        assert [capacity.tolist() for capacity in places.capacity] == [[0]] * len(shape)
+        assert {capacity.dtype for capacity in places.capacity} == {np.dtype(np.int64)}
     place, fit = Places.empty(2).locate(
         persistence_pairs(np.random.default_rng(0).random((4, 5))), np.zeros(1, bool)
     )
+    assert place.dtype == np.int64
     assert not place.any()
     assert (fit == APART).all()
+
+
+def by_definition(places, dimension, birth, death):
+    """Returns place and fit of a bar as `Places.locate` defines them; death is None if unknown."""
+    components, holes, top = places.components, places.holes, places.components.ndim - 1
+    born = components[birth] > 0
+    ends_outside = death is None or components[death] == 0
+    place, is_anchored = int(components[birth]), False
+    if dimension == top:
+        place = int(holes[death])
+        is_anchored = place > 0
+    elif dimension == 1 and places.betti[1] and not born and ends_outside:
+        around = components[tuple(slice(max(i - 1, 0), i + 2) for i in birth)]
+        beside = set(around.ravel().tolist()) - {0}
+        place = beside.pop() if len(beside) == 1 else 0
+        is_anchored = place > 0
+    return place, INSIDE if born and ends_outside else ANCHORED if is_anchored else APART
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(CONNECTIVITIES))
+def test_bars_lie_where_they_are_born_or_filled_or_beside(seed, connectivity):
+    mask = random_mask(seed)
+    if not mask.any():
+        return
+    places = find_places(mask, connectivity)
+    noise = np.random.default_rng(seed).random(mask.shape)
+    pairs, place, fit = located(noise, mask, connectivity)
+    for bar, (k, birth, death) in enumerate(
+        zip(pairs.dimension, pairs.birth, pairs.death, strict=True)
+    ):
+        end = None if death < 0 else np.unravel_index(death, mask.shape)
+        expected = by_definition(places, k, np.unravel_index(birth, mask.shape), end)
+        assert (place[bar], fit[bar]) == expected
 
 
 def square(ndim, first, end):
