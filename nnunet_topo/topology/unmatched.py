@@ -75,8 +75,9 @@ def _find(
     for mask, labels, count in sides:
         touched = mask & meeting
         links = np.unique(regions[touched].astype(np.int64) * (count + 1) + labels[touched])
-        first.append(links // (count + 1) - 1)
-        second.append(begin + links % (count + 1) - 1)
+        region, label = np.divmod(links, count + 1)
+        first.append(region - 1)
+        second.append(begin + label - 1)
         begin += count
     ends = np.concatenate(first), np.concatenate(second)
     graph = coo_array((np.ones(len(ends[0]), bool), ends), shape=(nodes, nodes))
@@ -85,7 +86,7 @@ def _find(
     )[1:]
     found = []
     for (_, labels, count), own, others in zip(sides, groups, reversed(groups), strict=True):
-        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:].astype(float)
+        sizes = np.bincount(labels.ravel())[1:].astype(float)
         outside = labels[(0,) * labels.ndim]
         if outside:
             sizes[outside - 1] = np.inf  # the outside of both is not a structure

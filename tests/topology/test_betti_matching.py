@@ -163,3 +163,46 @@ def test_of_a_structure_that_fell_apart_the_smaller_part_is_left_over():
     assert (part.dimension, part.in_prediction, part.centre, part.size) == (0, True, (2, 17), 5)
     (part,) = find_unmatched(reference, prediction)
     assert not part.in_prediction
+
+
+def test_an_open_ring_leaves_over_what_it_would_enclose_and_not_the_outside():
+    closed = np.zeros((20, 23), bool)
+    closed[2:18, 2:21] = True
+    closed[3:17, 3:20] = False  # encloses more than lies around it
+    opened = closed.copy()
+    opened[17, 8] = False
+    for prediction, reference in ((closed, opened), (opened, closed)):
+        (hole,) = find_unmatched(prediction, reference)
+        assert (hole.dimension, hole.in_prediction) == (1, prediction is closed)
+        assert (hole.centre, hole.size) == ((9, 11), 14 * 17)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_centre_of_a_structure_lies_in_its_largest_slice_of_the_first_axis(axis):
+    nail = np.zeros((13, 12, 11), bool)
+    nail[1:10, 5, 4] = True
+    nail[10, 3:8, 2:7] = True  # the head
+    nail = np.moveaxis(nail, 0, axis)
+    (found,) = find_unmatched(nail, np.zeros_like(nail))
+    # Of the slice through the shaft, 9 + 5 voxels, the centroid lies at (9 * 5 + 5 * 10) / 14 = 6.8.
+    expected = {0: (10, 5, 4), 1: (5, 7, 4), 2: (5, 4, 7)}[axis]
+    assert (found.centre, found.size) == (expected, 9 + 25)
+    assert nail[found.centre]
+
+
+def test_the_centre_of_an_image_is_that_of_all_its_pixels():
+    bent = np.zeros((9, 14), bool)
+    bent[1:8, 2] = bent[7, 2:12] = True
+    (found,) = find_unmatched(bent, np.zeros_like(bent))
+    # The centroid (5.75, 4.81) is nearest to (7, 5).
+    assert (found.centre, found.size) == ((7, 5), 16)
+
+
+def test_more_structures_than_32_bits_can_pair_are_told_apart():
+    grid = np.zeros((520, 522), bool)
+    grid[::2, ::2] = True  # 67,860 pixels alone
+    missing = grid.copy()
+    missing[516, 518] = False
+    assert find_unmatched(grid, grid) == []
+    (found,) = find_unmatched(grid, missing)
+    assert (found.centre, found.size) == ((516, 518), 1)
