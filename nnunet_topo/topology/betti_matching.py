@@ -92,7 +92,7 @@ def match_with_components(
         connectivity: of the foreground.
     """
     union = p | g
-    shared, of_union = _match_components(p, g, union, connectivity)
+    shared = _match_components(p, g, union, connectivity)
     enclosed, both, in_union = _match_outsides(p, g, union, connectivity)
     if p.ndim == 2:
         of_p, of_g = zip(beta0, enclosed, strict=True)
@@ -104,10 +104,9 @@ def match_with_components(
     in_common = 0
     if min(loops) > 0:
         joint = _intersection_components(p, g, connectivity)
-        loops_of_union = (
-            of_union + in_union - euler_characteristic(union, connectivity=connectivity)
-        )
-        together = loops_of_union - of_union + sum(beta0) - joint
+        # beta1(U) - beta0(U)
+        of_union = in_union - euler_characteristic(union, connectivity=connectivity)
+        together = of_union + sum(beta0) - joint
         apart = [_surviving_loops(mask, union, connectivity) for mask in (p, g)]
         in_common = sum(apart) - together
     of_p, of_g = zip(beta0, loops, enclosed, strict=True)
@@ -116,15 +115,15 @@ def match_with_components(
 
 def _match_components(
     p: NDArray[np.bool_], g: NDArray[np.bool_], union: NDArray[np.bool_], connectivity: Connectivity
-) -> tuple[int, int]:
-    """Returns how many components of the union contain both masks, and how many there are."""
+) -> int:
+    """Returns how many components of the union contain both masks."""
     labels, number = label_components(union, connectivity)
     if number == 1:
-        return int(p.any() and g.any()), 1
+        return int(p.any() and g.any())
     holds = np.zeros((2, number + 1), bool)
     for row, mask in zip(holds, (p, g), strict=True):
         row[labels[mask]] = True
-    return int(np.count_nonzero(holds.all(axis=0))), number
+    return int(np.count_nonzero(holds.all(axis=0)))
 
 
 def _match_outsides(

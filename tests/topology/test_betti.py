@@ -6,7 +6,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from nnunet_topo.topology import betti_numbers, euler_characteristic
-from nnunet_topo.topology.masks import label_components
+from nnunet_topo.topology.betti import corner_codes
+from nnunet_topo.topology.masks import foreground_box, label_components
 
 from ..shapes import ball, corner_neighbours, ring, shell, two_blobs
 
@@ -52,6 +53,33 @@ def test_the_euler_characteristic_is_the_alternating_sum(mask):
         betti = betti_numbers(mask, connectivity=connectivity)
         expected = sum((-1) ** k * number for k, number in enumerate(betti))
         assert euler_characteristic(mask, connectivity=connectivity) == expected
+
+
+def test_voxels_are_closed_cubes_unless_told_otherwise():
+    diagonal = corner_neighbours(3)
+    assert euler_characteristic(diagonal) == betti_numbers(diagonal)[0] == 1
+
+
+@given(masks)
+def test_corner_codes_have_a_bit_for_each_voxel_around_a_corner(mask):
+    expected = np.zeros([side + 1 for side in mask.shape], int)
+    for voxel in np.argwhere(mask):
+        for place in np.ndindex((2,) * mask.ndim):
+            # The voxel lies at this place around the corner on its other side.
+            bit = int("".join(map(str, place)), 2)
+            expected[tuple(voxel + 1 - place)] |= 1 << bit
+    codes = corner_codes(mask)
+    assert codes.dtype == np.uint8
+    np.testing.assert_array_equal(codes, expected)
+
+
+def test_the_box_around_the_foreground_of_several_masks_is_the_smallest():
+    first, second = np.zeros((2, 7, 8, 9), bool)
+    assert foreground_box(first) == (slice(0, 0),) * 3
+    first[2, 3, 4] = True
+    assert foreground_box(first, second) == (slice(2, 3), slice(3, 4), slice(4, 5))
+    second[1, 7, 0] = second[6, 7, 8] = True
+    assert foreground_box(first, second) == (slice(1, 7), slice(3, 8), slice(0, 9))
 
 
 @given(masks)

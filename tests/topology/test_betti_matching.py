@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_topo.topology import betti_numbers
-from nnunet_topo.topology.betti_matching import match_betti_numbers
+from nnunet_topo.topology.betti_matching import _name_of_edge, _rank_mod_2, match_betti_numbers
 from nnunet_topo.topology.unmatched import find_unmatched
 
 from ..cell_complexes import betti_matching
@@ -46,6 +46,21 @@ def test_what_touches_on_the_diagonals_of_a_square_is_one_place_less():
             match_betti_numbers(p, g, connectivity="face").matched
             == (betti_matching(p, g, "face")[2])
         )
+
+
+def test_each_edge_has_a_name_of_its_own_beside_the_components():
+    components, voxels = 30, 24
+    edges = [_name_of_edge(np.arange(voxels), axis, components, voxels) for axis in range(3)]
+    names = np.concatenate([np.arange(components), *edges])
+    assert len(np.unique(names)) == components + 3 * voxels
+
+
+def test_sums_of_nodes_are_independent_if_none_is_the_sum_of_others():
+    first, second = [0, 1, 2, 9], [3, 4, 5, 9]
+    assert _rank_mod_2([first, second]) == 2
+    assert _rank_mod_2([first, second, [0, 1, 2, 3, 4, 5]]) == 2
+    assert _rank_mod_2([first, second, [0, 1, 2, 3]]) == 3
+    assert _rank_mod_2([[4, 4, 7, 7], first, first]) == 1
 
 
 @BOTH
@@ -184,7 +199,7 @@ def test_the_centre_of_a_structure_lies_in_its_largest_slice_of_the_first_axis(a
     nail[10, 3:8, 2:7] = True  # the head
     nail = np.moveaxis(nail, 0, axis)
     (found,) = find_unmatched(nail, np.zeros_like(nail))
-    # Of the slice through the shaft, 9 + 5 voxels, the centroid lies at (9 * 5 + 5 * 10) / 14 = 6.8.
+    # The slice through the shaft has its centroid at (9 * 5 + 5 * 10) / 14 = 6.8.
     expected = {0: (10, 5, 4), 1: (5, 7, 4), 2: (5, 4, 7)}[axis]
     assert (found.centre, found.size) == (expected, 9 + 25)
     assert nail[found.centre]
