@@ -332,8 +332,8 @@ def _cripser_pairs(
 
     negated = -_as_levels(values, lowest)
     construction = "T" if connectivity == "full" else "V"
-    found = cripser.compute_ph(negated, maxdim=values.ndim - 1, filtration=construction)
-    found = found[np.isfinite(found[:, 2]) & (found[:, 1] < found[:, 2])]
+    found = cripser.compute_ph(negated, filtration=construction)  # leaves out bars of length 0
+    found = found[np.isfinite(found[:, 2])]
     axes = slice(3, 3 + values.ndim), slice(6, 6 + values.ndim)
     birth, death = (
         np.ravel_multi_index(tuple(found[:, place].astype(int).T), values.shape) for place in axes

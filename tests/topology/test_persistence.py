@@ -215,6 +215,11 @@ def test_a_diagram_in_float64_never_holds_whole_numbers_that_were_rounded():
     assert image.ravel()[pairs.birth].tolist() == [2**60, 2**60 + 1]
     with pytest.raises(ValueError, match=r"float64, which does not hold 1152921504606846977"):
         pairs.diagram(image, 0)
+    first_lost = np.array([[2**53 + 1, 0, 2**53]])  # rounded to 2**53
+    pairs = persistence_pairs(first_lost)
+    with pytest.raises(ValueError, match=r"float64, which does not hold 9007199254740993"):
+        pairs.diagram(first_lost, 0)
+    assert pairs.diagram(first_lost - 1, 0).tolist() == [[2**53 - 1, -1], [2**53, -1]]
     assert persistence_pairs(image * 2**2).diagram([[2**62, 0, 2**62]], 0).tolist()
 
 

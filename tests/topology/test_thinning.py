@@ -9,6 +9,7 @@ from skimage.morphology import skeletonize
 from nnunet_topo.metrics import compute
 from nnunet_topo.metrics.skeleton import centerline
 from nnunet_topo.topology import betti_numbers, is_simple, thin
+from nnunet_topo.topology._thinning import _bits_where
 from nnunet_topo.topology.masks import label_components
 from nnunet_topo.topology.thinning import thin_by_lee
 
@@ -92,12 +93,22 @@ def test_simple_voxels_of_all_small_neighbourhoods_are_those_of_the_betti_number
         assert simple == same
 
 
+def test_the_26_neighbours_have_a_bit_each_in_the_order_of_memory():
+    for bit, step in enumerate(np.ndindex(3, 3, 3)):
+        place = tuple(i - 1 for i in step)
+        assert _bits_where(lambda *other, place=place: other == place) == 1 << bit
+
+
 @given(masks)
 def test_lees_skeleton_is_that_of_scikit_image_voxel_by_voxel(mask):
     if mask.ndim == 2:
         mask = mask[None]
     skeleton, faults = thin_by_lee(mask, sides=4 if len(mask) == 1 else 6)
     np.testing.assert_array_equal(skeleton, skeletonize(mask, method="lee"))
+    assert faults.shape[1] == 3
+    assert faults.dtype == np.int64
+    assert mask[tuple(faults.T)].all()
+    assert not skeleton[tuple(faults.T)].any()
     if not len(faults):
         assert betti_numbers(skeleton) == betti_numbers(mask)
 
@@ -160,6 +171,24 @@ def test_false_islands_of_two_voxels_width_cost_cldice():
         islands[8:10, 17:19, 3 + 5 * place : 5 + 5 * place] = True
     assert not skeletonize(islands, method="lee").any()
     assert compute(tube | islands, tube)["topo_cldice"] < 0.9
+
+
+@BOTH
+def test_voxels_near_the_background_go_first(connectivity):
+    y, x = np.indices((40, 44))
+    triangle = (y >= 3) & (x >= 3) & (2 * y + x <= 70)
+    line = thin(triangle, connectivity=connectivity)
+    # In the opposite order several hundred voxels stay, as the ends of curves.
+    assert line.sum() < triangle.any(axis=0).sum() + triangle.any(axis=1).sum()
+
+
+@BOTH
+def test_the_centre_line_of_a_tube_is_its_axis(connectivity):
+    tube = np.zeros((13, 15, 40), bool)
+    tube[:, :, 3:37] = ball((13, 15), (6, 7), 4)[..., None]
+    z, y, x = np.nonzero(thin(tube, connectivity=connectivity))
+    assert set(zip(z, y, strict=True)) == {(6, 7)}
+    assert x.tolist() == list(range(6, 34))
 
 
 @BOTH
