@@ -196,7 +196,7 @@ def test_programs_can_read_what_each_trainer_is(capsys):
         assert bool(told["term"]) == bool(told["control"]) == has_term
         assert not told["control"] or told["control"] == class_.control
         for spelling in (suffix["suffix"] for suffix in listed["settings"]):
-            example = spelling.replace("<n>", "1").replace("<n-n>", "1-2").replace("<x>", "0.5")
+            example = spelling.replace("<n>", "1").replace("<n-n>", "1-2").replace("<x>", "0.75")
             taken = spelling in told["settings"]
             try:
                 trainer_with_settings(f"{name}_{example}", Path(trainers_folder()))
