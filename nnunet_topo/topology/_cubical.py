@@ -21,11 +21,15 @@ Research in Computational Topology 2, 2022 (T- and V-construction).
 
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_topo.topology._kernel import kernel
+
+if TYPE_CHECKING:
+    from nnunet_topo.topology._reduction import Columns
 
 OLDEST = np.int32(-(2**31) + 1)  # the shell
 YOUNGEST = np.int32(2**31 - 1)  # the border of the grid, which is never in a complex
@@ -95,12 +99,16 @@ class Forest:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Classes of one dimension, as voxels of the grid; with the joins where voxels are watched."""
+    """Classes of one dimension, as voxels of the grid.
+
+    With the joins where voxels are watched, and the squares that another order leaves alone.
+    """
 
     dimension: int
     created: Voxels
     destroyed: Voxels
     forest: Forest | None = None
+    columns: "Columns | None" = None
 
 
 class _Workspace(threading.local):

@@ -180,7 +180,7 @@ def trainings() -> None:
                 trainer = get_trainer_from_args(
                     identifier,
                     configuration,
-                    "0",
+                    0,
                     f"nnUNetTrainer{stem}_{TRAINING}",
                     PLANS,
                     False,
