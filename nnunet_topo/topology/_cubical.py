@@ -21,15 +21,11 @@ Research in Computational Topology 2, 2022 (T- and V-construction).
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_topo.topology._kernel import kernel
-
-if TYPE_CHECKING:
-    from nnunet_topo.topology._reduction import Columns
 
 OLDEST = np.int32(-(2**31) + 1)  # the shell
 YOUNGEST = np.int32(2**31 - 1)  # the border of the grid, which is never in a complex
@@ -98,6 +94,35 @@ class Forest:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """Squares whose boundaries are reduced, with no voxel in their chains that another order moves.
+
+    They are reduced in each order in which all other voxels keep their places.
+
+    Attributes:
+        voxel: of each square, ascending.
+        square: bit of each.
+        created: voxel of the edge that each owns.
+        axis: of that edge.
+        bounds: `[column, 2]`, where the rest of its chain lies in the pool.
+        pool: chains, entries of a voxel and, in 8 bits, its axes.
+    """
+
+    voxel: Voxels
+    square: NDArray[np.uint8]
+    created: Voxels
+    axis: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+    pool: NDArray[np.uint64]
+
+    @classmethod
+    def none(cls) -> "Columns":
+        """Returns no columns."""
+        voxels, bits = np.empty(0, np.int32), np.empty(0, np.uint8)
+        return cls(voxels, bits, voxels, bits, np.empty((0, 2), np.int64), np.empty(0, np.uint64))
+
+
+@dataclass(frozen=True, slots=True)
 class Pairs:
     """Classes of one dimension, as voxels of the grid.
 
@@ -108,7 +133,7 @@ class Pairs:
     created: Voxels
     destroyed: Voxels
     forest: Forest | None = None
-    columns: "Columns | None" = None
+    columns: Columns | None = None
 
 
 class _Workspace(threading.local):

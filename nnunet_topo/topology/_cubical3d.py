@@ -30,6 +30,7 @@ from nnunet_topo.topology._cubical import (
     LOWEST_BIT,
     OUTSIDE,
     UNKNOWN,
+    Columns,
     Grid,
     Pairs,
     Voxels,
@@ -56,7 +57,7 @@ from nnunet_topo.topology._merging import (
     merge_outsides,
     trace_up,
 )
-from nnunet_topo.topology._reduction import Columns, mark_first_edges, reduce_boundaries
+from nnunet_topo.topology._reduction import mark_first_edges, reduce_boundaries
 
 UNPAIRED = 8  # not a cube
 

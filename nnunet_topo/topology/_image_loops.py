@@ -18,6 +18,7 @@ from nnunet_topo.topology._cubical import (
     UNKNOWN,
     VOXEL_BITS,
     YOUNGEST,
+    Columns,
     Grid,
     Pairs,
     Voxels,
@@ -48,7 +49,6 @@ from nnunet_topo.topology._links3d import (
     known_flow_tables,
 )
 from nnunet_topo.topology._merging import age_and_voxel
-from nnunet_topo.topology._reduction import Columns
 
 FAR = np.int32(2**30)  # no two ages of probabilities differ by as much
 # The square between two axes, whichever comes first.

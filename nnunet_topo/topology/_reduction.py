@@ -1,11 +1,8 @@
 """Reduction over F2 of the boundaries of squares that destroy loops. See `_cubical3d`."""
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
-from nnunet_topo.topology._cubical import AGE_SHIFT, LOWEST_BIT, UNKNOWN, VOXEL_BITS, Voxels
+from nnunet_topo.topology._cubical import AGE_SHIFT, LOWEST_BIT, UNKNOWN, VOXEL_BITS
 from nnunet_topo.topology._kernel import inlined, kernel
 from nnunet_topo.topology._links3d import AXES, GRAPH, SQUARE_AXES, SQUARES
 
@@ -13,35 +10,6 @@ CHAIN_SHIFT = np.uint64(26)
 CHAIN_BITS = np.uint64(AXES) << CHAIN_SHIFT
 ON_PLATEAU, NO_ROOM = -2, -3
 ROOM = 16  # what one voxel may add to a heap: at most 5 squares with 2 edges each, and its rest
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Squares whose boundaries are reduced, with no voxel in their chains that another order moves.
-
-    They are reduced in each order in which all other voxels keep their places.
-
-    Attributes:
-        voxel: of each square, ascending.
-        square: bit of each.
-        created: voxel of the edge that each owns.
-        axis: of that edge.
-        bounds: `[column, 2]`, where the rest of its chain lies in the pool.
-        pool: chains, entries of a voxel and, in 8 bits, its axes.
-    """
-
-    voxel: Voxels
-    square: NDArray[np.uint8]
-    created: Voxels
-    axis: NDArray[np.uint8]
-    bounds: NDArray[np.int64]
-    pool: NDArray[np.uint64]
-
-    @classmethod
-    def none(cls) -> "Columns":
-        """Returns no columns."""
-        voxels, bits = np.empty(0, np.int32), np.empty(0, np.uint8)
-        return cls(voxels, bits, voxels, bits, np.empty((0, 2), np.int64), np.empty(0, np.uint64))
 
 
 @kernel
