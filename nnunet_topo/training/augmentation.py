@@ -18,8 +18,10 @@ from batchgeneratorsv2.transforms.utils.random import OneOfTransform, RandomTran
 
 from nnunet_topo.priors.topology_json import FILE, forbids_rotation, read_topology
 from nnunet_topo.training.context import TrainingContext
+from nnunet_topo.training.skeletons import PACKED, TargetSkeletons
 
 INTACT = "label_is_intact"  # key of a batch: a boolean for each sample
+SKELETONS = "skeletons"  # likewise: what `TargetSkeletons` has packed, [batch, bytes, *space]
 
 # Transforms of batchgeneratorsv2 that change label maps and interpolate none at full resolution.
 _EXACT = frozenset(
@@ -41,13 +43,19 @@ class NotedTransforms(ComposeTransforms):
     holds. So the note travels as one more label map: a boolean, with one axis if there are several
     maps (deep supervision), else with none. `note_apart` takes it out of the batch again.
 
+    Skeletons of the label map on full resolution travel before the note.
+
     Args:
         transforms: nnU-Net's. They are applied one by one and draw what they always draw.
+        skeletons: that are made after all transforms; None for none.
     """
 
-    def __init__(self, transforms: BasicTransform) -> None:
+    def __init__(
+        self, transforms: BasicTransform, skeletons: TargetSkeletons | None = None
+    ) -> None:
         composed = isinstance(transforms, ComposeTransforms)
         super().__init__(transforms.transforms if composed else [transforms])
+        self.skeletons = skeletons
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
         """Returns the augmented sample, with the note among its label maps."""
@@ -55,7 +63,9 @@ class NotedTransforms(ComposeTransforms):
         labels = data_dict["segmentation"]
         several = isinstance(labels, list)
         note = torch.tensor([intact] if several else intact)
-        data_dict["segmentation"] = [*labels, note] if several else [labels, note]
+        maps = list(labels) if several else [labels]
+        made = [] if self.skeletons is None else [self.skeletons.pack(maps[0])]
+        data_dict["segmentation"] = [*maps, *made, note]
         return data_dict
 
     def unknown(self) -> list[str]:
@@ -112,17 +122,20 @@ def _unknown(transform: BasicTransform) -> list[str]:
 def note_apart(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a batch as nnU-Net's loader makes it, with the note of `NotedTransforms` beside it.
 
-    The note stands under `label_is_intact`, a boolean for each sample, `[batch]`. A batch without a
-    note, or whose note has been taken apart, is returned as it is.
+    The note stands under `label_is_intact`, a boolean for each sample, `[batch]`, and skeletons, if
+    there are any, under `skeletons`. A batch without a note, or whose note has been taken apart, is
+    returned as it is.
     """
     target = batch["target"]
     if not isinstance(target, list) or target[-1].ndim > 2:  # a label map has a channel and space
         return dict(batch)
     *labels, note = target
+    skeletons = {SKELETONS: labels.pop()} if labels[-1].dtype == PACKED else {}
     return {
         **batch,
         "target": labels if note.ndim == 2 else labels[0],
         INTACT: note.flatten(),
+        **skeletons,
     }
 
 

@@ -27,6 +27,9 @@ class Origin:
         version: of nnunet_topo.
         finetuned_from: checkpoint that the training started from, "" if it started from none.
         spatial: whether patches were rotated and scaled.
+        made_of: weights of the losses that stand beside the base loss, and the wanted ratio of the
+            term, which another version may set otherwise; empty if there are no such losses.
+        loss: that was minimised, in words.
     """
 
     trainer: str
@@ -36,6 +39,8 @@ class Origin:
     version: str = nnunet_topo.__version__
     finetuned_from: str = ""
     spatial: bool = True
+    made_of: dict[str, float] = field(default_factory=dict)
+    loss: str = ""
 
 
 def portable_trainer_name(trainer: type) -> str:
@@ -118,6 +123,20 @@ def check_prior(checkpoint: str | Path, origin: Origin, prior: dict[str, Any]) -
             f"--c: {checkpoint} was trained with the prior {origin.prior}, but the data set's "
             f"topology.json now says {prior} (by channel). Write the former prior into it to "
             "resume, or leave out --c to start a new training"
+        )
+
+
+def check_losses(checkpoint: str | Path, origin: Origin, made_of: dict[str, float]) -> None:
+    """Checks that a training resumes with the losses that it started with.
+
+    Raises:
+        RuntimeError: the trainer is made of others in this version of the package.
+    """
+    if origin.made_of and origin.made_of != made_of:
+        raise RuntimeError(
+            f"--c: {checkpoint} was trained with {origin.made_of} by nnunet-topo {origin.version}, "
+            f"and {origin.trainer} of version {nnunet_topo.__version__} is made of {made_of}. "
+            f"Resume with the former version, or leave out --c to start a new training"
         )
 
 
