@@ -173,6 +173,14 @@ def test_the_gradient_of_the_term_is_measured_beside_base_and_recall(started):
     assert norms[0] != pytest.approx(norms[1], rel=1e-2)
 
 
+def test_a_step_takes_the_skeletons_of_its_own_batch(started):
+    trainer = started("nnUNetTrainerSkeletonRecall_2epochs_3iters_lr0_seed7")
+    first, second = batches(trainer, 2)
+    alone = trainer.train_step(second)["added_skelrecall"]
+    trainer.train_step(first)
+    assert trainer.train_step(second)["added_skelrecall"] == pytest.approx(alone, rel=1e-4)
+
+
 def test_batches_of_another_loader_have_their_skeletons_made_in_the_step(started):
     trainer = started("nnUNetTrainerSkeletonRecall_2epochs_3iters_seed7")
     batch = batches(trainer, 1)[0]
