@@ -5,13 +5,14 @@ Preserving Loss Function for Tubular Structure Segmentation. CVPR 2021.
 """
 
 from collections.abc import Callable
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from nnunet_topo.losses.measure import prepare
 from nnunet_topo.topology import Connectivity, thin
@@ -135,43 +136,101 @@ def soft_skeleton(
         image: 2D or 3D space.
         iterations: number of erosions.
     """
-    skeleton = functional.relu(image - _dilated(_eroded(image)))
-    for _ in range(iterations):
-        if image.requires_grad:
-            image, skeleton = checkpoint(
-                _joined, image, skeleton, use_reentrant=False, preserve_rng_state=False
-            )
-        else:
+    return _SoftSkeleton.apply(image, iterations)
+
+
+class _SoftSkeleton(torch.autograd.Function):
+    """The soft skeleton, of which only the result of each iteration is kept.
+
+    PyTorch's own checkpoints keep far more than that until Python collects its garbage.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, iterations: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] # any arguments are allowed
+        """Returns the skeleton."""
+        skeleton, kept = _lost(image), [image]
+        for _ in range(iterations):
+            kept += [image, skeleton]
             image, skeleton = _joined(image, skeleton)
-    return skeleton
+        ctx.save_for_backward(*kept)
+        return skeleton
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride] # the number of gradients is that of the outputs
+        """Returns the gradient of the image, iteration by iteration from the last."""
+        first, *kept = ctx.saved_tensors
+        of_image = torch.zeros_like(gradient)
+        for image, skeleton in zip(kept[-2::-2], kept[::-2], strict=True):
+            inputs = [part.detach().requires_grad_() for part in (image, skeleton)]
+            with torch.enable_grad():
+                outputs = _joined(*inputs)
+            of_image, gradient = torch.autograd.grad(outputs, inputs, (of_image, gradient))
+        start = first.detach().requires_grad_()
+        with torch.enable_grad():
+            skeleton = _lost(start)
+        (of_start,) = torch.autograd.grad(skeleton, start, gradient)
+        return of_image + of_start, None
+
+
+def _lost(image: Tensor) -> Tensor:
+    """Returns what an image loses when it is opened."""
+    return functional.relu(image - _dilated(_eroded(image)))
 
 
 def _joined(image: Tensor, skeleton: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the erosion of an image, and the skeleton with what the erosion's opening loses."""
     image = _eroded(image)
-    lost = functional.relu(image - _dilated(_eroded(image)))
+    lost = _lost(image)
     return image, skeleton + functional.relu(lost - skeleton * lost)
 
 
 def _eroded(image: Tensor) -> Tensor:
     """Returns the minimum over each voxel and its neighbours face to face."""
-    eroded = None
-    for axis in range(image.ndim - 2):
-        sides = [3 if axis == other else 1 for other in range(image.ndim - 2)]
-        along = -_pooled(-image, sides)
-        eroded = along if eroded is None else torch.min(eroded, along)
-    assert eroded is not None
-    return eroded
+    along = [-_MaximumAlong.apply(-image, axis)[0] for axis in range(2, image.ndim)]
+    return reduce(torch.min, along)
 
 
 def _dilated(image: Tensor) -> Tensor:
-    """Returns the maximum over each voxel and all its neighbours."""
-    return _pooled(image, [3] * (image.ndim - 2))
+    """Returns the maximum over each voxel and all its neighbours, one axis after the other."""
+    for axis in range(2, image.ndim):
+        image = _MaximumAlong.apply(image, axis)[0]
+    return image
 
 
-def _pooled(image: Tensor, sides: list[int]) -> Tensor:
-    pool = functional.max_pool2d if image.ndim == 4 else functional.max_pool3d
-    return pool(image, sides, stride=1, padding=[side // 2 for side in sides])
+class _MaximumAlong(torch.autograd.Function):
+    """The maximum over each voxel and its two neighbours along an axis.
+
+    PyTorch's pooling keeps an index of eight bytes for each voxel; here it is one byte.
+    """
+
+    @staticmethod
+    def forward(image: Tensor, axis: int) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride] # the form with setup_context
+        """Returns the maxima, and from where each came: 0 the voxel, 1 before it, 2 behind it."""
+        last = image.shape[axis] - 1
+        largest, source = image.clone(), torch.zeros_like(image, dtype=torch.uint8)
+        for number, (to, of) in enumerate(((1, 0), (0, 1)), start=1):
+            here, there = largest.narrow(axis, to, last), image.narrow(axis, of, last)
+            source.narrow(axis, to, last).masked_fill_(there > here, number)
+            torch.maximum(here, there, out=here)
+        return largest, source
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor]) -> None:
+        """Keeps from where the maxima came."""
+        ctx.axis = inputs[1]
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride] # the number of gradients is that of the outputs
+        """Returns the gradient of the image: each maximum gives its own to where it came from."""
+        (source,) = ctx.saved_tensors
+        last = gradient.shape[ctx.axis] - 1
+        passed = torch.where(source == 0, gradient, 0)
+        for number, (to, of) in enumerate(((1, 0), (0, 1)), start=1):
+            own = torch.where(source == number, gradient, 0)
+            passed.narrow(ctx.axis, of, last).add_(own.narrow(ctx.axis, to, last))
+        return passed, None
 
 
 def _lines_of(

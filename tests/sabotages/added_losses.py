@@ -54,7 +54,7 @@ ADDED_LOSSES = [
     ),
     Sabotage(
         "one erosion less",
-        "soft_skeleton",
+        "_SoftSkeleton.forward",
         "range(iterations)",
         "range(iterations - 1)",
         CLDICE,
@@ -76,8 +76,8 @@ ADDED_LOSSES = [
     Sabotage(
         "all iterations of clDice kept in memory",
         "soft_skeleton",
-        "image.requires_grad",
-        "False",
+        "_SoftSkeleton.apply(image, iterations)",
+        "reduce(lambda kept, _: _joined(*kept), range(iterations), (image, _lost(image)))[1]",
         "test_few_bytes_are_kept_for_the_backward_pass_of_cldice",
     ),
     Sabotage(
