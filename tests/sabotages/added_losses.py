@@ -48,8 +48,8 @@ ADDED_LOSSES = [
     Sabotage(
         "erosion by all neighbours",
         "cldice._eroded",
-        "3 if axis == other else 1",
-        "3",
+        "reduce(torch.min, along)",
+        "-_dilated(-image)",
         CLDICE,
     ),
     Sabotage(
