@@ -136,7 +136,14 @@ def soft_skeleton(
         image: 2D or 3D space.
         iterations: number of erosions.
     """
-    return _SoftSkeleton.apply(image, iterations)
+    if image.requires_grad:
+        return _SoftSkeleton.apply(image, iterations)
+    skeleton = _lost(image)
+    for _ in range(iterations):
+        if not image.any():  # a target is soon eroded to nothing
+            break
+        image, skeleton = _joined(image, skeleton)
+    return skeleton
 
 
 class _SoftSkeleton(torch.autograd.Function):

@@ -84,7 +84,7 @@ def hippocampus() -> None:
     print("|---" * 4 + "|")
     for stem in ("Stock", *FIELD):
         trainer = make(
-            "905", "3d_fullres", f"nnUNetTrainer{stem}_4epochs_20iters_seed1", "nnUNetPlansLean"
+            "905", "3d_fullres", f"nnUNetTrainer{stem}_3epochs_15iters_seed1", "nnUNetPlansLean"
         )
         with quiet():
             trainer.run_training()

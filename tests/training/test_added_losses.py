@@ -16,6 +16,7 @@ from nnunet_topo.training.base_losses import FocalBaseLoss, NeighbourBaseLoss
 from nnunet_topo.training.channels import topology_channels
 from nnunet_topo.training.skeletons import TargetSkeletons
 
+from ..conftest import run
 from ..losses import references
 from ..trainers import batches, weights
 from .test_loss_seam import (
@@ -90,6 +91,30 @@ def test_recall_is_that_of_all_scales_and_cldice_that_of_the_finest(manager, cha
         if scale == 0:
             expected = expected + 0.5 * ClDiceLoss()(*given)
     assert total.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_added_losses_are_computed_in_float32_under_autocast():
+    values = []
+    for enabled in (True, False):
+        loss = with_added(LABELS)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            loss(logits(3).requires_grad_(), label_map(2))
+        values.append(loss.values)
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("manager", [IGNORE, REGIONS_IGNORE])
+def test_a_batch_of_only_ignored_voxels_adds_nothing(manager):
+    x = logits(2 if manager.has_regions else 3).requires_grad_()
+    target = torch.full_like(label_map(3), 3)
+    if manager.has_regions:
+        target = torch.cat([target == 1, target == 2, target == 3], dim=1)
+    loss = with_added(manager)
+    total = loss(x, target)
+    total.backward()
+    assert total.item() == pytest.approx(0, abs=1e-6)
+    assert loss.added == pytest.approx(0, abs=1e-6)
+    assert not x.grad.any()
 
 
 def test_without_gradients_the_loss_is_the_base_loss_alone():
@@ -267,6 +292,24 @@ def test_unlabelled_images_train_beside_added_losses(make_trainer, unlabelled):
     logged = trainer.logger.get_checkpoint()
     assert np.isfinite(logged["train_losses"]).all()
     assert 0 < logged["added_skelrecall"][0] < 1
+
+
+@pytest.mark.slow
+def test_two_processes_with_equal_shares_have_the_losses_of_the_whole_batch(started, tmp_path):
+    name = "nnUNetTrainerStock_1epochs_3iters_skelrecall1_cldice0.5_seed1"
+    trainer = started(name, "2d")  # whose Dice is that of the batch
+    assert trainer.loss.recall.over_batch
+    batch = batches(trainer, 1)[0]
+    file = tmp_path / "batch.pth"
+    torch.save({key: batch[key] for key in ("data", "target")}, file)
+    trainer.train_step(batch)
+    script = str(Path(__file__).parents[1] / "two_processes.py")
+    run("python", script, "901", "2d", "0", "nnUNetPlansTiny", name, str(file))
+    gradients = torch.load(f"{file}.done")["gradients"]
+    one = {key: p.grad for key, p in trainer.network.named_parameters() if p.grad is not None}
+    ours = torch.cat([gradients[key].flatten() for key in one])
+    alone = torch.cat([gradient.flatten() for gradient in one.values()])
+    assert (ours - alone).norm() < 1e-3 * alone.norm()
 
 
 def test_a_note_without_skeletons_is_taken_apart_as_ever(started):
