@@ -3,6 +3,7 @@
 Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `tests/mutation.py`.
 """
 
+from .added_losses import ADDED_LOSSES
 from .augmentation import AUGMENTATION
 from .code import Sabotage
 from .experiments import EXPERIMENTS
@@ -327,4 +328,5 @@ COMMANDS = [
 SABOTAGES = [
     *(*TOPOLOGY, *LOSSES, *METRICS, *SETTINGS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
     *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS, *EXPERIMENTS, *AUGMENTATION),
+    *ADDED_LOSSES,
 ]
