@@ -31,7 +31,7 @@ DATASETS = {
     "Dataset103_TopoMortar": ("103", "2d", 6, [128, 128]),
 }
 PLANS = "nnUNetPlansBettiMatching"
-TRAINING = "6epochs_12iters_nospatial_seed1"
+TRAINING = "12epochs_20iters_nospatial_seed1"
 
 
 def authors() -> None:
