@@ -95,13 +95,6 @@ ADDED_LOSSES = [
         NEIGHBOURS,
     ),
     Sabotage(
-        "ignored voxels in the skeleton of regions",
-        "TargetSkeletons.pack",
-        "mask & ~(maps[-1] > 0)",
-        "mask",
-        PACKED,
-    ),
-    Sabotage(
         "ignored voxels in the skeleton of classes",
         "TargetSkeletons.pack",
         "label in self.labels",
