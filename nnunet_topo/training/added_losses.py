@@ -164,7 +164,7 @@ class BaseWithAddedLosses(nn.Module):
         """Returns the skeletons of the batch, on its device, None if there are none to be made."""
         if self.skeletons.or_none() is None:
             return None
-        packed = self.packed
+        packed, self.packed = self.packed, None
         if packed is None:
             packed = torch.stack([self.skeletons.pack(sample) for sample in target.cpu()])
         return packed.to(target.device, non_blocking=True)

@@ -72,13 +72,11 @@ class TargetSkeletons:
 
         Args:
             target: nnU-Net's on full resolution, `[channel, *space]`: a label map, or regions
-                [+ ignore], which are background where voxels are ignored.
+                [+ ignore], which contain no ignored voxel.
         """
         maps = target.numpy()
         if self.regions:
             masks = list(maps[: self.regions] > 0)
-            if len(maps) > self.regions:
-                masks = [mask & ~(maps[-1] > 0) for mask in masks]
             bits = [self._tube(mask) for mask in masks] if self.tubes else []
             bits += [self._lines(mask) for mask in masks] if self.lines else []
         else:

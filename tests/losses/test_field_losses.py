@@ -68,7 +68,10 @@ def test_cldice_is_that_of_loops_over_voxels(shape, ignored, exact, over_batch):
         probability, target, mask, iterations=2, exact=exact, over_batch=over_batch
     )
     loss = ClDiceLoss(iterations=2, exact=exact, over_batch=over_batch)
-    assert loss(*tensors(probability, target, mask)).item() == pytest.approx(expected, rel=1e-9)
+    for with_gradient in (True, False):
+        given, *others = tensors(probability, target, mask)
+        value = loss(given.requires_grad_(with_gradient), *others).item()
+        assert value == pytest.approx(expected, rel=1e-9)
     assert 0 < expected < 1
 
 
@@ -110,6 +113,9 @@ def test_a_tube_has_two_voxels_on_each_side_and_ends_in_the_mask():
     assert (tube[:, 14].nonzero()[0] == [5, 6, 7, 8, 9]).all()
     assert np.array_equal(tube_around_lines(mask, radius=0), thin(mask))
     assert np.array_equal(tube, references.tube(mask))
+    line = np.zeros((15, 30), bool)
+    line[7, 3:27] = True
+    assert np.array_equal(tube_around_lines(line), line)
     with pytest.raises(ValueError, match="radius must be at least 0, got -1"):
         tube_around_lines(mask, radius=-1)
 

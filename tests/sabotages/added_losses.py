@@ -95,13 +95,6 @@ ADDED_LOSSES = [
         NEIGHBOURS,
     ),
     Sabotage(
-        "ignored voxels in the skeleton of regions",
-        "TargetSkeletons.pack",
-        "mask & ~(maps[-1] > 0)",
-        "mask",
-        PACKED,
-    ),
-    Sabotage(
         "ignored voxels in the skeleton of classes",
         "TargetSkeletons.pack",
         "label in self.labels",
@@ -138,13 +131,10 @@ ADDED_LOSSES = [
     ),
     Sabotage(
         "the skeletons of an earlier batch",
-        "TopologyTrainerMixin.take_step",
-        "self._added.packed = batch.get(SKELETONS)",
-        """
-        if self._added.packed is None:
-            self._added.packed = batch.get(SKELETONS)
-        """,
-        "test_a_step_takes_the_skeletons_of_its_own_batch",
+        "BaseWithAddedLosses._packed",
+        "packed, self.packed = self.packed, None",
+        "packed = self.packed",
+        "test_a_call_without_skeletons_makes_its_own",
     ),
     Sabotage(
         "added losses without their weights",

@@ -117,6 +117,14 @@ def test_a_batch_of_only_ignored_voxels_adds_nothing(manager):
     assert not x.grad.any()
 
 
+def test_a_call_without_skeletons_makes_its_own():
+    loss, x = with_added(LABELS), logits(3).requires_grad_()
+    expected = loss(x, label_map(2)).item()
+    loss.packed = torch.zeros(2, 1, 5, 6, 7, dtype=torch.uint8)
+    assert loss(x, label_map(2)).item() != pytest.approx(expected, abs=1e-3)
+    assert loss(x, label_map(2)).item() == expected
+
+
 def test_without_gradients_the_loss_is_the_base_loss_alone():
     loss, base = with_added(LABELS), FocalBaseLoss(LABELS)
     with torch.no_grad():
