@@ -147,7 +147,7 @@ TRAINING = [
         "(target[:, :-1], ~target[:, -1:].bool())",
         "(target[:, :-1], None)",
         "test_every_trainer_trains_on_every_kind_of_labels"
-        "[ProjectedPooling, 2d, regions + ignore, deep]",
+        "[ProjectedPoolingDice, 3d_fullres, regions + ignore, deep]",
     ),
     Sabotage(
         "topology of the coarsest scale",
