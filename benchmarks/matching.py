@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.inputs import probabilities, structures
 from benchmarks.timing import Comparison, compare
 from nnunet_topo.topology import Connectivity, betti_numbers, match_betti, persistence_pairs
+from tests.matching_cases import authors_module
 
 SEEDS = (0, 5)  # masks without and with loops at 128^3
 CLAMPS = (0.0, 0.01)
@@ -52,20 +53,6 @@ def authors(image: np.ndarray, mask: np.ndarray) -> dict[str, Callable[[], objec
         return {}
     images = [1 - image.astype(np.float64)], [1 - mask.astype(np.float64)]
     return {"authors": lambda: module.compute_matching(*images)}
-
-
-def authors_module():
-    """Returns the authors' C++ extension, alone or in topolosses, or None."""
-    try:
-        import betti_matching  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        try:
-            from topolosses.losses.betti_matching.src.betti_matching_loss import (  # pyright: ignore[reportMissingImports]
-                betti_matching,
-            )
-        except ImportError:
-            return None
-    return betti_matching
 
 
 def peak_memory_mb(shape: tuple[int, ...], connectivity: Connectivity) -> float:

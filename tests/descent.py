@@ -11,14 +11,19 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nnunet_topo.losses import (
     BettiMatchingLoss,
     BettiPriorLoss,
+    ClDiceLoss,
     ProjectedPoolingLoss,
+    SkeletonRecallLoss,
     WassersteinLoss,
+    least_confident_neighbours,
 )
 from nnunet_topo.topology import betti_numbers
+from nnunet_topo.training.loss import SummedTerms
 
 from .shapes import ball, distance_to_circle, ring
 
@@ -116,6 +121,20 @@ ERRORS = {
 STEPS = 100
 
 
+class CrossEntropy(nn.Module):
+    """Cross-entropy, of each voxel or of its least confident neighbour (SCNP)."""
+
+    def __init__(self, *, of_neighbours: bool = False):
+        super().__init__()
+        self.of_neighbours = of_neighbours
+
+    def forward(self, probability: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss."""
+        if self.of_neighbours:
+            probability = least_confident_neighbours(probability, target)
+        return functional.binary_cross_entropy(probability, target.to(probability))
+
+
 def losses(target: np.ndarray) -> dict[str, nn.Module]:
     """Returns the losses of all trainers, and the forms of them that the papers print."""
     prior = betti_numbers(target)
@@ -132,6 +151,14 @@ def losses(target: np.ndarray) -> dict[str, nn.Module]:
         "the same, position-blind": ProjectedPoolingLoss(reduce_before_difference=True),
         "BettiPrior": BettiPriorLoss({0: prior}, clamp=0.01),
         "the same, published form": BettiPriorLoss({0: prior}, form="published", clamp=0.01),
+        "SkeletonRecall": SkeletonRecallLoss(),
+        "ClDice": ClDiceLoss(),
+        "the same, exact skeleton": ClDiceLoss(exact=True),
+        "cross-entropy": CrossEntropy(),
+        "SCNP, of cross-entropy": CrossEntropy(of_neighbours=True),
+        "SkeletonRecall + 0.1 * Wasserstein": SummedTerms(
+            [(1, SkeletonRecallLoss()), (0.1, WassersteinLoss(clamp=0.01))]
+        ),
     }
 
 

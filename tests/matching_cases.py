@@ -96,6 +96,13 @@ def _voxels(coordinates, shape):
 
 def authors_module():
     """Returns the authors' C++ extension, alone or in topolosses, or None."""
-    from benchmarks.matching import authors_module
-
-    return authors_module()
+    try:
+        import betti_matching  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        try:
+            from topolosses.losses.betti_matching.src.betti_matching_loss import (  # pyright: ignore[reportMissingImports]
+                betti_matching,
+            )
+        except ImportError:
+            return None
+    return betti_matching

@@ -112,7 +112,7 @@ def test_a_typing_error_after_c_does_not_start_a_new_training(trained, nnunet_fo
     wrong = [a.replace("3epochs", "4epochs") for a in TRAIN]
     printed = run("nnUNetv2_train", *wrong, "--c", fails=True)
     told = printed.replace("\n", " ").partition("trained as ")[2]  # others of this session, too
-    assert NAME in told.partition(":")[0].split(", ")
+    assert NAME in told.partition(". ")[0].split(", ")
     name = NAME.replace("3epochs", "4epochs")
     assert not fold_folder(nnunet_folders["nnUNet_results"], name).exists()
 

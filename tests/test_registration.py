@@ -193,10 +193,13 @@ def test_programs_can_read_what_each_trainer_is(capsys):
         assert told["weight"] == class_.topology_weight
         assert (told["base_loss"], told["term"]) == (class_.base_loss, class_.term)
         has_term = class_.build_topology_term is not TopologyTrainerMixin.build_topology_term
-        assert bool(told["term"]) == bool(told["control"]) == has_term
+        added = (class_.skelrecall, class_.cldice, class_.scnp)
+        assert (told["skelrecall"], told["cldice"], told["scnp"]) == added
+        assert bool(told["term"]) == has_term
+        assert bool(told["control"]) == (has_term or any(added))
         assert not told["control"] or told["control"] == class_.control
         for spelling in (suffix["suffix"] for suffix in listed["settings"]):
-            example = spelling.replace("<n>", "1").replace("<n-n>", "1-2").replace("<x>", "0.5")
+            example = spelling.replace("<n>", "1").replace("<n-n>", "1-2").replace("<x>", "0.75")
             taken = spelling in told["settings"]
             try:
                 trainer_with_settings(f"{name}_{example}", Path(trainers_folder()))

@@ -12,7 +12,10 @@ from nnunet_topo.training.augmentation import INTACT, note_apart
 FILES = (Path(__file__).parents[1] / "trainers").glob("nnUNetTrainer*.py")
 TRAINERS = sorted(file.stem for file in FILES)
 SUPERVISED = [name for name in TRAINERS if "SemiSupervised" not in name]
-WITHOUT_TERM = ("Stock", "Focal", "CrossEntropy", "Dice")
+WITHOUT_TERM = (
+    *("Stock", "Focal", "CrossEntropy", "Dice"),
+    *("SkeletonRecall", "ClDice", "SCNP"),
+)
 
 
 def batches(trainer, number=2):

@@ -65,12 +65,7 @@ def prepare(
     Raises:
         ValueError: the shapes do not fit.
     """
-    if probability.ndim not in (4, 5) or (target is not None and probability.shape != target.shape):
-        raise ValueError(
-            "probability and target must have the same shape, [batch, channel] and 2 or 3 axes of "
-            f"space, got {tuple(probability.shape)}"
-            + ("" if target is None else f" and {tuple(target.shape)}")
-        )
+    check_shapes(probability, target)
     if probability.dtype != torch.float64:
         probability = probability.float()
     foreground = target
@@ -80,3 +75,17 @@ def prepare(
         probability = torch.where(mask, probability, 0)
         foreground = None if foreground is None else foreground & mask
     return probability, foreground
+
+
+def check_shapes(probability: Tensor, target: Tensor | None) -> None:
+    """Checks probabilities, or logits, and their target.
+
+    Raises:
+        ValueError: they have no batch, channel and 2 or 3 axes of space, or differ in shape.
+    """
+    if probability.ndim not in (4, 5) or (target is not None and probability.shape != target.shape):
+        raise ValueError(
+            "probability and target must have the same shape, [batch, channel] and 2 or 3 axes of "
+            f"space, got {tuple(probability.shape)}"
+            + ("" if target is None else f" and {tuple(target.shape)}")
+        )

@@ -94,13 +94,46 @@ class Forest:
 
 
 @dataclass(frozen=True, slots=True)
+class Columns:
+    """Squares whose boundaries are reduced, with no voxel in their chains that another order moves.
+
+    They are reduced in each order in which all other voxels keep their places.
+
+    Attributes:
+        voxel: of each square, ascending.
+        square: bit of each.
+        created: voxel of the edge that each owns.
+        axis: of that edge.
+        bounds: `[column, 2]`, where the rest of its chain lies in the pool.
+        pool: chains, entries of a voxel and, in 8 bits, its axes.
+    """
+
+    voxel: Voxels
+    square: NDArray[np.uint8]
+    created: Voxels
+    axis: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+    pool: NDArray[np.uint64]
+
+    @classmethod
+    def none(cls) -> "Columns":
+        """Returns no columns."""
+        voxels, bits = np.empty(0, np.int32), np.empty(0, np.uint8)
+        return cls(voxels, bits, voxels, bits, np.empty((0, 2), np.int64), np.empty(0, np.uint64))
+
+
+@dataclass(frozen=True, slots=True)
 class Pairs:
-    """Classes of one dimension, as voxels of the grid; with the joins where voxels are watched."""
+    """Classes of one dimension, as voxels of the grid.
+
+    With the joins where voxels are watched, and the squares that another order leaves alone.
+    """
 
     dimension: int
     created: Voxels
     destroyed: Voxels
     forest: Forest | None = None
+    columns: Columns | None = None
 
 
 class _Workspace(threading.local):

@@ -19,7 +19,7 @@ the boundary of the older square is added first (reduction over F2). See `_cubic
 duality and sources.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ from nnunet_topo.topology._cubical import (
     LINK_BITS,
     LOWEST_BIT,
     OUTSIDE,
+    UNKNOWN,
+    Columns,
     Grid,
     Pairs,
     Voxels,
@@ -48,8 +50,14 @@ from nnunet_topo.topology._links3d import (
     known_flow_tables,
     lower_links,
 )
-from nnunet_topo.topology._merging import lasting, merge_components, merge_outsides, trace_up
-from nnunet_topo.topology._reduction import columns_by_age, mark_first_edges, reduce_boundaries
+from nnunet_topo.topology._merging import (
+    age_and_voxel,
+    lasting,
+    merge_components,
+    merge_outsides,
+    trace_up,
+)
+from nnunet_topo.topology._reduction import mark_first_edges, reduce_boundaries
 
 UNPAIRED = 8  # not a cube
 
@@ -61,11 +69,24 @@ def cubical_pairs_3d(
     return pair_cells(grid, critical_cells(grid, dimensions, watched), dimensions)
 
 
-def pair_cells(grid: Grid, cells: "CriticalCells", dimensions: set[int]) -> list[Pairs]:
-    """Returns the pairs of the dimensions wanted, of 0, 1 and 2, from the critical cells."""
+def pair_cells(
+    grid: Grid,
+    cells: "CriticalCells",
+    dimensions: set[int],
+    moved: NDArray[np.bool_] | None = None,
+) -> list[Pairs]:
+    """Returns the pairs of the dimensions wanted, of 0, 1 and 2, from the critical cells.
+
+    Args:
+        grid: with its words.
+        cells: critical cells.
+        dimensions: those wanted.
+        moved: whether another order moves each voxel; dimension 1 then has the `Columns` that it
+            leaves alone.
+    """
     pairs = [found for found in (cells.components, cells.cavities) if found is not None]
     if 1 in dimensions and cells.edges is not None and cells.squares is not None:
-        pairs.append(_loops(grid, cells.edges, cells.squares, neighbour_offsets(grid)))
+        pairs.append(_loops(grid, cells.edges, cells.squares, moved))
     return [found for found in pairs if found.dimension in dimensions]
 
 
@@ -217,7 +238,10 @@ def _lacking_bit(link, cube):
 
 
 def _loops(
-    grid: Grid, edges: CriticalEdges, squares: CriticalSquares, offsets: NDArray[np.int64]
+    grid: Grid,
+    edges: CriticalEdges,
+    squares: CriticalSquares,
+    moved: NDArray[np.bool_] | None = None,
 ) -> Pairs:
     """Dimension 1: pairs the edges that create loops with the squares that destroy them.
 
@@ -232,30 +256,101 @@ def _loops(
         grid: with its words.
         edges: all critical edges.
         squares: those that destroy a loop.
-        offsets: to the neighbour of each bit of a lower link.
+        moved: see `pair_cells`.
     """
-    flow, _ = known_flow_tables()
     before_last = grid.ages[squares.voxel] < grid.youngest
     voxels = squares.voxel[before_last]
     plateau = np.uint64(grid.oldest + 2**31 + 1 if grid.dual else 0) << AGE_SHIFT
+    # In another order other edges may join components: then the chains keep all of them.
+    creates = edges.creates if moved is None else np.ones_like(edges.creates)
+    reduced = reduce_loops(
+        grid,
+        replace(edges, creates=creates),
+        CriticalSquares(voxels, squares.square[before_last]),
+        age_and_voxel(grid, voxels),
+        plateau,
+        moved=moved,
+    )
+    born = edges.voxel[edges.creates & ~reduced.taken]
+    on_plateau = np.flatnonzero(grid.ages[born] == grid.oldest)
+    born = np.delete(born, on_plateau[: reduced.sunk])
+    above = born.copy()
+    filled = trace_up(grid, above, WHOLE, neighbour_offsets(grid))[above]
+    filled[(above == OUTSIDE) | (grid.ages[filled] != grid.youngest)] = grid.youngest_voxel
+    created = np.concatenate([reduced.created, born])
+    pairs = lasting(grid, Pairs(1, created, np.concatenate([voxels, filled])))
+    return replace(pairs, columns=reduced.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """Loops of a reduction.
+
+    Attributes:
+        created: voxel that created the loop of each square, UNKNOWN for none.
+        taken: whether each critical edge has created one of the loops.
+        sunk: how many loops are due to edges of the plateau, which are not told apart.
+        columns: what another order leaves alone; None if nobody asks.
+    """
+
+    created: Voxels
+    taken: NDArray[np.bool_]
+    sunk: int
+    columns: Columns | None
+
+
+def reduce_loops(
+    grid: Grid,
+    edges: CriticalEdges,
+    squares: CriticalSquares,
+    enters: NDArray[np.uint64],
+    plateau: np.uint64,
+    *,
+    kept: Columns | None = None,
+    moved: NDArray[np.bool_] | None = None,
+) -> Reduced:
+    """Reduces the boundaries of squares.
+
+    Args:
+        grid: with the words of the order in which edges enter.
+        edges: all critical edges.
+        squares: those to reduce; `kept` are not among them.
+        enters: numbers in the order in which the squares enter, first those of `kept`.
+        plateau: see `reduce_boundaries`.
+        kept: squares that are reduced already.
+        moved: see `pair_cells`.
+    """
+    flow, _ = known_flow_tables()
     mark_first_edges(edges.voxel, grid.labels)
-    created, taken, sunk = reduce_boundaries(
+    start = Columns.none() if kept is None else kept
+    number = edges.voxel.astype(np.int64) * 6 + edges.axis
+    kept_edge = np.searchsorted(number, start.created.astype(np.int64) * 6 + start.axis)
+    voxels = np.concatenate([start.voxel, squares.voxel])
+    bits = np.concatenate([start.square, squares.square])
+    created, owner, sunk, bounds, pool, touched = reduce_boundaries(
         voxels,
-        squares.square[before_last],
-        columns_by_age(voxels, grid.words),
+        bits,
+        enters,
         grid.words,
         flow,
-        offsets,
+        neighbour_offsets(grid),
         grid.labels,
         edges.axis,
         edges.creates,
         plateau,
+        np.empty(0, np.bool_) if moved is None else moved,
+        start.created,
+        kept_edge,
+        start.bounds,
+        start.pool,
     )
-    born = edges.voxel[edges.creates & ~taken]
-    on_plateau = np.flatnonzero(grid.ages[born] == grid.oldest)
-    born = np.delete(born, on_plateau[:sunk])
-    above = born.copy()
-    filled = trace_up(grid, above, WHOLE, offsets)[above]
-    filled[(above == OUTSIDE) | (grid.ages[filled] != grid.youngest)] = grid.youngest_voxel
-    created, destroyed = np.concatenate([created, born]), np.concatenate([voxels, filled])
-    return lasting(grid, Pairs(1, created, destroyed))
+    columns = None
+    if moved is not None:
+        owned = np.flatnonzero(owner != UNKNOWN)
+        owned = owned[~touched[owner[owned]] & ~moved[edges.voxel[owned]]]
+        owned = owned[np.argsort(owner[owned])]
+        own = owner[owned]
+        columns = Columns(
+            voxels[own], bits[own], edges.voxel[owned], edges.axis[owned], bounds[own], pool
+        )
+    return Reduced(created, owner != UNKNOWN, sunk, columns)

@@ -18,16 +18,19 @@ from nnunet_topo.topology._cubical import (
     UNKNOWN,
     VOXEL_BITS,
     YOUNGEST,
+    Columns,
     Grid,
     Pairs,
     Voxels,
 )
 from nnunet_topo.topology._cubical3d import (
     CriticalCells,
+    CriticalEdges,
     CriticalSquares,
     critical_cells,
     critical_edges,
     neighbour_offsets,
+    reduce_loops,
 )
 from nnunet_topo.topology._image_persistence import (
     NOTHING,
@@ -45,7 +48,7 @@ from nnunet_topo.topology._links3d import (
     SQUARES,
     known_flow_tables,
 )
-from nnunet_topo.topology._reduction import columns_by_age, mark_first_edges, reduce_boundaries
+from nnunet_topo.topology._merging import age_and_voxel
 
 FAR = np.int32(2**30)  # no two ages of probabilities differ by as much
 # The square between two axes, whichever comes first.
@@ -85,14 +88,15 @@ def match_loops(
     of_c = critical_cells(comparison, {1})
     assert of_c.squares is not None
     assert cells.squares is not None
-    target_births, target_deaths = _bars_of_target(comparison, of_c, foreground)
+    kept = Columns.none() if pairs.columns is None else pairs.columns
+    target_births, target_deaths = _bars_of_target(comparison, of_c, foreground, kept)
     if grid.dual:
         starts, ends = comparison, grid
         squares = cells.squares
     else:
         starts, ends = grid, comparison
         squares = of_c.squares
-    created, destroyed = _reduce(starts, ends, squares)
+    created, destroyed = _reduce(starts, ends, squares, kept)
     image_births, image_deaths = (destroyed, created) if grid.dual else (created, destroyed)
     lasts = lasts_until(grid, image_births, image_deaths) & ~foreground[image_deaths]
     image_births, image_deaths = image_births[lasts], image_deaths[lasts]
@@ -102,94 +106,88 @@ def match_loops(
         on_plateau = grid.dual & (grid.ages[births] == grid.youngest)
         return np.where(on_plateau, 0, births).astype(np.int64)
 
-    of_bar = _numbered(origin(births), ~entry_times(grid, deaths))
-    of_image = _numbered(origin(image_births), ~entry_times(grid, image_deaths))
-    by_number = np.argsort(of_bar)
-    bar = by_number[np.searchsorted(of_bar[by_number], of_image)]
-    of_image = _numbered(image_deaths.astype(np.int64), entry_times(grid, image_births))
+    # Only what ends where a bar of the target does, and what is born with it, is put in order.
+    ends = np.isin(image_deaths, target_deaths)
+    of_image = _numbered(image_deaths[ends].astype(np.int64), entry_times(grid, image_births[ends]))
     of_target = _numbered(target_deaths.astype(np.int64), entry_times(grid, target_births))
-    by_number = np.argsort(of_image)
-    place = np.minimum(np.searchsorted(of_image[by_number], of_target), max(len(of_image) - 1, 0))
+    image_bar, target_bar = _common(of_image, of_target)
+    image_bar = np.flatnonzero(ends)[image_bar]
+    born = origin(image_births[image_bar])
+    with_it = np.flatnonzero(np.isin(origin(image_births), born))
+    bars = np.flatnonzero(np.isin(origin(births), born))
+    of_image = _numbered(origin(image_births[with_it]), ~entry_times(grid, image_deaths[with_it]))
+    of_bar = _numbered(origin(births[bars]), ~entry_times(grid, deaths[bars]))
+    place, bar = _common(of_image[np.searchsorted(with_it, image_bar)], of_bar)
     partner = np.full(len(of_target), NOTHING)
-    if len(of_image):
-        found = by_number[place]
-        same = of_image[found] == of_target
-        partner[same] = bar[found[same]]
+    partner[target_bar[place]] = bars[bar]
     return MatchedBars(1, births, deaths, target_births, target_deaths, partner)
 
 
 def _bars_of_target(
-    comparison: Grid, cells: CriticalCells, foreground: NDArray[np.bool_]
+    comparison: Grid, cells: CriticalCells, foreground: NDArray[np.bool_], kept: Columns
 ) -> tuple[Voxels, Voxels]:
     """Returns births and deaths in C of the loops of the foreground."""
     assert cells.squares is not None
     assert cells.edges is not None
-    voxel, square = cells.squares.voxel, cells.squares.square
-    plateau = np.uint64(0)
+    squares, plateau = cells.squares, np.uint64(0)
     if not comparison.dual:
         # A chain that has sunk to the foreground was created there.
-        voxel, square = voxel[~foreground[voxel]], square[~foreground[voxel]]
+        outside = ~foreground[squares.voxel]
+        squares = CriticalSquares(squares.voxel[outside], squares.square[outside])
         plateau = np.uint64(2**31 - int(FAR) + 1) << AGE_SHIFT
-    mark_first_edges(cells.edges.voxel, comparison.labels)
-    created, _, _ = reduce_boundaries(
-        voxel,
-        square,
-        columns_by_age(voxel, comparison.words),
-        comparison.words,
-        known_flow_tables()[0],
-        neighbour_offsets(comparison),
-        comparison.labels,
-        cells.edges.axis,
-        cells.edges.creates,
-        plateau,
-    )
+    squares = _without(squares, kept)
+    voxel = np.concatenate([kept.voxel, squares.voxel])
+    enters = age_and_voxel(comparison, voxel)
+    created = reduce_loops(comparison, cells.edges, squares, enters, plateau, kept=kept).created
     crosses = foreground[created] != foreground[voxel]
     created, destroyed = created[crosses], voxel[crosses]
     return (destroyed, created) if comparison.dual else (created, destroyed)
 
 
-def _reduce(starts: Grid, ends: Grid, squares: CriticalSquares) -> tuple[Voxels, Voxels]:
+def _reduce(
+    starts: Grid, ends: Grid, squares: CriticalSquares, kept: Columns
+) -> tuple[Voxels, Voxels]:
     """Returns where classes are created in one order and destroyed in the other.
 
     Args:
         starts: grid of the order in which they are created; its words are overwritten.
         ends: grid of the order in which they are destroyed.
         squares: critical squares that destroy a loop in that one.
+        kept: those that are reduced already.
     """
     flow, _ = known_flow_tables()
-    offsets = neighbour_offsets(starts)
     critical = np.empty(starts.ages.size, np.int32)
     count, mixed = keep_common_cells(starts.words, ends.words, starts.ages, flow, critical)
     critical = critical[:count]
-    edges = count_critical_edges(critical, starts.words, flow)
-    edge_voxel, edge_axis = critical_edges(critical, starts.words, flow, edges)
+    edge_voxel, edge_axis = critical_edges(
+        critical, starts.words, flow, count_critical_edges(critical, starts.words, flow)
+    )
+    edges = CriticalEdges(edge_voxel, edge_axis, np.ones(len(edge_voxel), np.bool_))
     further = np.empty((mixed, 2), np.int32)
     further = further[
         : squares_without_partner(ends.words, starts.words, starts.ages, flow, further)
     ]
-    # At one voxel, those that an edge of it is paired with enter before the critical ones.
+    squares = _without(squares, kept)
     voxel = np.concatenate([further[:, 0], squares.voxel])
     square = np.concatenate([further[:, 1].astype(np.uint8), squares.square])
     in_memory = np.argsort(voxel, kind="stable")
     voxel, square = voxel[in_memory], square[in_memory]
-    enters = columns_by_age(voxel, ends.words)
-    seen, seen_square = voxel.copy(), square.copy()
-    look_from_youngest(seen, seen_square, starts.words, offsets)
-    mark_first_edges(edge_voxel, starts.labels)
-    created, _, _ = reduce_boundaries(
-        seen,
-        seen_square,
-        enters,
-        starts.words,
-        flow,
-        offsets,
-        starts.labels,
-        edge_axis,
-        np.ones(len(edge_voxel), np.bool_),
-        np.uint64(0),
-    )
+    every = np.concatenate([kept.voxel, voxel])
+    enters = age_and_voxel(ends, every)
+    look_from_youngest(voxel, square, starts.words, neighbour_offsets(starts))
+    seen = CriticalSquares(voxel, square)
+    created = reduce_loops(starts, edges, seen, enters, np.uint64(0), kept=kept).created
     lives = created != UNKNOWN
-    return created[lives], voxel[lives]
+    return created[lives], every[lives]
+
+
+def _without(squares: CriticalSquares, kept: Columns) -> CriticalSquares:
+    """Returns the squares that are not among the columns."""
+    number, of_kept = (12 * s.voxel.astype(np.int64) + s.square for s in (squares, kept))
+    of_kept.sort()
+    place = np.minimum(np.searchsorted(of_kept, number), max(len(of_kept) - 1, 0))
+    new = of_kept[place] != number if len(of_kept) else np.ones(len(number), np.bool_)
+    return CriticalSquares(squares.voxel[new], squares.square[new])
 
 
 @kernel
@@ -286,3 +284,11 @@ def _numbered(groups: NDArray[np.int64], by: NDArray[np.uint64]) -> NDArray[np.i
     names = np.empty(len(groups), np.int64)
     names[order] = (ordered << 31) + np.arange(len(groups)) - np.searchsorted(ordered, ordered)
     return names
+
+
+def _common(
+    names: NDArray[np.int64], others: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the positions of names that both have; each has a name once."""
+    _, first, second = np.intersect1d(names, others, assume_unique=True, return_indices=True)
+    return first, second

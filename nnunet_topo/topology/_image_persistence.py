@@ -56,6 +56,12 @@ class Target:
     contacts: NDArray[np.int32]
     watched: Voxels
 
+    def moved(self) -> NDArray[np.bool_]:
+        """Returns the voxels whose place among their neighbours may be another in C than in F."""
+        voxels = self.components > 0
+        voxels[self.surface] = True
+        return voxels
+
 
 @dataclass(frozen=True, slots=True)
 class MatchedBars:

@@ -1,9 +1,8 @@
 """Reduction over F2 of the boundaries of squares that destroy loops. See `_cubical3d`."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nnunet_topo.topology._cubical import AGE_SHIFT, LOWEST_BIT, UNKNOWN, VOXEL_BITS, Voxels
+from nnunet_topo.topology._cubical import AGE_SHIFT, LOWEST_BIT, UNKNOWN, VOXEL_BITS
 from nnunet_topo.topology._kernel import inlined, kernel
 from nnunet_topo.topology._links3d import AXES, GRAPH, SQUARE_AXES, SQUARES
 
@@ -20,18 +19,27 @@ def mark_first_edges(edge_voxel, labels):
         labels[edge_voxel[edge]] = edge
 
 
-def columns_by_age(voxels: Voxels, words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Returns numbers in the order in which squares enter: by age, then as they are listed."""
-    return (words[voxels] & ~VOXEL_BITS) | np.arange(voxels.size, dtype=np.uint64)
-
-
 # A chain is a sum of edges over F2, each kept at its younger voxel as a bit of its axis. The voxels
 # of a chain form a binary heap of numbers (age, voxel), the youngest on top.
 
 
 @kernel
 def reduce_boundaries(
-    voxels, squares, enters, words, flow, offsets, first_edge, edge_axis, creates, plateau
+    voxels,
+    squares,
+    enters,
+    words,
+    flow,
+    offsets,
+    first_edge,
+    edge_axis,
+    creates,
+    plateau,
+    moved,
+    kept_created,
+    kept_edge,
+    kept_bounds,
+    kept_pool,
 ):
     """Reduces the boundaries of all squares over F2, and returns the voxel that created each loop.
 
@@ -41,28 +49,64 @@ def reduce_boundaries(
     gets it, and the later continues with the sum of both chains. The voxel of a square is the
     youngest of its corners, but the square may enter at another time.
 
+    Args:
+        voxels: of each square; the first ones are `Columns` that are reduced already.
+        squares: bit of each.
+        enters: numbers in the order in which they enter.
+        words: of the grid.
+        flow: see `flow_tables`.
+        offsets: to the neighbour of each bit of a lower link.
+        first_edge: see `mark_first_edges`.
+        edge_axis: of each critical edge.
+        creates: whether it may create a loop.
+        plateau: least number of a voxel after the plateau of the oldest ones.
+        moved: whether another order moves each voxel; empty if nobody asks.
+        kept_created: voxel of the edge that each reduced column owns.
+        kept_edge: that edge.
+        kept_bounds: its chain in the pool.
+        kept_pool: chains of these columns.
+
     Returns:
-        The voxels, UNKNOWN for a boundary that others sum up to; whether each critical edge has
-        created one of the loops; and how many loops are due to edges of the plateau, which are not
-        told apart.
+        The voxels, UNKNOWN for a boundary that others sum up to; the square that each critical edge
+        is paired with, or UNKNOWN; how many loops are due to edges of the plateau, which are not
+        told apart; chains of the squares in a pool, and the pool; and whether each square has come
+        to voxels that are moved.
     """
-    count = voxels.size
+    count, kept = voxels.size, kept_edge.size
     created = np.empty(count, np.int32)
     owner = np.full(edge_axis.size, UNKNOWN, np.int32)
     # Chains below the edge that each square owns: entries of a voxel and, in 8 bits, its axes.
     bounds = np.empty((count, 2), np.int64)
-    pool = np.empty(8 * count + 64, np.uint64)
-    used = sunk = 0
+    bounds[:kept] = kept_bounds
+    used = kept_pool.size
+    pool = np.empty(used + 8 * (count - kept) + 64, np.uint64)
+    pool[:used] = kept_pool
+    for i in range(kept):
+        owner[kept_edge[i]] = i
+        created[i] = kept_created[i]
+    touched = np.zeros(count, np.bool_)
+    sunk = 0
     heap = np.empty(4 * ROOM, np.uint64)
-    for first in range(count):
+    for first in range(kept, count):
         i = first
         voxel = np.int64(voxels[i])
         a, b = SQUARE_AXES[squares[i]]
-        size = _add_edges(voxel, 1 << a | 1 << b, words, heap, 0)
-        size = _add_far_edges(voxel, squares[i], words, offsets, heap, size)
+        size = _add_edges(voxel, 1 << a | 1 << b, words, heap, 0, moved, touched, i)
+        size = _add_far_edges(voxel, squares[i], words, offsets, heap, size, moved, touched, i)
         while True:
             edge, voxel, size = _sink(
-                heap, size, words, flow, offsets, first_edge, edge_axis, creates, plateau
+                heap,
+                size,
+                words,
+                flow,
+                offsets,
+                first_edge,
+                edge_axis,
+                creates,
+                plateau,
+                moved,
+                touched,
+                i,
             )
             if edge == NO_ROOM:
                 heap = _enlarged(heap, 2 * heap.size)
@@ -84,19 +128,34 @@ def reduce_boundaries(
                 if other == UNKNOWN:
                     break
                 i, other = other, i
-                size = _add_chain(pool, bounds[other], words, heap, 0)
+                touched[i] |= touched[other]
+                size = _add_chain(pool, bounds[other], words, heap, 0, moved, touched, i)
                 added = i
             else:
+                touched[i] |= touched[other]
                 added = other
             needed = size + bounds[added, 1] - bounds[added, 0]
             if needed > heap.size:
                 heap = _enlarged(heap, 2 * needed)
-            size = _add_chain(pool, bounds[added], words, heap, size)
-    return created, owner != UNKNOWN, sunk
+            size = _add_chain(pool, bounds[added], words, heap, size, moved, touched, i)
+    return created, owner, sunk, bounds, pool[:used], touched
 
 
 @kernel
-def _sink(heap, size, words, flow, offsets, first_edge, edge_axis, creates, plateau):
+def _sink(
+    heap,
+    size,
+    words,
+    flow,
+    offsets,
+    first_edge,
+    edge_axis,
+    creates,
+    plateau,
+    moved,
+    touched,
+    i,
+):
     """Pushes a chain along the pairs until its youngest edge is critical and creates a loop.
 
     The edges at the youngest voxel flow, all at once, over squares of its lower star, whose far
@@ -119,8 +178,8 @@ def _sink(heap, size, words, flow, offsets, first_edge, edge_axis, creates, plat
             continue
         words[voxel] = word & ~CHAIN_BITS
         if top < plateau:
-            for i in range(size):
-                words[heap[i] & VOXEL_BITS] &= ~CHAIN_BITS
+            for place in range(size):
+                words[heap[place] & VOXEL_BITS] &= ~CHAIN_BITS
             return ON_PLATEAU, voxel, 0
         link = word & np.uint64(GRAPH)
         flows = np.uint32(0)
@@ -129,7 +188,8 @@ def _sink(heap, size, words, flow, offsets, first_edge, edge_axis, creates, plat
             axes &= axes - 1
         squares = np.int64(flows) & SQUARES
         while squares:
-            size = _add_far_edges(voxel, LOWEST_BIT[squares], words, offsets, heap, size)
+            square = LOWEST_BIT[squares]
+            size = _add_far_edges(voxel, square, words, offsets, heap, size, moved, touched, i)
             squares &= squares - 1
         critical = np.int64(flows) >> 12
         for axis in range(5, -1, -1):
@@ -141,13 +201,13 @@ def _sink(heap, size, words, flow, offsets, first_edge, edge_axis, creates, plat
                 edge += 1
             if creates[edge]:
                 if critical:
-                    size = _add_edges(voxel, critical, words, heap, size)
+                    size = _add_edges(voxel, critical, words, heap, size, moved, touched, i)
                 return edge, voxel, size
     return UNKNOWN, UNKNOWN, 0
 
 
 @inlined
-def _add_far_edges(voxel, square, words, offsets, heap, size):
+def _add_far_edges(voxel, square, words, offsets, heap, size, moved, touched, i):
     """Adds the two edges of a square of a lower star that the voxel does not lie on."""
     a, b = SQUARE_AXES[square]
     beside_a, beside_b = voxel + offsets[a], voxel + offsets[b]
@@ -155,27 +215,29 @@ def _add_far_edges(voxel, square, words, offsets, heap, size):
     age = words[opposite] >> AGE_SHIFT
     age_a, age_b = words[beside_a] >> AGE_SHIFT, words[beside_b] >> AGE_SHIFT
     if age_a < age or (age_a == age and beside_a < opposite):
-        size = _add_unless_paired(opposite, b ^ 1, words, heap, size)
+        size = _add_unless_paired(opposite, b ^ 1, words, heap, size, moved, touched, i)
     else:
-        size = _add_unless_paired(beside_a, b, words, heap, size)
+        size = _add_unless_paired(beside_a, b, words, heap, size, moved, touched, i)
     if age_b < age or (age_b == age and beside_b < opposite):
-        return _add_unless_paired(opposite, a ^ 1, words, heap, size)
-    return _add_unless_paired(beside_b, a, words, heap, size)
+        return _add_unless_paired(opposite, a ^ 1, words, heap, size, moved, touched, i)
+    return _add_unless_paired(beside_b, a, words, heap, size, moved, touched, i)
 
 
 @inlined
-def _add_unless_paired(voxel, axis, words, heap, size):
+def _add_unless_paired(voxel, axis, words, heap, size, moved, touched, i):
     """Adds an edge unless it is paired with its voxel, for such edges lead nowhere.
 
     That is the edge of the first axis in the lower link.
     """
     if words[voxel] & np.uint64((1 << axis) - 1):
-        size = _add_edges(voxel, 1 << axis, words, heap, size)
+        return _add_edges(voxel, 1 << axis, words, heap, size, moved, touched, i)
+    if moved.size and moved[voxel]:
+        touched[i] = True
     return size
 
 
 @inlined
-def _add_edges(voxel, axes, words, heap, size):
+def _add_edges(voxel, axes, words, heap, size, moved, touched, i):
     """Adds edges at a voxel, which cancel those of the chain. There must be room in the heap.
 
     A voxel whose edges have all gone stays in the heap, and may come into it twice.
@@ -184,16 +246,18 @@ def _add_edges(voxel, axes, words, heap, size):
     if word & CHAIN_BITS == 0:
         _sift_up(heap, size, word >> AGE_SHIFT << AGE_SHIFT | np.uint64(voxel))
         size += 1
+        if moved.size and moved[voxel]:
+            touched[i] = True
     words[voxel] = word ^ np.uint64(axes) << CHAIN_SHIFT
     return size
 
 
 @inlined
-def _add_chain(pool, bounds, words, heap, size):
+def _add_chain(pool, bounds, words, heap, size, moved, touched, i):
     """Adds a chain of the pool. There must be room in the heap."""
-    for i in range(bounds[0], bounds[1]):
-        voxel, axes = pool[i] >> np.uint64(8), pool[i] & np.uint64(AXES)
-        size = _add_edges(np.int64(voxel), np.int64(axes), words, heap, size)
+    for entry in range(bounds[0], bounds[1]):
+        voxel, axes = pool[entry] >> np.uint64(8), pool[entry] & np.uint64(AXES)
+        size = _add_edges(np.int64(voxel), np.int64(axes), words, heap, size, moved, touched, i)
     return size
 
 

@@ -132,17 +132,18 @@ def _match(
         grid, components, enclosed, offsets[connectivity], offsets["full"]
     )
     in_grid = {top - k if is_dual else k for k in wanted}
+    loops = 0
     cells = None if planar else critical_cells(grid, in_grid, goal.watched)
     if cells is None:
         every = cubical_pairs_2d(grid, in_grid, goal.watched)
     else:
-        every = pair_cells(grid, cells, in_grid)
+        euler = euler_characteristic(mask[foreground_box(mask)], connectivity=connectivity)
+        loops = int(components.max()) + int(enclosed.max()) - euler
+        every = pair_cells(grid, cells, in_grid, goal.moved() if loops else None)
     found: list[MatchedBars] = []
     for pairs in every:
         k = top - pairs.dimension if is_dual else pairs.dimension
         if 0 < k < top and cells is not None:
-            euler = euler_characteristic(mask[foreground_box(mask)], connectivity=connectivity)
-            loops = int(components.max()) + int(enclosed.max()) - euler
             found.append(match_loops(grid, cells, pairs, goal, loops))
             continue
         assert pairs.forest is not None

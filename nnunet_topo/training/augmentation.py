@@ -18,8 +18,10 @@ from batchgeneratorsv2.transforms.utils.random import OneOfTransform, RandomTran
 
 from nnunet_topo.priors.topology_json import FILE, TopologyJson
 from nnunet_topo.training.context import TrainingContext
+from nnunet_topo.training.skeletons import PACKED, TargetSkeletons
 
 INTACT = "label_is_intact"  # key of a batch: a boolean for each sample
+SKELETONS = "skeletons"  # likewise: what `TargetSkeletons` has packed, [batch, bytes, *space]
 
 # Transforms of batchgeneratorsv2 that change label maps without interpolating at full resolution.
 _EXACT = frozenset(
@@ -41,14 +43,20 @@ class NotedTransforms(ComposeTransforms):
     note travels as an additional label map: a boolean with one axis if there are several maps (deep
     supervision), and without an axis otherwise. `note_apart` takes it out of the batch again.
 
+    Skeletons of the label map on full resolution travel before the note.
+
     Args:
         transforms: nnU-Net's. They are applied one by one and draw the same random numbers as
             usual.
+        skeletons: made after all transforms; None for none.
     """
 
-    def __init__(self, transforms: BasicTransform) -> None:
+    def __init__(
+        self, transforms: BasicTransform, skeletons: TargetSkeletons | None = None
+    ) -> None:
         composed = isinstance(transforms, ComposeTransforms)
         super().__init__(transforms.transforms if composed else [transforms])
+        self.skeletons = skeletons
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
         """Returns the augmented sample, with the note added to its label maps."""
@@ -56,7 +64,9 @@ class NotedTransforms(ComposeTransforms):
         labels = data_dict["segmentation"]
         several = isinstance(labels, list)
         note = torch.tensor([intact] if several else intact)
-        data_dict["segmentation"] = [*labels, note] if several else [labels, note]
+        maps = list(labels) if several else [labels]
+        made = [] if self.skeletons is None else [self.skeletons.pack(maps[0])]
+        data_dict["segmentation"] = [*maps, *made, note]
         return data_dict
 
     def unknown(self) -> list[str]:
@@ -113,17 +123,19 @@ def _unknown(transform: BasicTransform) -> list[str]:
 def note_apart(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a batch with the note of `NotedTransforms` under a key of its own.
 
-    The key is `label_is_intact`. It holds a boolean for each sample, `[batch]`. A batch without a
-    note among its label maps is returned as it is.
+    The keys are `label_is_intact`, a boolean for each sample, `[batch]`, and `skeletons`, if there
+    are any. A batch without a note among its label maps is returned as it is.
     """
     target = batch["target"]
     if not isinstance(target, list) or target[-1].ndim > 2:  # the last one is a label map
         return dict(batch)
     *labels, note = target
+    skeletons = {SKELETONS: labels.pop()} if labels[-1].dtype == PACKED else {}
     return {
         **batch,
         "target": labels if note.ndim == 2 else labels[0],
         INTACT: note.flatten(),
+        **skeletons,
     }
 
 

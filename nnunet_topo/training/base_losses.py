@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
-from nnunet_topo.losses import FocalLoss
+from nnunet_topo.losses import FocalLoss, least_confident_neighbours
 from nnunet_topo.training.channels import split_ignored
 from nnunet_topo.training.scales import as_tensor
 from nnunet_topo.training.settings import Settings
@@ -24,6 +25,31 @@ class FocalBaseLoss(nn.Module):
         """Returns the loss. The target is a label map, or regions [+ ignore]."""
         target, mask = split_ignored(target, self.label_manager)
         return self.focal(logits, target, mask)
+
+
+class NeighbourBaseLoss(nn.Module):
+    """Returns a base loss of logits that are replaced by their least confident neighbours (SCNP).
+
+    Without gradients, as in validation, it is the base loss of the logits themselves.
+
+    Args:
+        base: loss of one scale of nnU-Net's output.
+        label_manager: nnU-Net's.
+    """
+
+    def __init__(self, base: nn.Module, label_manager: LabelManager) -> None:
+        super().__init__()
+        self.base, self.label_manager = base, label_manager
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss; the target is a label map, or regions [+ ignore]."""
+        if torch.is_grad_enabled():
+            classes, mask = split_ignored(target, self.label_manager)
+            if not self.label_manager.has_regions:
+                labels = torch.arange(logits.shape[1], device=target.device)
+                classes = classes == labels.view(1, -1, *(1,) * (target.ndim - 2))
+            logits = least_confident_neighbours(logits, classes, mask)
+        return self.base(logits, target)
 
 
 class _PartOfStockLoss(nn.Module):

@@ -28,6 +28,9 @@ class Origin:
         finetuned_from: checkpoint of the finished training that this one started from, "" if there
             was none.
         spatial: whether patches were rotated and scaled.
+        made_of: weights of the losses that stand beside the base loss, and the wanted ratio of the
+            term, which another version may set otherwise; empty if there are no such losses.
+        loss: that was minimised, in words.
     """
 
     trainer: str
@@ -37,6 +40,8 @@ class Origin:
     version: str = nnunet_topo.__version__
     finetuned_from: str = ""
     spatial: bool = True
+    made_of: dict[str, float] = field(default_factory=dict)
+    loss: str = ""
 
 
 def portable_trainer_name(trainer: type) -> str:
@@ -119,6 +124,20 @@ def check_prior(checkpoint: str | Path, origin: Origin, prior: dict[str, Any]) -
             f"--c: {checkpoint} was trained with the prior {origin.prior}, but the data set's "
             f"topology.json now says {prior} (by channel). To resume, write the former prior into "
             "topology.json. To start a new training, leave out --c"
+        )
+
+
+def check_losses(checkpoint: str | Path, origin: Origin, made_of: dict[str, float]) -> None:
+    """Checks that a training resumes with the losses that it started with.
+
+    Raises:
+        RuntimeError: the trainer is made of others in this version of the package.
+    """
+    if origin.made_of and origin.made_of != made_of:
+        raise RuntimeError(
+            f"--c: {checkpoint} was trained with {origin.made_of} by nnunet-topo {origin.version}, "
+            f"and {origin.trainer} of version {nnunet_topo.__version__} is made of {made_of}. "
+            f"Resume with the former version, or leave out --c to start a new training"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_topo.training.added_losses import AddedWeights, BaseWithAddedLosses
 from nnunet_topo.training.loss import StepRecord
 from nnunet_topo.training.ranks import Ranks
 from nnunet_topo.training.schedule import WeightSchedule
@@ -44,6 +45,29 @@ def with_term(
         "topology_used": record.used,
         "topology_samples": record.samples,
     }
+
+
+def with_added(result: dict[str, Any], added: BaseWithAddedLosses | None) -> dict[str, Any]:
+    """Returns the result of a step without the added losses in its loss, and them beside it.
+
+    Args:
+        result: of a step, with its loss or base loss.
+        added: what computed it, None if nothing is added.
+    """
+    if added is None:
+        return result
+    loss = np.asarray(result["loss"] - added.added, dtype=result["loss"].dtype)
+    return result | {"loss": loss} | added.values
+
+
+def added_line(figures: Mapping[str, float], weights: AddedWeights) -> str:
+    """Returns the line of an epoch that tells the added losses, for nnU-Net's log."""
+    factors = {"added_skelrecall": weights.skelrecall, "added_cldice": weights.cldice}
+    losses = [
+        f"{label} {figures[key]:.4f} (weight {factors[key]:g})"
+        for key, label in weights.logged.items()
+    ]
+    return f"topology: {', '.join(losses)}"
 
 
 def epoch_figures(

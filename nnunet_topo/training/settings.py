@@ -23,7 +23,12 @@ _WRITTEN = {
 TERM_SETTINGS = ("ce", "dice", "clamp<x>", "face")
 """Additional settings of trainers with nnU-Net's base loss and a filtration."""
 
-_WAYS = (("ce", "dice"), ("weight", "ratio"), ("cosine", "step"))  # two ways to set one thing
+_WAYS = (
+    ("ce", "dice"),
+    ("weight", "ratio"),
+    ("cosine", "step"),
+    ("cldice", "exactcldice"),
+)  # to set the same thing
 
 Value = int | float | bool | tuple[int, ...]
 
@@ -122,6 +127,14 @@ class Settings:
     nods: bool = _suffix("nods", "no deep supervision")
     nomirror: bool = _suffix("nomirror", "no mirroring, in training and in inference")
     nospatial: bool = _suffix("nospatial", "no rotation and scaling in training")
+    skelrecall: float | None = _suffix(
+        "skelrecall<x>", "x times Skeleton Recall is added to the base loss"
+    )
+    cldice: float | None = _suffix("cldice<x>", "x times clDice is added to the base loss")
+    exactcldice: float | None = _suffix(
+        "exactcldice<x>", "the same with the exact skeleton of the target"
+    )
+    scnp: bool = _suffix("scnp", "the base loss sees each voxel's least confident neighbour")
     seed: int | None = _suffix("seed<n>", "random seed, exact only with nnUNet_n_proc_DA=0")
 
     @property

@@ -11,19 +11,28 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from nnunetv2.utilities.ddp_allgather import AllGatherGrad
 from torch import Tensor, nn
 
 from nnunet_topo.dataset import Union
 from nnunet_topo.training import checks
+from nnunet_topo.training.added_losses import AddedWeights, BaseWithAddedLosses
 from nnunet_topo.training.augmentation import (
     INTACT,
+    SKELETONS,
     NotedTransforms,
     note_apart,
     warn_of_former_decision,
 )
-from nnunet_topo.training.base_losses import replaced_base_loss
-from nnunet_topo.training.checkpoints import Origin, check_prior
-from nnunet_topo.training.epoch_log import epoch_figures, epoch_lines, with_term
+from nnunet_topo.training.base_losses import NeighbourBaseLoss, replaced_base_loss
+from nnunet_topo.training.checkpoints import Origin, check_losses, check_prior
+from nnunet_topo.training.epoch_log import (
+    added_line,
+    epoch_figures,
+    epoch_lines,
+    with_added,
+    with_term,
+)
 from nnunet_topo.training.loss import StepRecord, TopologyAwareLoss, TopologyTerm
 from nnunet_topo.training.priors_of_training import TrainingPriors, priors_of_training
 from nnunet_topo.training.progress import LOGGED, plot_topology
@@ -31,6 +40,7 @@ from nnunet_topo.training.scales import replace_single_scale, single_scale
 from nnunet_topo.training.schedule import WeightSchedule
 from nnunet_topo.training.settings import TERM_SETTINGS
 from nnunet_topo.training.settings_trainer import SettingsTrainerMixin
+from nnunet_topo.training.skeletons import TargetSkeletons
 from nnunet_topo.training.validation import add_topology_metrics
 
 _DEFAULT_CLAMP = 0.01
@@ -50,6 +60,10 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     control: ClassVar[str] = "nnUNetTrainerStock"  # trainer to compare with
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
     wanted_ratio: ClassVar[float | None] = 10.0  # of gradients term : base; None: weight as printed
+    # Added to the base loss, and applied before it; suffixes set others, see `AddedWeights`.
+    skelrecall: ClassVar[float] = 0.0
+    cldice: ClassVar[float] = 0.0
+    scnp: ClassVar[bool] = False
     # Suffixes that only some trainers with a term have, this one among them.
     term_settings: ClassVar[tuple[str, ...]] = TERM_SETTINGS
     topology_loss: ClassVar[type[TopologyAwareLoss]] = TopologyAwareLoss
@@ -57,6 +71,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     topology_unions: Sequence[Union] = ()  # see `topology_channels`
     prior: Mapping[str, Any] = {}  # of each channel, for the checkpoint
     unlabelled_images: Tensor | None = None  # for the term, None if it uses those of the batch
+    _added: BaseWithAddedLosses | None = None
     _topology: TopologyAwareLoss | None = None
     _schedule: WeightSchedule | None = None
 
@@ -91,6 +106,9 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     def initialize(self) -> None:
         """Builds network, optimizer and loss as nnU-Net does, and the schedule of the term."""
         super().initialize()
+        self.topology_settings["loss"] = self.describe_loss()
+        for key in self._figures:
+            self.logger.local_logger.my_fantastic_logging[key] = []
         if self._topology is None:
             return
         self._schedule = WeightSchedule.planned(
@@ -106,32 +124,69 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
             "clamp": self.clamp,
             "connectivity": self.settings.connectivity,
         }
-        for key in self.logged:
-            self.logger.local_logger.my_fantastic_logging[key] = []
 
     def _build_loss(self) -> nn.Module:
         checks.check_planes(self.settings.planes, self.context())
         loss = super()._build_loss()
-        loss = replace_single_scale(loss, self.build_base_loss(single_scale(loss)))
+        base = self.build_base_loss(single_scale(loss))
+        if self.added_weights.scnp:
+            base = NeighbourBaseLoss(base, self.label_manager)
+        loss = self._with_added_losses(replace_single_scale(loss, base))
         term = self.build_topology_term()
         if term is None:
             return loss
         self._topology = self.topology_loss(loss, term, self.label_manager, self.topology_unions)
         return self._topology
 
+    @property
+    def added_weights(self) -> AddedWeights:
+        """Returns what stands beside the base loss, and before it."""
+        return AddedWeights.chosen(self.settings, self)
+
+    def _with_added_losses(self, base: nn.Module) -> nn.Module:
+        weights = self.added_weights
+        if not weights.logged:
+            return base
+        self._added = BaseWithAddedLosses(
+            base,
+            self.label_manager,
+            weights,
+            TargetSkeletons.of_manager(
+                self.label_manager,
+                tubes=weights.skelrecall > 0,
+                lines=weights.cldice > 0 and weights.exact,
+                connectivity=self.settings.connectivity,
+            ),
+            over_batch=self.configuration_manager.batch_dice,
+            gather=AllGatherGrad.apply if self.is_ddp else None,
+        )
+        return self._added
+
+    def describe_loss(self) -> str:
+        """Returns what the training minimises, in words."""
+        weights = self.added_weights
+        of_neighbours = " of the least confident neighbours (SCNP)" if weights.scnp else ""
+        term = "" if self._topology is None else f" + weight * {self.term or self._topology.term}"
+        return f"{self.base_loss}{of_neighbours}{weights.in_words()}{term}"
+
     def on_train_start(self) -> None:
-        """Starts as nnU-Net does, and logs whether topology.json forbids rotation and scaling."""
+        """Starts as nnU-Net does; logs the loss, and whether topology.json forbids rotation."""
         super().on_train_start()
+        self.print_to_log_file(f"topology: the loss is {self.describe_loss()}")
         if self._schedule is not None and self._schedule.is_on and self._spatial:
             warn_of_former_decision(self.context())
 
     def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
-        """Returns nnU-Net's augmentation, which notes intact labels if the term needs them."""
+        """Returns nnU-Net's augmentation, which notes intact labels if the term needs them.
+
+        It also makes the skeletons that the losses use.
+        """
         transforms = super().get_training_transforms(*args, **kwargs)
-        if not self._needs_intact_labels:
+        skeletons = None if self._added is None else self._added.skeletons.or_none()
+        if not (self._needs_intact_labels or skeletons):
             return transforms
-        noted = NotedTransforms(transforms)
-        if unknown := noted.unknown():
+        noted = NotedTransforms(transforms, skeletons)
+        if self._needs_intact_labels and (unknown := noted.unknown()):
             self.print_to_log_file(
                 f"topology: {', '.join(unknown)} may interpolate labels without being noticed. The "
                 "term uses those samples as they are"
@@ -148,9 +203,11 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
 
     def take_step(self, batch: dict) -> dict:
         """Takes nnU-Net's step and returns the base loss and the term under separate keys."""
-        if self._topology is None or self._schedule is None:
-            return super().take_step(batch)
         batch = note_apart(batch)
+        if self._added is not None:
+            self._added.packed = batch.get(SKELETONS)
+        if self._topology is None or self._schedule is None:
+            return with_added(super().take_step(batch), self._added)
         schedule, topology = self._schedule, self._topology
         topology.intact = batch.get(INTACT)
         now = self.current_epoch, self._iteration
@@ -168,7 +225,8 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         if due and schedule.is_measuring(*now):
             assert topology.weight is not None
             self._measure(topology.record, topology.weight / schedule.nominal)
-        return with_term(result, topology.record, weight, schedule.every)
+        result = with_term(result, topology.record, weight, schedule.every)
+        return with_added(result, self._added)
 
     def begin_step(self, weight: float | None) -> None:
         """Prepares a step, before nnU-Net's own step. Does nothing here.
@@ -198,10 +256,10 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Logs the base loss as nnU-Net's loss, and the figures of the term."""
         super().on_train_epoch_end(train_outputs)
-        if self._topology is None:
+        if not self._figures:
             return
         ranks = self.context().ranks
-        for key, value in epoch_figures(train_outputs, self.logged, ranks).items():
+        for key, value in epoch_figures(train_outputs, self._figures, ranks).items():
             self.logger.log(key, value, self.current_epoch)
         lost = sum(not np.isfinite(output["loss"]).all() for output in train_outputs)
         if lost:
@@ -209,41 +267,58 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
 
     def on_epoch_end(self) -> None:
         """Logs the figures of the term before nnU-Net's own, and plots them in topology.png."""
+        figures: Any = {key: self.logger.get_value(key, step=-1) for key in self._figures}
+        if self._added is not None:
+            self.print_to_log_file(added_line(figures, self.added_weights))
         if self._topology is None or self._schedule is None:
             super().on_epoch_end()
             return
-        figures: Any = {key: self.logger.get_value(key, step=-1) for key in self.logged}
         for line in epoch_lines(figures, self._schedule, self.current_epoch):
             self.print_to_log_file(line)
         super().on_epoch_end()
         if self.local_rank == 0:
-            values: Any = {key: self.logger.get_value(key, step=None) for key in self.logged}
-            plot_topology(values, Path(self.output_folder) / "topology.png", self.logged)
+            values: Any = {key: self.logger.get_value(key, step=None) for key in self._figures}
+            plot_topology(values, Path(self.output_folder) / "topology.png", self._figures)
+
+    @property
+    def _figures(self) -> dict[str, str]:
+        """Returns the logged figures of an epoch -> labels of the plot."""
+        of_term = {} if self._topology is None else self.logged
+        return {**of_term, **({} if self._added is None else self.added_weights.logged)}
 
     # -- checkpoints and validation ----------------------------------------------------------
 
     def origin(self) -> Origin:
         """Returns what a checkpoint records of this training, including weight and prior."""
         schedule = {} if self._schedule is None else self._schedule.state()
-        return replace(super().origin(), schedule=schedule, prior=dict(self.prior))
+        origin = replace(super().origin(), schedule=schedule, prior=dict(self.prior))
+        return replace(origin, made_of=self._made_of(), loss=self.describe_loss())
+
+    def _made_of(self) -> dict[str, float]:
+        weights, measured = self.added_weights, self._schedule and self._schedule.measured
+        if weights == AddedWeights():
+            return {}
+        return weights.numbers() | ({} if measured is None else {"ratio": measured.wanted})
 
     def resume(self, origin: Origin, checkpoint: str) -> None:
         """Restores what a checkpoint records of this training.
 
         Raises:
-            RuntimeError: the prior of the data set has changed.
+            RuntimeError: the prior of the data set has changed, or another version of the package
+                made the trainer of other losses.
         """
         if self._resumes:
             check_prior(checkpoint, origin, dict(self.prior))
+            check_losses(checkpoint, origin, self._made_of())
         super().resume(origin, checkpoint)
+        logged = self.logger.local_logger.my_fantastic_logging
+        for key in self._figures:  # an older version may have logged fewer
+            logged.setdefault(key, [nan] * self.current_epoch)
         if self._schedule is None:
             return
         changed = self._schedule.restore(origin.schedule)
         if changed and self._resumes:
             self.print_to_log_file(f"topology: {changed}")
-        logged = self.logger.local_logger.my_fantastic_logging
-        for key in self.logged:  # an older version may have logged fewer keys
-            logged.setdefault(key, [nan] * self.current_epoch)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validates as nnU-Net does, then adds topology metrics to its summary.json.

@@ -15,6 +15,9 @@ _DEFAULTS: dict[str, Any] = {
     "term": "",
     "topology_weight": 0.0,
     "wanted_ratio": 10.0,
+    "skelrecall": 0.0,
+    "cldice": 0.0,
+    "scnp": False,
     "control": "",
     "term_settings": TERM_SETTINGS,
 }
@@ -28,10 +31,13 @@ class DescribedTrainer:
         name: without settings.
         description: one line.
         base_loss: to which the term is added.
-        term: topology term, "" for a control.
+        skelrecall: weight of Skeleton Recall beside the base loss.
+        cldice: weight of clDice beside it.
+        scnp: whether the base loss sees the least confident neighbours.
+        term: topology term, "" for none.
         weight: of the term, as printed in the paper.
         ratio: wanted ratio of gradient norms term : base; None if the trainer uses the printed
-            weight, and for a control.
+            weight, and without a term.
         control: trainer to compare with, "" for a control.
         settings: suffixes that the name may have, in order.
     """
@@ -39,6 +45,9 @@ class DescribedTrainer:
     name: str
     description: str
     base_loss: str
+    skelrecall: float
+    cldice: float
+    scnp: bool
     term: str
     weight: float
     ratio: float | None
@@ -88,6 +97,9 @@ def _describe(file: Path) -> DescribedTrainer:
         name=class_.name,
         description=(ast.get_docstring(class_) or "").split("\n")[0],
         base_loss=given["base_loss"],
+        skelrecall=given["skelrecall"],
+        cldice=given["cldice"],
+        scnp=given["scnp"],
         term=given["term"],
         weight=given["topology_weight"],
         ratio=given["wanted_ratio"] if given["term"] else None,

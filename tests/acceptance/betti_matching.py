@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 
@@ -30,7 +31,7 @@ DATASETS = {
     "Dataset103_TopoMortar": ("103", "2d", 6, [128, 128]),
 }
 PLANS = "nnUNetPlansBettiMatching"
-TRAINING = "8epochs_20iters_nospatial_seed1"
+TRAINING = "12epochs_20iters_nospatial_seed1"
 
 
 def authors() -> None:
@@ -155,6 +156,32 @@ def memory(file: str) -> None:
         verdict(f"{connectivity}: {peak:.0f} MB", peak < LIMIT_MB, f"under {LIMIT_MB} MB")
 
 
+def cost() -> None:
+    """Processor time of the term for maps in mid-training, beside matching in space."""
+    import torch
+
+    from benchmarks.inputs import probabilities, structures
+    from nnunet_topo.losses import BettiMatchingLoss, WassersteinLoss
+
+    torch.set_num_threads(1)
+    for shape, samples, channels in (((24, 32, 24), 4, 2), ((128, 128), 6, 1)):
+        seeds = range(samples * channels)
+        maps = np.stack([probabilities(shape, "b", seed) for seed in seeds])
+        masks = np.stack([structures(np.random.default_rng(seed), shape) for seed in seeds])
+        p = torch.from_numpy(maps).unflatten(0, (samples, channels)).requires_grad_()
+        target = torch.from_numpy(masks).unflatten(0, (samples, channels))
+        least = {}
+        for loss in (WassersteinLoss(clamp=0.01), BettiMatchingLoss(clamp=0.01)):
+            times = []
+            for _ in range(10):
+                began = process_time()
+                loss(p, target)
+                times.append(1e3 * (process_time() - began))
+            least[type(loss).__name__] = min(times)
+        told = ", ".join(f"{name} {time:.1f} ms" for name, time in least.items())
+        print(f"        {samples} x {channels} x {'x'.join(map(str, shape))}: {told}")
+
+
 def step() -> None:
     """A training step of hippocampus at full size, in nnU-Net's own plans, with the term."""
     from benchmarks.train_step import steps
@@ -180,7 +207,7 @@ def trainings() -> None:
                 trainer = get_trainer_from_args(
                     identifier,
                     configuration,
-                    "0",
+                    0,
                     f"nnUNetTrainer{stem}_{TRAINING}",
                     PLANS,
                     False,
@@ -238,6 +265,6 @@ def verdict(text: str, good: bool, wanted: str) -> None:
 
 if __name__ == "__main__":
     failed = False
-    PARTS = (authors, algebra, metric, descent, speed, memory, step, trainings)
+    PARTS = (authors, algebra, metric, descent, speed, memory, cost, step, trainings)
     {f.__name__: f for f in PARTS}[sys.argv[1]](*sys.argv[2:])
     sys.exit(1 if failed else 0)

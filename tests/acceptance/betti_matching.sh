@@ -42,6 +42,7 @@ fi
 if wanted 3; then
     say "3. speed and memory"
     in_tree benchmarks matching -o "$work/matching.json" 2>"$work/matching.log" || failed+=(matching)
+    part cost
     part speed "$work/matching.json"
     in_tree benchmarks matching_memory -o "$work/memory.json" 2>"$work/memory.log" || failed+=(memory)
     part memory "$work/memory.json"

@@ -4,9 +4,9 @@ Usage, in the checkout: python -m tests.acceptance.term_clough [--contours CONTO
 
 Prints the tables of docs/evidence.md. Then it trains the networks of experiment 1 again, restores
 and refines the first ten digits for each number of lines (about a minute on an idle core), and with
-CONTOURS runs one setting of the ring: all that is run again must equal its record, the machine's
-floating-point library being the same. FOLDER keeps what was run; the data is that of the
-experiments.
+CONTOURS runs one setting of the ring. All that is run again must equal its record: what counts
+digits exactly, other numbers to 1 in 10,000, since the order of sums may change. FOLDER keeps what
+was run; the data is that of the experiments.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from experiments.shared import add_data_option
 
 ROOT = Path(__file__).parents[2]
 AGAIN = 10  # digits
+CLOSE = 1e-4
 MNIST = ROOT / "experiments/clough_mnist/results.json"
 
 
@@ -36,23 +37,41 @@ def first(columns: Any, count: int) -> Any:
     return columns[:count]
 
 
+def deviation(was: Any, now: Any, what: str) -> float:
+    """Returns the largest relative deviation of the floats in a record.
+
+    Raises:
+        AssertionError: one is above `CLOSE`, or what is no float differs.
+    """
+    if isinstance(was, dict):
+        assert was.keys() == now.keys(), f"{what}: {list(was)} in the record, {list(now)} now"
+        return max((deviation(was[key], now[key], f"{what}, {key}") for key in was), default=0.0)
+    if isinstance(was, list):
+        assert len(was) == len(now), f"{what}: {len(was)} in the record, {len(now)} now"
+        pairs = enumerate(zip(was, now, strict=True))
+        return max((deviation(*pair, f"{what}, {i}") for i, pair in pairs), default=0.0)
+    apart = abs(was - now) / max(abs(was), 1e-9) if isinstance(was, float) else float(was != now)
+    assert apart <= CLOSE, f"{what}: {was} in the record, {now} now"
+    return apart
+
+
 def digits_again(data: Path, folder: Path, recorded: dict[str, Any]) -> None:
     """Refines the first digits again, and compares."""
     began = time.monotonic()
     experiment = Experiment(data, folder)
     experiment.run(AGAIN)
-    again = experiment.results
+    again, worst = experiment.results, 0.0
     for key in ("settings", "clean", "learning_rate_trials"):
-        assert again[key] == recorded[key], key
+        worst = max(worst, deviation(recorded[key], again[key], key))
     compared = 0
     for lines, columns in recorded["lines"].items():
         for key in columns.keys() - {"seconds"}:
             was, now = (first(record[key], AGAIN) for record in (columns, again["lines"][lines]))
-            assert was == now, f"m = {lines}, {key}: {was} in the record, {now} now"
+            worst = max(worst, deviation(was, now, f"m = {lines}, {key}"))
             compared += 1
     print(
         f"experiment 1: the first {AGAIN} digits for each of {len(recorded['lines'])} m, "
-        f"{compared} columns, equal the record ({time.monotonic() - began:.0f} s)"
+        f"{compared} columns, equal the record to {worst:.1g} ({time.monotonic() - began:.0f} s)"
     )
 
 
@@ -63,9 +82,10 @@ def ring_again(data: Path, contours: Path, recorded: dict[str, Any]) -> None:
     key = f"seed 0, labelled {labelled}, removed {removed}"
     again = run_setting(reader(data, contours)(0, labelled, removed), RING.betti, 0)
     arms = recorded[key]["arms"].keys() - (set() if crf.is_installed() else {"crf"})
+    worst = 0.0
     for arm in sorted(arms):
-        assert again["arms"][arm] == recorded[key]["arms"][arm], arm
-    print(f"experiment 2, ring, {key}: {len(arms)} arms equal the record")
+        worst = max(worst, deviation(recorded[key]["arms"][arm], again["arms"][arm], arm))
+    print(f"experiment 2, ring, {key}: {len(arms)} arms equal the record to {worst:.1g}")
 
 
 def main() -> None:

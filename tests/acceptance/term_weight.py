@@ -215,7 +215,7 @@ def _weights(trainer) -> list[list[float]]:
 
 def time() -> None:
     """Prints the time of a step, each trainer's turn by turn on the same batches."""
-    print("| data set | step | ms, median of 15 | of stock |")
+    print("| data set | step | ms, median of 45 | of stock |")
     print("|---|---|---|---|")
     kinds = {
         "stock": ("Stock", "1000epochs_nospatial"),
@@ -230,7 +230,7 @@ def time() -> None:
                 trainer.on_train_start()
                 trainer.on_train_epoch_start()
                 steps[kind] = trainer.train_step
-            batches = [next(trainer.dataloader_train) for _ in range(18)]
+            batches = [next(trainer.dataloader_train) for _ in range(48)]
         times: dict[str, list[float]] = {kind: [] for kind in steps}
         for batch in batches:
             for kind, step in steps.items():

@@ -3,6 +3,7 @@
 Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `tests/mutation.py`.
 """
 
+from .added_losses import ADDED_LOSSES
 from .augmentation import AUGMENTATION
 from .code import Sabotage
 from .experiments import EXPERIMENTS
@@ -146,7 +147,7 @@ TRAINING = [
         "(target[:, :-1], ~target[:, -1:].bool())",
         "(target[:, :-1], None)",
         "test_every_trainer_trains_on_every_kind_of_labels"
-        "[ProjectedPooling, 2d, regions + ignore, deep]",
+        "[ProjectedPoolingDice, 3d_fullres, regions + ignore, deep]",
     ),
     Sabotage(
         "topology of the coarsest scale",
@@ -327,4 +328,5 @@ COMMANDS = [
 SABOTAGES = [
     *(*TOPOLOGY, *LOSSES, *METRICS, *SETTINGS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
     *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS, *EXPERIMENTS, *AUGMENTATION),
+    *ADDED_LOSSES,
 ]

@@ -144,9 +144,16 @@ TOPOLOGY = [
     Sabotage(
         "squares of equal age that do not enter in the order of memory",
         "_image_loops._reduce",
-        'in_memory = np.argsort(voxel, kind="stable")',
-        'in_memory = np.argsort(-voxel, kind="stable")',
+        "age_and_voxel(ends, every)",
+        "age_and_voxel(ends, every) ^ np.uint64(2**32 - 1)",
         "test_loops_of_equal_voxels_are_matched_in_the_order_of_memory",
+    ),
+    Sabotage(
+        "chains beside the mask kept for another order",
+        "reduce_loops",
+        "owned = owned[~touched[owner[owned]] & ~moved[edges.voxel[owned]]]",
+        "",
+        "test_loops_are_matched_where_linear_algebra_over_f2_matches_them",
     ),
     Sabotage(
         "thinning removes end points",

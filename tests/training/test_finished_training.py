@@ -62,7 +62,7 @@ def test_the_train_loss_of_the_plot_is_the_base_loss(make_trainer, finished):
 def test_debug_json_tells_all_settings(finished):
     debug = json.loads((Path(finished.output_folder) / "debug.json").read_text())
     for told in (
-        *("'weight': 0.001", "'wanted_ratio': 10.0", "'start_epoch': 1", "'ramp_iterations': 0"),
+        *("'weight': 0.001", "'wanted_ratio': 10.0", "'start_epoch': 1", "'ramp_iterations': 1"),
         *("'connectivity': 'full'", "'clamp': 0.01", "matching='spatial'", "'seed': 5"),
     ):
         assert told in debug["topology_settings"]
