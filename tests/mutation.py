@@ -23,6 +23,7 @@ import shutil
 import site
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -116,13 +117,15 @@ def python_without_pth_files(
 ) -> tuple[list[str], dict[str, str]]:
     """Returns command and environment of a Python that finds packages but reads no .pth files.
 
-    Processes that multiprocessing starts from it do the same.
+    Processes that multiprocessing starts from it do the same. The standard library comes first, as
+    usual: an environment may hold an old package with the name of one of its modules.
 
     Args:
         executable: of Python.
         packages: folders with installed packages.
     """
-    return [executable, "-S"], os.environ | {"PYTHONPATH": os.pathsep.join(packages)}
+    folders = [sysconfig.get_path("stdlib"), *packages]
+    return [executable, "-S"], os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
 
 
 def check_start(python: Sequence[str], environment: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,13 @@ def test_mutmut_runs_where_the_package_is_installed(with_pth_file):
         [*python, "-c", code], env=environment, check=True, capture_output=True, text=True
     )
     assert told.stdout == "False\n"
+
+
+def test_an_installed_package_does_not_replace_the_standard_library(with_pth_file):
+    executable, folder = with_pth_file
+    Path(folder, "argparse.py").write_text("raise ImportError\n")
+    python, environment = python_without_pth_files(executable, [folder])
+    subprocess.run([*python, "-c", "import argparse, nnunet_topo"], env=environment, check=True)
 
 
 def test_a_package_that_is_imported_at_the_start_is_refused(with_pth_file):

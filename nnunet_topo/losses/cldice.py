@@ -5,16 +5,15 @@ Preserving Loss Function for Tubular Structure Segmentation. CVPR 2021.
 """
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnunet_topo.losses.measure import prepare
+from nnunet_topo.losses.measure import each_mask, prepare, sums_of_batch
 from nnunet_topo.topology import Connectivity, thin
 from nnunet_topo.topology.persistence import check_connectivity
 
@@ -102,7 +101,8 @@ class ClDiceLoss(nn.Module):
             if not self.exact:
                 skeleton = soft_skeleton(wanted, self.iterations)
             elif lines is None:
-                skeleton = _lines_of(foreground, self.connectivity).to(probability)
+                centre_lines = partial(thin, connectivity=self.connectivity)
+                skeleton = each_mask(centre_lines, foreground).to(probability)
             else:
                 skeleton = (lines.bool() & foreground).to(probability)
         space = tuple(range(2, probability.ndim))
@@ -115,9 +115,7 @@ class ClDiceLoss(nn.Module):
             ]
         )
         if self.over_batch:
-            sums = sums.sum(dim=1)
-            if self.gather is not None:
-                sums = self.gather(sums).sum(dim=0)
+            sums = sums_of_batch(sums, self.gather)
         precision = (sums[0] + self.smooth) / (sums[1] + self.smooth)  # Eq. 1
         sensitivity = (sums[2] + self.smooth) / (sums[3] + self.smooth)
         return (1 - 2 * precision * sensitivity / (precision + sensitivity)).mean()  # Eq. 2
@@ -238,12 +236,3 @@ class _MaximumAlong(torch.autograd.Function):
             own = torch.where(source == number, gradient, 0)
             passed.narrow(ctx.axis, of, last).add_(own.narrow(ctx.axis, to, last))
         return passed, None
-
-
-def _lines_of(
-    target: Bool[Tensor, "batch channel *space"], connectivity: Connectivity
-) -> Bool[Tensor, "batch channel *space"]:
-    """Returns the centre lines of each sample and channel, made on the CPU."""
-    masks = target.flatten(0, 1).cpu().numpy()
-    lines = np.stack([thin(mask, connectivity=connectivity) for mask in masks])
-    return torch.from_numpy(lines).view_as(target).to(target.device)

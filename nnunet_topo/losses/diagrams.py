@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from nnunet_topo.topology import (
 from nnunet_topo.topology.persistence import NO_VOXEL
 from nnunet_topo.topology.places import Places, find_places
 
+_Result = TypeVar("_Result")
 _MOST_THREADS = 4  # nnU-Net's augmentation workers also need cores
 
 
@@ -97,13 +99,9 @@ def begin_bars(
     Raises:
         ValueError: values are NaN or infinite. The function that waits raises this.
     """
-    jobs = [
-        _threads(os.getpid(), thread_count()).submit(
-            _channel_bars, box, mask, connectivity, dimensions, clamp
-        )
-        for box, mask in zip(_boxes(probability.detach(), clamp), _host_masks(target), strict=True)
-    ]
-    return lambda: _gather(probability, [job.result() for job in jobs], clamp)
+    boxes = _boxes(probability.detach(), clamp)
+    wait = _begin_channels(_channel_bars, boxes, target, connectivity, dimensions, clamp)
+    return lambda: _gather(probability, wait(), clamp)
 
 
 def _channel_bars(
@@ -182,13 +180,25 @@ def begin_matches(
 
     Arguments and threads are those of `begin_bars`. The pairs have voxels of the whole patch.
     """
+    boxes = _boxes(probability.detach(), clamp, target)
+    return _begin_channels(_channel_matches, boxes, target, connectivity, dimensions, clamp)
+
+
+def _begin_channels(
+    compute: Callable[
+        ["_Box", NDArray[np.bool_] | None, Connectivity, tuple[int, ...], float], _Result
+    ],
+    boxes: "list[_Box]",
+    target: Tensor,
+    connectivity: Connectivity,
+    dimensions: tuple[int, ...],
+    clamp: float,
+) -> Callable[[], list[_Result]]:
+    """Starts a computation of each channel, and returns a function that waits for all of them."""
+    threads = _threads(os.getpid(), thread_count())
     jobs = [
-        _threads(os.getpid(), thread_count()).submit(
-            _channel_matches, box, mask, connectivity, dimensions, clamp
-        )
-        for box, mask in zip(
-            _boxes(probability.detach(), clamp, target), _host_masks(target), strict=True
-        )
+        threads.submit(compute, box, mask, connectivity, dimensions, clamp)
+        for box, mask in zip(boxes, _host_masks(target), strict=True)
     ]
     return lambda: [job.result() for job in jobs]
 

@@ -1,10 +1,13 @@
 """Input and output that all topology losses share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -75,6 +78,29 @@ def prepare(
         probability = torch.where(mask, probability, 0)
         foreground = None if foreground is None else foreground & mask
     return probability, foreground
+
+
+def sums_of_batch(
+    sums: Float[Tensor, "sum batch channel"], gather: Callable[[Tensor], Tensor] | None
+) -> Float[Tensor, "sum channel"]:
+    """Returns sums of each sample as those of the whole batch.
+
+    Args:
+        sums: of each sample and channel.
+        gather: returns the sums of all processes of a training, `[process, ...]`, with gradients;
+            None for a single process.
+    """
+    sums = sums.sum(dim=1)
+    return sums if gather is None else gather(sums).sum(dim=0)
+
+
+def each_mask(
+    function: Callable[[NDArray[np.bool_]], NDArray[np.bool_]],
+    masks: Bool[Tensor, "batch channel *space"],
+) -> Bool[Tensor, "batch channel *space"]:
+    """Returns what a function makes of the mask of each sample and channel, on the CPU."""
+    made = [function(mask) for mask in masks.flatten(0, 1).cpu().numpy()]
+    return torch.from_numpy(np.stack(made)).view_as(masks).to(masks.device)
 
 
 def check_shapes(probability: Tensor, target: Tensor | None) -> None:

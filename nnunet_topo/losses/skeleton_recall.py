@@ -6,13 +6,13 @@ Structures. ECCV 2024.
 """
 
 from collections.abc import Callable
+from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from nnunet_topo.losses.measure import prepare
+from nnunet_topo.losses.measure import each_mask, prepare, sums_of_batch
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.persistence import check_connectivity
 from nnunet_topo.topology.tubes import tube_around_lines
@@ -86,9 +86,7 @@ class SkeletonRecallLoss(nn.Module):
         lines = foreground.sum(space).to(covered)
         sums = torch.stack([covered, lines])
         if self.over_batch:
-            sums = sums.sum(dim=1)
-            if self.gather is not None:
-                sums = self.gather(sums).sum(dim=0)
+            sums = sums_of_batch(sums, self.gather)
         recall = (sums[0] + self.smooth) / (sums[1] + self.smooth)
         return 1 - recall.mean()  # 1 + L_SkelRecall
 
@@ -97,6 +95,4 @@ def tubes_of(
     target: Bool[Tensor, "batch channel *space"], connectivity: Connectivity = "full"
 ) -> Bool[Tensor, "batch channel *space"]:
     """Returns the tubed skeleton of each sample and channel, made on the CPU."""
-    masks = target.flatten(0, 1).cpu().numpy()
-    tubes = [tube_around_lines(mask, connectivity=connectivity) for mask in masks]
-    return torch.from_numpy(np.stack(tubes)).view_as(target).to(target.device)
+    return each_mask(partial(tube_around_lines, connectivity=connectivity), target)

@@ -38,8 +38,9 @@ def thin(mask: ArrayLike, *, connectivity: Connectivity = "full") -> NDArray[np.
     """Returns the centre lines of a mask: a part of it with the same Betti numbers.
 
     Simple voxels are removed in order of their distance from the background, and the ends of curves
-    stay. Tubes and plates become lines, and balls become points. An object with a cavity becomes a
-    surface. Each component keeps at least one voxel, and an empty mask gives an empty result.
+    stay. Tubes and plates become lines, and balls become a point or a few short spikes. An object
+    with a cavity becomes a surface. Each component keeps at least one voxel, and an empty mask
+    gives an empty result.
 
     Args:
         mask: 2D or 3D; what is non-zero is foreground. The outside is background.

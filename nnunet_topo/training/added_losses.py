@@ -49,10 +49,15 @@ class AddedWeights:
         )
 
     @property
+    def factors(self) -> dict[str, float]:
+        """Returns the weights of the losses that are added, by their names in the log."""
+        weights = {"added_skelrecall": self.skelrecall, "added_cldice": self.cldice}
+        return {key: weight for key, weight in weights.items() if weight > 0}
+
+    @property
     def logged(self) -> dict[str, str]:
         """Returns the figures of an epoch -> labels of the plot."""
-        weights = {"added_skelrecall": self.skelrecall, "added_cldice": self.cldice}
-        return {key: LABELS[key] for key, weight in weights.items() if weight > 0}
+        return {key: LABELS[key] for key in self.factors}
 
     def numbers(self) -> dict[str, float]:
         """Returns the weights as plain numbers, for a checkpoint."""
@@ -110,10 +115,7 @@ class BaseWithAddedLosses(nn.Module):
     @property
     def added(self) -> float:
         """Returns what the last call with gradients has added to the base loss."""
-        factors = {
-            "added_skelrecall": self.weights.skelrecall,
-            "added_cldice": self.weights.cldice,
-        }
+        factors = self.weights.factors
         return sum(factors[key] * value for key, value in self.values.items())
 
     def extra_repr(self) -> str:

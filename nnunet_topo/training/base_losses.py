@@ -8,7 +8,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor, nn
 
 from nnunet_topo.losses import FocalLoss, least_confident_neighbours
-from nnunet_topo.training.channels import split_ignored
+from nnunet_topo.training.channels import one_hot_of, split_ignored
 from nnunet_topo.training.scales import as_tensor
 from nnunet_topo.training.settings import Settings
 
@@ -46,8 +46,7 @@ class NeighbourBaseLoss(nn.Module):
         if torch.is_grad_enabled():
             classes, mask = split_ignored(target, self.label_manager)
             if not self.label_manager.has_regions:
-                labels = torch.arange(logits.shape[1], device=target.device)
-                classes = classes == labels.view(1, -1, *(1,) * (target.ndim - 2))
+                classes = one_hot_of(classes, range(logits.shape[1]))
             logits = least_confident_neighbours(logits, classes, mask)
         return self.base(logits, target)
 

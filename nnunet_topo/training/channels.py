@@ -40,8 +40,7 @@ def topology_channels(
     if label_manager.has_regions:
         one_hot = target.bool()
     else:
-        labels = torch.tensor(label_manager.foreground_labels, device=target.device)
-        one_hot = target == labels.view(1, -1, *(1,) * (target.ndim - 2))
+        one_hot = one_hot_of(target, label_manager.foreground_labels)
     if unions:
         joint = [one_hot[:, list(union)].any(dim=1, keepdim=True) for union in unions]
         one_hot = torch.cat([one_hot, *joint], dim=1)
@@ -71,6 +70,12 @@ def topology_probability(
         of_union = parts.amax(dim=1) if label_manager.has_regions else parts.sum(dim=1).clamp(max=1)
         joint.append(of_union[:, None])
     return torch.cat([probability, *joint], dim=1) if joint else probability
+
+
+def one_hot_of(target: Tensor, labels: Sequence[int]) -> Tensor:
+    """Returns where a label map has each label, `[batch, label, *space]`."""
+    wanted = torch.tensor(labels, device=target.device)
+    return target == wanted.view(1, -1, *(1,) * (target.ndim - 2))
 
 
 def split_ignored(target: Tensor, label_manager: LabelManager) -> tuple[Tensor, Tensor | None]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_topo.training.added_losses import AddedWeights, BaseWithAddedLosses
+from nnunet_topo.training.added_losses import LABELS, AddedWeights, BaseWithAddedLosses
 from nnunet_topo.training.loss import StepRecord
 from nnunet_topo.training.ranks import Ranks
 from nnunet_topo.training.schedule import WeightSchedule
@@ -62,10 +62,9 @@ def with_added(result: dict[str, Any], added: BaseWithAddedLosses | None) -> dic
 
 def added_line(figures: Mapping[str, float], weights: AddedWeights) -> str:
     """Returns the line of an epoch that tells the added losses, for nnU-Net's log."""
-    factors = {"added_skelrecall": weights.skelrecall, "added_cldice": weights.cldice}
     losses = [
-        f"{label} {figures[key]:.4f} (weight {factors[key]:g})"
-        for key, label in weights.logged.items()
+        f"{LABELS[key]} {figures[key]:.4f} (weight {weight:g})"
+        for key, weight in weights.factors.items()
     ]
     return f"topology: {', '.join(losses)}"
 

@@ -36,6 +36,8 @@ def trainer_with_settings(name: str, folder: Path) -> type[TopologyTrainerMixin]
         body = {"settings": settings, "stem": file.stem, "__doc__": base.__doc__}
         if (replaced := replaced_base_loss(settings)) is not None:
             body |= {"base_loss": replaced.words, "control": replaced.control}
+        if settings.optimal:
+            body["term"] = base.term.replace("matched in space", "matched optimally")
         return type(name, (base,), body | {"__module__": base.__module__})
     # nnU-Net also searches here for its own trainers and for those of other folders.
     refuse_misspelt(name, folder)

@@ -40,8 +40,8 @@ ADDED_LOSSES = [
     ),
     Sabotage(
         "recall of one process alone",
-        "SkeletonRecallLoss.forward",
-        "self.gather(sums).sum(dim=0)",
+        "sums_of_batch",
+        "gather(sums).sum(dim=0)",
         "sums",
         "test_sums_of_other_processes_are_gathered",
     ),

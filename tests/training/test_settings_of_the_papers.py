@@ -44,6 +44,8 @@ def test_dattas_loss_is_cross_entropy_and_the_optimal_matching_on_tiles(started)
     term = trainer.loss.term
     assert (term.matching, term.tile_size, term.clamp) == ("optimal", 65, 0)
     assert (trainer.base_loss, trainer.control) == ("cross-entropy", "nnUNetTrainerCrossEntropy")
+    described = "cross-entropy + weight * Wasserstein distance on tiles, matched optimally"
+    assert trainer.describe_loss() == described
 
 
 def test_planes_of_images_are_refused_before_the_training(make_trainer):
