@@ -11,6 +11,7 @@ from nnunet_topo.commands.arguments import (
     number_of_processes,
     windows,
 )
+from nnunet_topo.commands.evaluation_details import Details, add_detail_arguments
 from nnunet_topo.commands.exit_status import report_problems
 
 HELP = "Dice, topology and distances of any segmentations, as a summary.json of nnU-Net"
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chill", action="store_true", help="do not report references without a prediction"
     )
+    add_detail_arguments(parser)
     add_metric_arguments(parser)
 
 
@@ -49,24 +51,29 @@ def run(chosen: argparse.Namespace) -> int:
     from nnunet_topo.evaluation.words import describe
     from nnunet_topo.report.words import count, printable
 
+    # For single files no summary is kept unless the user asks for it.
+    written = chosen.o is not None or chosen.predictions.is_dir()
+    beside = chosen.predictions if chosen.predictions.is_dir() else chosen.predictions.parent
+    place = chosen.o or beside / "summary.json"
+    details = Details.wanted(chosen, place)
     with tempfile.TemporaryDirectory() as folder:
-        # For single files no summary is kept unless the user asks for it.
-        written = chosen.o is not None or chosen.predictions.is_dir()
-        output = chosen.o or (chosen.predictions if written else Path(folder)) / "summary.json"
+        output = place if written else Path(folder) / "summary.json"
+        settings = Settings(
+            chosen.connectivity or recorded_connectivity(output),
+            chosen.nsd_tolerance,
+            windows(chosen),
+        )
         done = evaluate_folder(
             chosen.references,
             chosen.predictions,
             chosen.djfile,
             chosen.pfile,
             choice=label_choice(chosen),
+            labels=None if details is None else details.labels,
             output=output,
             processes=number_of_processes(chosen),
             chill=chosen.chill,
-            settings=Settings(
-                chosen.connectivity or recorded_connectivity(output),
-                chosen.nsd_tolerance,
-                windows(chosen),
-            ),
+            settings=settings,
         )
     if done.evaluated:
         print(*map(printable, describe(done, place=written)), sep="\n")
@@ -74,4 +81,7 @@ def run(chosen: argparse.Namespace) -> int:
     print(f"{count(len(done.evaluated), 'case')} evaluated{computed}")
     if done.refused and done.evaluated:
         print(f"not evaluated, and in no mean: {printable(', '.join(done.refused))}")
-    return report_problems(done.problems, nothing_done=not done.evaluated)
+    problems = list(done.problems)
+    if details is not None and done.evaluated:
+        problems += details.write(done, settings)
+    return report_problems(problems, nothing_done=not done.evaluated)

@@ -130,17 +130,16 @@ def compare_case(case: Case) -> CaseResult:
         ValueError: the files cannot be compared.
     """
     files_digest = case_digest(case)
-    segmentations, spacings_mm, problems = _read_on_one_grid(case)
-    reference, prediction = segmentations
-    # nnU-Net reads a 2D image as a volume of one slice.
-    space = 0 if reference.shape[1] > 1 else 1
-    spacing_mm = spacings_mm[0][space:]
-    narrow = [narrow_label_map(array[(0,) * (space + 1)]) for array in (prediction, reference)]
-    segmentations.clear()
-    del reference, prediction  # the readers' floats take four times the memory
+    read = read_on_one_grid(case)
+    is_image = len(read.label_maps[0]) == 1  # nnU-Net reads it as a volume of one slice
+    spacing_mm = read.spacing_mm[int(is_image) :]
+    reference, prediction = (narrow_label_map(array) for array in read.label_maps)
+    read.label_maps.clear()  # the readers' floats take four times the memory
+    if is_image:
+        reference, prediction = reference[0], prediction[0]
     compared = compare_label_maps(
-        narrow[0],
-        narrow[1],
+        prediction,
+        reference,
         case.labels,
         ignore_label=case.ignore_label,
         spacing_mm=spacing_mm.tolist(),
@@ -160,7 +159,7 @@ def compare_case(case: Case) -> CaseResult:
         metrics=metrics,
         nnunet_metrics=nnunet_metrics,
         voxel_mm3=float(np.prod(spacing_mm)),
-        problems=problems,
+        problems=read.problems,
     )
 
 
@@ -169,10 +168,25 @@ def without_ours(metrics: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if not key.startswith(PREFIX)}
 
 
-def _read_on_one_grid(case: Case) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
-    """Returns reference and prediction as nnU-Net reads them, their spacings, and the problems.
+@dataclass(frozen=True, slots=True)
+class OnOneGrid:
+    """A reference and a prediction as nnU-Net's readers turn them.
 
-    A volume of one slice has that slice first. Without spacing in the files it is one voxel.
+    Attributes:
+        label_maps: of reference and prediction, `[z, y, x]`, one slice first.
+        spacing_mm: of the axes, by the reference; 1 without spacing in the files.
+        slice_axis: where the axis of a single slice was, 0 for volumes.
+        problems: what is wrong with the files, one line each.
+    """
+
+    label_maps: list[np.ndarray]
+    spacing_mm: np.ndarray
+    slice_axis: int
+    problems: list[str]
+
+
+def read_on_one_grid(case: Case) -> OnOneGrid:
+    """Returns reference and prediction of a case.
 
     Raises:
         ValueError: they cannot be compared.
@@ -182,9 +196,11 @@ def _read_on_one_grid(case: Case) -> tuple[list[np.ndarray], list[np.ndarray], l
     # Distances of files without spacing are in voxels.
     spacing_mm = next((s.spacing for s in read if s.spacing is not None), np.ones(3))
     turned = [slice_first(s.label_map, spacing_mm) for s in read]
-    return (
-        [label_map[None] for label_map, _ in turned],
-        [spacing for _, spacing in turned],
+    shape = read[0].label_map.shape
+    return OnOneGrid(
+        [label_map for label_map, _ in turned],
+        turned[0][1],
+        shape.index(1) if 1 in shape else 0,
         [f"{case.name}: {problem}" for problem in problems],
     )
 

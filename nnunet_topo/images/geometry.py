@@ -53,8 +53,8 @@ def read_geometry(file: Path, properties: Mapping[str, Any]) -> Geometry:
         file: the file that nnU-Net's reader has read.
         properties: the properties that the reader returned.
     """
-    affine = _affine(properties)
-    if affine is None or not _has_orientation(file):
+    affine = array_affine(properties)
+    if affine is None or not has_orientation(file):
         return Geometry(file_axis=1 if file.suffix.lower() in (".tif", ".tiff") else 3)
     columns = affine[:3, 2::-1]  # of the array's axes
     directions = columns / np.linalg.norm(columns, axis=0)
@@ -78,7 +78,7 @@ def read_geometry(file: Path, properties: Mapping[str, Any]) -> Geometry:
     )
 
 
-def _affine(properties: Mapping[str, Any]) -> NDArray[np.float64] | None:
+def array_affine(properties: Mapping[str, Any]) -> NDArray[np.float64] | None:
     """Returns the matrix from voxels [x, y, z] to millimetres as in NIfTI, None where unknown."""
     of_nibabel = properties.get("nibabel_stuff", {})
     affine = of_nibabel.get("reoriented_affine", of_nibabel.get("original_affine"))
@@ -101,7 +101,7 @@ def _letters_on_disk(properties: Mapping[str, Any]) -> str:
     return properties.get("sitk_stuff", {}).get("original_orientation", "")
 
 
-def _has_orientation(file: Path) -> bool:
+def has_orientation(file: Path) -> bool:
     """Returns whether a file says how it lies in the patient; if not, its reader has guessed."""
     name = file.name.lower()
     if is_nifti(file):

@@ -28,7 +28,7 @@ from nnunet_topo.labels.values import NOT_FINITE
 
 Unit = Literal["mm", "pixels", "voxels"]
 _LPS = np.diag([-1.0, -1.0, 1.0])  # from nibabel's axes of the patient to those of SimpleITK
-_MM = {"meter": 1000.0, "micron": 0.001}
+MM_OF_UNITS = {"meter": 1000.0, "micron": 0.001}
 
 
 class NotALabelMapError(ValueError):
@@ -105,7 +105,7 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
     if is_nifti(file):
         header = raw_nifti_header(file)
         if "nibabel_stuff" in properties:  # SimpleITK knows the units
-            in_mm = _MM.get(header.get_xyzt_units()[0], 1.0)
+            in_mm = MM_OF_UNITS.get(header.get_xyzt_units()[0], 1.0)
             spacing, origin = spacing * in_mm, None if origin is None else origin * in_mm
         if not (header["qform_code"] > 0 or header["sform_code"] > 0):
             direction = origin = None
@@ -114,7 +114,7 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
             affine = load_nifti(file).affine
             affine = properties.get("nibabel_stuff", {}).get("reoriented_affine", affine)
             spacing = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
-            spacing, wrong = spacing * _MM.get(header.get_xyzt_units()[0], 1.0), ""
+            spacing, wrong = spacing * MM_OF_UNITS.get(header.get_xyzt_units()[0], 1.0), ""
     if file.name.lower().endswith((".nrrd", ".nhdr")) and not nrrd_has_space(file):
         direction = origin = None
     if not wrong and not (np.isfinite(spacing).all() and (spacing > 0).all()):

@@ -9,6 +9,7 @@ from nnunet_topo.report.figures import figures
 from nnunet_topo.report.markup import Markup, join, name, raw, tag
 from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.outcome_tables import outcome_tables, presence_table
+from nnunet_topo.report.pictures import MARKS
 from nnunet_topo.report.plots import curves_plot
 from nnunet_topo.report.records import Comparison, Picture
 from nnunet_topo.report.reference import reference
@@ -157,12 +158,8 @@ def _cases(pictures: Sequence[Picture]) -> Markup:
         return tag("p", "No case differs in any of the metrics, or no picture could be read.")
     key = tag(
         "p",
-        "Blue line: reference. Orange line: prediction. Circle: an extra component or enclosed "
-        "region. Square: a missed one. Solid: a component. Dashed: an enclosed region. If a "
-        "structure fell apart, its smaller parts are marked. Handles of volumes have no place, so "
-        "only the numbers count them. Letters are the patient's sides: right and left, anterior "
-        "and posterior, superior and inferior. Cases that became better and cases that became "
-        "worse are both shown; they are extremes, not typical.",
+        f"{MARKS} Cases that became better and cases that became worse are both shown; they are "
+        "extremes, not typical.",
         class_="small",
     )
     return join(

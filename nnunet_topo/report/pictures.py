@@ -2,9 +2,11 @@
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
+from typing import get_args
 
 import numpy as np
 from matplotlib.image import imsave
@@ -16,12 +18,19 @@ from nnunet_topo.report.grid import Grid, describe_slice, sides
 from nnunet_topo.report.markup import Markup, join, name, tag
 from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.words import count
-from nnunet_topo.topology import Connectivity
-from nnunet_topo.topology.unmatched import Unmatched, find_unmatched
+from nnunet_topo.topology import Connectivity, Unmatched, unmatched
+from nnunet_topo.topology.error_places import ErrorKind
 
 MARGIN = 8  # voxels around the masks
 MOST_MARKS = 40
 MOST_PIXELS = 800  # along a side
+MARKS = (
+    "Blue line: reference. Orange line: prediction. Circle: something false in the prediction, "
+    "such as a false component or joint. Square: something missing in it, such as a gap. Solid: "
+    "components. Dashed: loops, holes and cavities. Letters are the patient's sides: right and "
+    "left, anterior and posterior, superior and inferior."
+)
+"""What pictures of cases show, for the page that holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,7 @@ def draw_case(
     panels = []
     for model, mask in masks.items():
         is_reference = not panels
-        here = [] if is_reference else [e for e in errors[model] if e.centre[0] == index]
+        here = [] if is_reference else [e for e in errors[model] if e.voxel[0] == index]
         elsewhere = 0 if is_reference else len(errors[model]) - len(here)
         layers = [background] if is_reference else [tag("use", href=f"#{shared}")]
         if not is_reference:
@@ -144,10 +153,10 @@ def _find_errors(
 ) -> list[Unmatched]:
     """Returns the topological errors of a prediction; an image has one slice, 0."""
     if len(reference) > 1:
-        return find_unmatched(mask, reference, connectivity=connectivity)
+        return unmatched(mask, reference, connectivity=connectivity)
     return [
-        Unmatched(f.dimension, f.in_prediction, (0, *f.centre), f.size)
-        for f in find_unmatched(mask[0], reference[0], connectivity=connectivity)
+        replace(error, voxel=(0, *error.voxel))
+        for error in unmatched(mask[0], reference[0], connectivity=connectivity)
     ]
 
 
@@ -159,7 +168,7 @@ def _slice_to_show(
     """Returns the slice in which most errors are largest; without any, where most voxels differ."""
     marks = np.zeros(len(reference))
     for error in (error for of_model in errors.values() for error in of_model):
-        marks[error.centre[0]] += 1
+        marks[error.voxel[0]] += 1
     differ = sum((mask != reference).sum(axis=(1, 2)) for mask in predictions.values())
     occupied = reference.sum(axis=(1, 2))
     order = np.stack([marks, differ, occupied], axis=1).tolist()
@@ -245,12 +254,12 @@ def _panel(
 
 
 def _mark(error: Unmatched, box: tuple[slice, slice], step: float, radius: float) -> Markup:
-    """Returns a circle for an extra structure of the prediction, a square for a missed one."""
-    y, x = (c - side.start + 0.5 for c, side in zip(error.centre[1:], box, strict=True))
+    """Returns a circle for what is false in the prediction, a square for what is missing in it."""
+    y, x = (c - side.start + 0.5 for c, side in zip(error.voxel[1:], box, strict=True))
     y *= step
     kind = "hole" if error.dimension else "part"
     common = {"class_": f"mark {kind}", "vector_effect": "non-scaling-stroke"}
-    if error.in_prediction:
+    if error.kind.startswith("false"):
         return tag("circle", cx=x, cy=y, r=radius, **common)
     side = 2 * radius
     return tag("rect", x=x - radius, y=y - radius, width=side, height=side, **common)
@@ -260,18 +269,9 @@ def _count(here: Sequence[Unmatched], elsewhere: int, is_reference: bool) -> str
     if is_reference:
         return ""
     if not here and not elsewhere:
-        return ": no extra or missed component or enclosed region"
-    named = [
-        ("extra component", 0, True),
-        ("missed component", 0, False),
-        ("extra enclosed region", 1, True),
-        ("missed enclosed region", 1, False),
-    ]
-    parts = []
-    for kind, hole, extra in named:
-        found = sum(bool(e.dimension) == bool(hole) and e.in_prediction == extra for e in here)
-        if found:
-            parts.append(count(found, kind))
+        return ": no topological error"
+    found = Counter(error.kind for error in here)
+    parts = [count(found[kind], kind) for kind in get_args(ErrorKind) if found[kind]]
     if len(here) > MOST_MARKS:
         parts.append(f"the {MOST_MARKS} largest marked")
     if elsewhere:

@@ -2,6 +2,7 @@
 
 from nnunet_topo.topology.bar_matching import MatchedPairs, match_betti
 from nnunet_topo.topology.betti import betti_numbers, euler_characteristic
+from nnunet_topo.topology.error_places import Unmatched, unmatched
 from nnunet_topo.topology.matching import persistence_distance, wasserstein_distance
 from nnunet_topo.topology.persistence import Connectivity, PersistencePairs, persistence_pairs
 from nnunet_topo.topology.thinning import is_simple, thin
@@ -10,6 +11,7 @@ __all__ = [
     "Connectivity",
     "MatchedPairs",
     "PersistencePairs",
+    "Unmatched",
     "betti_numbers",
     "euler_characteristic",
     "is_simple",
@@ -17,5 +19,6 @@ __all__ = [
     "persistence_distance",
     "persistence_pairs",
     "thin",
+    "unmatched",
     "wasserstein_distance",
 ]

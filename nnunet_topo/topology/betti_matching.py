@@ -107,7 +107,7 @@ def match_with_components(
         # beta1(U) - beta0(U)
         of_union = in_union - euler_characteristic(union, connectivity=connectivity)
         together = of_union + sum(beta0) - joint
-        apart = [_surviving_loops(mask, union, connectivity) for mask in (p, g)]
+        apart = [surviving_loops(mask, union, connectivity) for mask in (p, g)]
         in_common = sum(apart) - together
     of_p, of_g = zip(beta0, loops, enclosed, strict=True)
     return BettiMatching(of_p, of_g, (shared, in_common, both))
@@ -152,7 +152,7 @@ def _match_outsides(
     return (regions[0], regions[1]), both, number - 1
 
 
-def _surviving_loops(
+def surviving_loops(
     mask: NDArray[np.bool_], union: NDArray[np.bool_], connectivity: Connectivity
 ) -> int:
     """Returns the rank of H_1(mask) in H_1(union): bars that begin with the mask and never end."""

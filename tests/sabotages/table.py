@@ -88,7 +88,7 @@ LABELS_AND_IMAGES = [
     ),
     Sabotage(
         "sides of a patient mirrored",
-        "geometry._affine",
+        "array_affine",
         "np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine",
         "affine",
         PLACE,

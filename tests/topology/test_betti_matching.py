@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from nnunet_topo.topology import betti_numbers
 from nnunet_topo.topology.betti_matching import _name_of_edge, _rank_mod_2, match_betti_numbers
-from nnunet_topo.topology.unmatched import find_unmatched
 
 from ..cell_complexes import betti_matching
 from ..shapes import ball, ring, shell, two_blobs
@@ -137,87 +136,3 @@ def test_bad_input_is_refused_by_name():
         match_betti_numbers(np.ones((3, 4)), np.ones((4, 3)))
     with pytest.raises(ValueError, match="'full' or 'face', got '26'"):
         match_betti_numbers(np.ones((3, 4)), np.ones((3, 4)), connectivity="26")  # pyright: ignore[reportArgumentType]
-
-
-@BOTH
-def test_structures_without_a_partner_are_as_many_as_the_numbers_say(connectivity):
-    for seed in range(400):
-        p, g = draw_pair(seed)
-        counted = match_betti_numbers(p, g, connectivity=connectivity)
-        found = find_unmatched(p, g, connectivity=connectivity)
-        for k in (0, p.ndim - 1):
-            of_k = [structure for structure in found if structure.dimension == k]
-            in_prediction = sum(structure.in_prediction for structure in of_k)
-            assert in_prediction == counted.prediction[k] - counted.matched[k], seed
-            assert len(of_k) - in_prediction == counted.reference[k] - counted.matched[k], seed
-
-
-def test_structures_without_a_partner_are_found_where_they_are():
-    reference = np.zeros((9, 14, 17), bool)
-    reference[1:8, 1:8, 1:8] = True
-    prediction = reference.copy()
-    prediction[3:5, 3:6, 4] = False  # a cavity
-    prediction[4, 10:12, 11:16] = True  # an island
-    prediction[5, 10, 11] = True
-    reference[7, 12, 15] = True  # what is missed
-    found = find_unmatched(prediction, reference)
-    assert [(f.dimension, f.in_prediction, f.size) for f in found] == [
-        (0, True, 11),
-        (2, True, 6),
-        (0, False, 1),
-    ]
-    assert [f.centre for f in found] == [(4, 10, 13), (3, 4, 4), (7, 12, 15)]
-
-
-def test_of_a_structure_that_fell_apart_the_smaller_part_is_left_over():
-    reference = np.zeros((5, 21), bool)
-    reference[2, 1:20] = True
-    prediction = reference.copy()
-    prediction[2, 14] = False
-    (part,) = find_unmatched(prediction, reference)
-    assert (part.dimension, part.in_prediction, part.centre, part.size) == (0, True, (2, 17), 5)
-    (part,) = find_unmatched(reference, prediction)
-    assert not part.in_prediction
-
-
-def test_an_open_ring_leaves_over_what_it_would_enclose_and_not_the_outside():
-    closed = np.zeros((20, 23), bool)
-    closed[2:18, 2:21] = True
-    closed[3:17, 3:20] = False  # encloses more than lies around it
-    opened = closed.copy()
-    opened[17, 8] = False
-    for prediction, reference in ((closed, opened), (opened, closed)):
-        (hole,) = find_unmatched(prediction, reference)
-        assert (hole.dimension, hole.in_prediction) == (1, prediction is closed)
-        assert (hole.centre, hole.size) == ((9, 11), 14 * 17)
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_the_centre_of_a_structure_lies_in_its_largest_slice_of_the_first_axis(axis):
-    nail = np.zeros((13, 12, 11), bool)
-    nail[1:10, 5, 4] = True
-    nail[10, 3:8, 2:7] = True  # the head
-    nail = np.moveaxis(nail, 0, axis)
-    (found,) = find_unmatched(nail, np.zeros_like(nail))
-    # The slice through the shaft has its centroid at (9 * 5 + 5 * 10) / 14 = 6.8.
-    expected = {0: (10, 5, 4), 1: (5, 7, 4), 2: (5, 4, 7)}[axis]
-    assert (found.centre, found.size) == (expected, 9 + 25)
-    assert nail[found.centre]
-
-
-def test_the_centre_of_an_image_is_that_of_all_its_pixels():
-    bent = np.zeros((9, 14), bool)
-    bent[1:8, 2] = bent[7, 2:12] = True
-    (found,) = find_unmatched(bent, np.zeros_like(bent))
-    # The centroid (5.75, 4.81) is nearest to (7, 5).
-    assert (found.centre, found.size) == ((7, 5), 16)
-
-
-def test_more_structures_than_32_bits_can_pair_are_told_apart():
-    grid = np.zeros((520, 522), bool)
-    grid[::2, ::2] = True  # 67,860 pixels alone
-    missing = grid.copy()
-    missing[516, 518] = False
-    assert find_unmatched(grid, grid) == []
-    (found,) = find_unmatched(grid, missing)
-    assert (found.centre, found.size) == ((516, 518), 1)
