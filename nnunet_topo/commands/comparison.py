@@ -220,7 +220,7 @@ def _picture(
         volumes.image,
         volumes.reference,
         volumes.predictions,
-        _grid(volumes, unit),
+        grid_of(volumes, unit),
         settings.connectivity,
         f"{change.case}, {labels[change.label]}",
         identity,
@@ -240,7 +240,8 @@ def _picture(
     return Picture(title, slices, diagrams)
 
 
-def _grid(volumes: Volumes, unit: Unit) -> Grid:
+def grid_of(volumes: Volumes, unit: Unit) -> Grid:
+    """Returns where the slices of a case lie, for the report."""
     found = volumes.geometry
     known = {field.name: getattr(found, field.name) for field in fields(found)}
     return Grid(volumes.spacing_mm, unit, **known)
@@ -256,11 +257,7 @@ def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -
         "Tolerance of surface distances": length(settings.nsd_tolerance_mm, unit),
         **({} if (windows := settings.windows) is None else {"Windows": str(windows)}),
         "References": str(study.references),
-        "Versions": ", ".join(
-            f"{package} {_version(package)}"
-            for package in ("nnunet-topo", "nnunetv2", "torch", "numpy", "scipy")
-        )
-        + f", Python {platform.python_version()}",
+        "Versions": versions(),
     }
     if options.control:
         made["Control"] = (
@@ -268,6 +265,13 @@ def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -
             "nnU-Net's own function"
         )
     return made
+
+
+def versions() -> str:
+    """Returns the versions of what the metrics depend on."""
+    packages = ("nnunet-topo", "nnunetv2", "torch", "numpy", "scipy")
+    named = ", ".join(f"{package} {_version(package)}" for package in packages)
+    return f"{named}, Python {platform.python_version()}"
 
 
 def _version(package: str) -> str:

@@ -22,6 +22,15 @@ def add_detail_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write where each topological error is: a map for each case, with names for "
         "ITK-SNAP and 3D Slicer, and a table, into the folder summary_errors beside the summary",
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="also write what --error-maps writes, report.html with pictures of the worst errors, "
+        "and results.csv",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="raw images for the pictures of --report"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,11 @@ class Details:
         from nnunet_topo.evaluation.own_folder import OwnFolder
         from nnunet_topo.evaluation.segmentations import find_segmentations, wanted_labels
 
-        if not chosen.error_maps:
+        if chosen.images is not None and not chosen.report:
+            raise ValueError("--images are for the pictures of --report, which was not given")
+        if chosen.images is not None and not chosen.images.is_dir():
+            raise ValueError(f"{chosen.images} is not a folder")
+        if not (chosen.error_maps or chosen.report):
             return None
         folder = default_folder(output)
         OwnFolder(folder)  # refuses one of others before anything is computed
@@ -65,6 +78,7 @@ class Details:
 
     def write(self, evaluation: "Evaluation", settings: "Settings") -> list[str]:
         """Writes it, prints the worst cases, and returns what went wrong, one line each."""
+        from nnunet_topo.commands.evaluation_report import PAGE, RESULTS, write_report
         from nnunet_topo.evaluation.error_maps import TABLE, write_error_maps
         from nnunet_topo.evaluation.error_table import worst_cases
         from nnunet_topo.report.words import count, printable
@@ -83,5 +97,10 @@ class Details:
             print(*(f"  {printable(line)}" for line in worst), sep="\n")
         elif maps.errors:
             print(f"no topological errors in {count(len(maps.errors), 'case')}")
-        print(f"maps and {TABLE} written into {printable(str(self.folder))}")
-        return list(maps.problems)
+        problems = list(maps.problems)
+        written = f"maps and {TABLE}"
+        if self.chosen.report:
+            problems += write_report(self.chosen, self.labels, evaluation, maps)
+            written += f", {PAGE} and {RESULTS}"
+        print(f"{written} written into {printable(str(self.folder))}")
+        return problems

@@ -38,8 +38,17 @@ def render(comparison: Comparison) -> str:
         ("training", "Training", _training(comparison)),
         ("made", "How this was made", _made(comparison)),
     ]
-    links = [tag("li", tag("a", title, href=f"#{id_}")) for id_, title, _ in sections]
-    title = f"Comparison: {comparison.title}"
+    return html_page(f"Comparison: {comparison.title}", sections)
+
+
+def html_page(title: str, sections: Sequence[tuple[str, str, Markup]]) -> str:
+    """Returns a page.
+
+    Args:
+        title: its heading.
+        sections: of each its identity, its heading and its content.
+    """
+    links = [tag("li", tag("a", heading, href=f"#{id_}")) for id_, heading, _ in sections]
     page = tag(
         "html",
         tag(
@@ -62,8 +71,8 @@ def render(comparison: Comparison) -> str:
             tag(
                 "main",
                 *(
-                    tag("section", tag("h2", title, id=id_), content, aria_labelledby=id_)
-                    for id_, title, content in sections
+                    tag("section", tag("h2", heading, id=id_), content, aria_labelledby=id_)
+                    for id_, heading, content in sections
                 ),
                 id="content",
             ),

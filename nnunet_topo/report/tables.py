@@ -34,11 +34,11 @@ def as_csv(comparison: Comparison) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in comparison.rows:
-        writer.writerow(_cell(value) for value in as_record(comparison, row).values())
+        writer.writerow(cell(value) for value in as_record(comparison, row).values())
     return out.getvalue()
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
     """Returns a value for a CSV file; a spreadsheet must not read a name as a formula."""
     if isinstance(value, str):
         return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

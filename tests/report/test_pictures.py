@@ -8,7 +8,8 @@ from matplotlib.image import imread
 
 from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.grid import Grid
-from nnunet_topo.report.pictures import _outline, choose_changes, draw_case
+from nnunet_topo.report.pictures import choose_changes, draw_case
+from nnunet_topo.report.slices import outline
 
 from .pages import Page
 
@@ -36,9 +37,9 @@ def test_an_outline_is_all_edges_between_a_mask_and_what_is_outside():
     mask = np.random.default_rng(0).random((9, 13)) < 0.5
     padded = np.pad(mask, 1)
     edges = sum(np.count_nonzero(np.diff(padded.astype(int), axis=axis)) for axis in (0, 1))
-    path = _outline(mask)
+    path = outline(mask)
     assert sum(int(length) for length in re.findall(r"[hv](\d+)", path)) == edges
-    assert _outline(np.ones((2, 3), bool)) == "M0 0h3M0 2h3M0 0v2M3 0v2"
+    assert outline(np.ones((2, 3), bool)) == "M0 0h3M0 2h3M0 0v2M3 0v2"
 
 
 def test_topological_errors_are_marked_where_they_are():

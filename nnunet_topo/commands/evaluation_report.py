@@ -1,0 +1,154 @@
+"""`nnunet-topo evaluate --report`: the page of one model, with pictures of its errors."""
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_topo.commands.comparison import grid_of, versions
+from nnunet_topo.evaluation.error_maps import ErrorMaps, find_errors
+from nnunet_topo.evaluation.error_table import ErrorPlace, where
+from nnunet_topo.evaluation.own_folder import OwnFolder
+from nnunet_topo.evaluation.record import Evaluation, file_name
+from nnunet_topo.evaluation.study import Model, Study
+from nnunet_topo.evaluation.volumes import read_volumes
+from nnunet_topo.labels.labels import Labels, label_title, sorted_label_keys
+from nnunet_topo.report.cases import Cases
+from nnunet_topo.report.error_pictures import draw_errors
+from nnunet_topo.report.markup import Markup
+from nnunet_topo.report.measures import Unit
+from nnunet_topo.report.one_model import OneModel, render_one_model, results_csv
+from nnunet_topo.report.words import count
+from nnunet_topo.topology.error_places import ErrorKind
+
+PAGE, RESULTS = "report.html", "results.csv"
+MOST_ROWS = 12  # cases and labels with pictures
+MOST_ERRORS = 3  # of each, the largest
+
+
+def write_report(
+    chosen: argparse.Namespace, labels: Labels, evaluation: Evaluation, maps: ErrorMaps
+) -> list[str]:
+    """Writes page and table into the folder of the maps, and returns what went wrong.
+
+    Raises:
+        ValueError: another file is in the way.
+        OSError: a file cannot be written.
+    """
+    out = OwnFolder(maps.folder)
+    results = _results(chosen, evaluation, maps)
+    pictures, problems = _pictures(chosen, labels, results, evaluation, maps)
+    results = _results(chosen, evaluation, maps, pictures, problems)
+    out.write(RESULTS, results_csv(results))
+    out.write(PAGE, render_one_model(results))
+    return problems
+
+
+def _results(
+    chosen: argparse.Namespace,
+    evaluation: Evaluation,
+    maps: ErrorMaps,
+    pictures: Sequence[tuple[str, Markup]] = (),
+    problems: Sequence[str] = (),
+) -> OneModel:
+    names = evaluation.label_names
+    errors: dict[str, dict[str, Counter[ErrorKind]]] = {}
+    places: dict[tuple[str, str], str] = {}
+    for case, of_case in maps.errors.items():
+        counts: defaultdict[str, Counter[ErrorKind]] = defaultdict(Counter)
+        for error in of_case:
+            counts[error.label][error.kind] += 1
+            largest = f"{error.kind}, {where(error)}"
+            places.setdefault((case, error.label), largest)
+        errors[case] = dict(counts)
+    predictions = chosen.predictions.resolve()
+    return OneModel(
+        title=f"{predictions.parent.name}/{predictions.name}",
+        values=Cases(
+            {
+                case.name: case.labels
+                for case in evaluation.cases
+                if case.name in evaluation.evaluated
+            }
+        ),
+        means=evaluation.means,
+        labels={
+            key: names.get(key, label_title(key, {})) for key in sorted_label_keys(evaluation.means)
+        },
+        errors=errors,
+        places=places,
+        pictures=pictures,
+        connectivity=evaluation.connectivity,
+        unit=_unit(evaluation),
+        problems=[*evaluation.problems, *maps.problems, *problems],
+        made={
+            "Command": chosen.command_line,
+            "References": str(chosen.references),
+            "Predictions": str(chosen.predictions),
+            "Connectivity": evaluation.connectivity,
+            "Versions": versions(),
+        },
+    )
+
+
+def _unit(evaluation: Evaluation) -> Unit:
+    return evaluation.unit or "mm"
+
+
+def _pictures(
+    chosen: argparse.Namespace,
+    labels: Labels,
+    results: OneModel,
+    evaluation: Evaluation,
+    maps: ErrorMaps,
+) -> tuple[list[tuple[str, Markup]], list[str]]:
+    """Returns pictures of the worst cases and labels, and a line for each that cannot be read."""
+
+    def folder_of(place: Path) -> Path:
+        return place if place.is_dir() else place.parent
+
+    model = Model("prediction", {"": folder_of(chosen.predictions)}, {})
+    references = folder_of(chosen.references)
+    files = chosen.djfile, chosen.pfile
+    study = Study(results.title, references, chosen.images, *files, (model,), labels)
+    reference_of = {case.name: file_name(case.reference) for case in evaluation.cases}
+    pictures: list[tuple[str, Markup]] = []
+    problems: list[str] = []
+    for case, label in results.worst()[:MOST_ROWS]:
+        title = f"{case}, {results.labels[label]}"
+        places = [error for error in maps.errors[case] if error.label == label]
+        try:
+            row = _picture(study, model, reference_of[case], label, places, evaluation, title)
+            shown = ", the largest" if len(places) > MOST_ERRORS else ""
+            pictures.append((f"{title}: {count(len(places), 'error')}{shown}", row))
+        except Exception as error:  # of any reader; the page is written without the picture
+            reason = " ".join(str(error).split())[:300]
+            problems.append(f"{case}: no picture, {type(error).__name__}: {reason}")
+    return pictures, problems
+
+
+def _picture(
+    study: Study,
+    model: Model,
+    case: str,
+    label: str,
+    places: Sequence[ErrorPlace],
+    evaluation: Evaluation,
+    title: str,
+) -> Markup:
+    volumes = read_volumes(study, [model], case, label)
+    prediction, connectivity = volumes.predictions[model.name], evaluation.connectivity
+    errors = find_errors(prediction, volumes.reference, connectivity)
+    if len(errors) != len(places):
+        raise ValueError("the files have changed since the map was written")
+    return draw_errors(
+        volumes.image,
+        volumes.reference,
+        prediction,
+        [
+            (error, where(place))
+            for error, place in zip(errors[:MOST_ERRORS], places[:MOST_ERRORS], strict=True)
+        ],
+        grid_of(volumes, _unit(evaluation)),
+        title,
+    )
