@@ -107,7 +107,9 @@ def _summary(results: OneModel) -> Markup:
     for of_case in results.errors.values():
         for label, found in of_case.items():
             totals[label].update(found)
-    used = [kind for kind in KINDS if any(of_label[kind] for of_label in totals.values())]
+    used: list[ErrorKind] = [
+        kind for kind in KINDS if any(of_label[kind] for of_label in totals.values())
+    ]
     heads = ["Label", *(MEASURES[key].title_in(results.unit) for key in columns), *used]
     rows = [
         [
