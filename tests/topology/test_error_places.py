@@ -120,6 +120,19 @@ def test_a_ring_displaced_by_less_than_its_width_has_no_error_and_a_ring_elsewhe
 
 
 @BOTH
+def test_a_cycle_around_a_tunnel_is_not_a_loop_that_both_masks_have(connectivity):
+    reference = np.zeros((7, 30, 34), bool)
+    reference[2:5, 2:28, 2:32] = True
+    reference[:, 17, 16] = False  # a tunnel of both, nearer to the middle of the other
+    prediction = reference.copy()
+    prediction[:, 10:15, 6:26] = False
+    (found,) = unmatched(prediction, reference, connectivity=connectivity)
+    assert (found.kind, found.is_cycle) == ("false hole", True)
+    assert 10 <= found.voxel[1] < 15
+    assert (found.voxels[:, 2].min(), found.voxels[:, 2].max()) == (5, 26)
+
+
+@BOTH
 def test_of_loops_that_touch_without_overlap_only_the_false_one_is_found(connectivity):
     reference, handle = np.zeros((2, 6, 25, 40), bool)
     prediction = reference.copy()
