@@ -41,6 +41,7 @@ RUN = [
     "docs/metrics.md: Metrics",
     "docs/metrics.md: Betti errors in windows",
     "docs/compare.md: Folders",
+    "docs/errors.md: Where the errors are",
 ]
 RUN_SLOWLY = [
     "README.md: Your own data",

@@ -54,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="distance that counts if a model misses a structure (in pixels if images have no "
         "spacing); default: such cases have no distance, and are counted",
     )
+    parser.add_argument(
+        "--error-maps",
+        action="store_true",
+        help="also write where each topological error of each model is, into evaluation/",
+    )
     add_metric_arguments(parser)
 
 
@@ -98,6 +103,7 @@ def run(chosen: argparse.Namespace) -> int:
             windows(chosen),
         ),
         command=chosen.command_line,
+        error_maps=chosen.error_maps,
     )
     done = compare(study, chosen.o, options)
     print(as_text(done))

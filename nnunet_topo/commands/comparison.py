@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 
 import nnunet_topo
+from nnunet_topo.commands.comparison_errors import write_maps_of_models
 from nnunet_topo.commands.comparison_output import check_output, own_folder, write_comparison
 from nnunet_topo.commands.notes import notes_on_data, notes_on_trainings, origins
 from nnunet_topo.evaluation.case import Settings
@@ -42,6 +43,7 @@ class Options:
         processes: maximum number.
         settings: how metrics are computed.
         command: as typed, for the report.
+        error_maps: whether the places of topological errors are written beside each summary.
     """
 
     metrics: Sequence[str]
@@ -51,6 +53,7 @@ class Options:
     processes: int = 1
     settings: Settings = field(default_factory=Settings)
     command: str = ""
+    error_maps: bool = False
 
 
 def compare(study: Study, output: Path, options: Options) -> Comparison:
@@ -79,6 +82,9 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         for index, model in enumerate(models)
     }
     problems = [problem for of_model in evaluated.values() for problem in of_model.problems]
+    if options.error_maps:
+        of_maps = study, models, evaluated, options.settings, options.processes
+        problems += write_maps_of_models(*of_maps)
     unit = unit_of_distances(study, [fold for of in evaluated.values() for fold in of.folds])
     paired, notes = _pair(evaluated, problems)
     values = {name: add_presence(cases) for name, cases in paired.items()}
