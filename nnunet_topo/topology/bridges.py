@@ -33,6 +33,8 @@ def find_bridges(
     passable: NDArray[np.bool_],
     connectivity: Connectivity,
     avoid: NDArray[np.bool_] | None = None,
+    *,
+    wide: bool = True,
 ) -> list[Bridge]:
     """Returns the shortest bridges that join all parts that can be joined, one less than parts.
 
@@ -43,6 +45,7 @@ def find_bridges(
         passable: voxels of bridges; none belongs to a part.
         connectivity: of parts and bridges.
         avoid: voxels that bridges pass only where nothing else joins the parts.
+        wide: whether bridges have the voxels of all shortest paths, or just of one.
     """
     box = foreground_box(parts > 0, passable)
     if box[0].start == box[0].stop:
@@ -51,7 +54,7 @@ def find_bridges(
     joined = np.arange(int(inner.max()) + 1)
     found = []
     for way in (free,) if avoid is None else (free & ~np.pad(avoid[box], 1), free):
-        found += _bridges(inner, way, connectivity, joined)
+        found += _bridges(inner, way, connectivity, joined, wide)
     begin = np.array([side.start - 1 for side in box])
     return [
         Bridge(
@@ -83,6 +86,7 @@ def _bridges(
     passable: NDArray[np.bool_],
     connectivity: Connectivity,
     joined: NDArray[np.int64],
+    wide: bool,
 ) -> Iterator[Bridge]:
     """Yields bridges of arrays with a margin, and joins the parts in a union-find of theirs."""
     from nnunet_topo.topology._paths import spread  # numba: heavy
@@ -112,7 +116,9 @@ def _bridges(
         if roots[0] == roots[1]:
             continue
         joined[roots[1]] = roots[0]
-        alike = np.flatnonzero((key == key[first]) & (length == length[first]))
+        alike = np.flatnonzero((key == key[first]) & (length == length[first]))[
+            : None if wide else 1
+        ]
         back, there = _way(end[first], parent), _way(other[first], parent)
         path = [*reversed(back[:-1]), *there[:-1]]
         voxels: set[int] = set()

@@ -3,7 +3,7 @@
 Of the loops of a mask A, those without a partner in a mask B, with the union U of both, are
 
 - tunnels: loops of A that are filled in U. They die in the filtration A, then U, whose voxels enter
-by their distance from A, so that a tunnel is closed in its middle last.
+by their distance from A, those far from its mouths first: a tunnel is closed in its middle.
 - handles: loops of A that live in U and are no loops of B there. They are born in the filtration
 A & B, then A, whose voxels enter by their distance from B: a handle is closed in its middle.
 
@@ -110,7 +110,9 @@ def _loops(
 def _tunnels(own: Mask, other: Mask, connectivity: Connectivity) -> list[Voxel]:
     """Returns where the other mask fills loops of the first, the last voxel of each filling."""
     filling = other & ~own
-    order = _ranked(filling, ndimage.distance_transform_edt(~own))
+    mouths = ndimage.binary_dilation(filling, np.ones((3, 3, 3))) & ~(own | other)
+    depth = ndimage.distance_transform_edt(~mouths) if mouths.any() else np.zeros(own.shape)
+    order = _ranked(filling, ndimage.distance_transform_edt(~own), -depth)
     order[own] = len(order.ravel())
     pairs = persistence_pairs(order, connectivity=connectivity, dimensions=(1,))
     filled = own.ravel()[pairs.birth] & filling.ravel()[pairs.death]
@@ -128,11 +130,19 @@ def _order_of_handles(own: Mask, other: Mask, first: Mask) -> Float[np.ndarray, 
     return np.where(own, order, -outside).astype(order.dtype)
 
 
-def _ranked(mask: Mask, distance: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, "z y x"]:
-    """Returns different numbers above 0 for the voxels of a mask, larger ones for near voxels."""
+def _ranked(
+    mask: Mask,
+    distance: Float[np.ndarray, "z y x"],
+    further: Float[np.ndarray, "z y x"] | None = None,
+) -> Float[np.ndarray, "z y x"]:
+    """Returns different numbers above 0 for the voxels of a mask, larger ones for near voxels.
+
+    Of voxels that are equally near, those with the smallest further values come first.
+    """
     voxels = np.flatnonzero(mask)
     values = np.zeros(mask.size, np.float32 if mask.size < _EXACT_IN_FLOAT32 else np.float64)
-    near_first = np.argsort(distance.ravel()[voxels], kind="stable")
+    keys = [of.ravel()[voxels] for of in (further, distance) if of is not None]
+    near_first = np.lexsort(keys)
     values[voxels[near_first]] = np.arange(len(voxels), 0, -1)
     return values.reshape(mask.shape)
 
@@ -166,7 +176,7 @@ def _handles(
     for place, (birth, death) in enumerate(chosen):
         cycle = np.empty((0, 3), np.int64)
         if place < most:
-            cycle = _cycle_through(birth, order > order[birth], own, connectivity)
+            cycle = _cycle_through(birth, order, own, connectivity)
         yield Loop(False, birth, death, cycle)
 
 
@@ -185,7 +195,7 @@ def _independent(
     others: list[tuple[Voxel, Voxel]] = []
     for place, bar in enumerate(reversed(bars)):  # those farthest from the other mask first
         if len(added) < number and place < _MOST_TESTED:
-            cycle = _cycle_through(bar[0], order > order[bar[0]], own, connectivity)
+            cycle = _cycle_through(bar[0], order, own, connectivity)
             wider = with_cycles.copy()
             wider[tuple(cycle.T)] = True
             now = surviving_loops(wider, union, connectivity)
@@ -198,7 +208,7 @@ def _independent(
 
 
 def _cycle_through(
-    birth: Voxel, older: Mask, own: Mask, connectivity: Connectivity
+    birth: Voxel, order: Float[np.ndarray, "z y x"], own: Mask, connectivity: Connectivity
 ) -> Int64[np.ndarray, "voxels 3"]:
     """Returns a short cycle that a voxel closes, none where there is none.
 
@@ -208,7 +218,7 @@ def _cycle_through(
 
     Args:
         birth: the voxel.
-        older: voxels that are there before it.
+        order: values at which voxels enter; older ones have larger values.
         own: mask with all of them.
         connectivity: of the mask.
     """
@@ -217,14 +227,15 @@ def _cycle_through(
         window = _window(birth, reach, own.shape)
         begin = np.array([side.start for side in window])
         centre = _at(np.array(birth) - begin)
-        parts, number = _parts_around(centre, older[window], connectivity)
-        passable = older[window] & (parts == 0)
+        older = order[window] > order[birth]
+        parts, number = _parts_around(centre, older, connectivity)
+        passable = older & (parts == 0)
         paths = []
-        for bridge in find_bridges(parts, passable, connectivity):
+        for bridge in find_bridges(parts, passable, connectivity, wide=False):
             a, b = bridge.ends
             paths.append(np.array([centre, a, *map(_at, bridge.path), b], np.int64) + begin)
         for path in sorted(paths, key=len):
-            if number == 2 or _lives(path, own, connectivity):
+            if number == 2 or _rank(path, own, connectivity):
                 return path
         if all(s.stop - s.start == side for s, side in zip(window, own.shape, strict=True)):
             return np.empty((0, 3), np.int64)
@@ -271,32 +282,23 @@ def _tunnel_with_cycle(
         away = np.indices(mask.shape) - np.reshape(np.array(death) - begin, (3, 1, 1, 1))
         order = _ranked(mask, np.sqrt((away**2).sum(axis=0)))
         for birth, _ in _alive(order, mask, connectivity)[:_MOST_TRIED]:
-            cycle = _cycle_through(birth, order > order[birth], mask, connectivity)
-            if len(cycle) and _is_filled(cycle + begin, own, union, connectivity):
+            cycle = _cycle_through(birth, order, mask, connectivity)
+            if not len(cycle) or _rank(cycle, union[window], connectivity) >= _rank(
+                cycle, mask, connectivity
+            ):
+                continue
+            if _rank(cycle + begin, own, connectivity):
                 return Loop(True, _at(birth + begin), death, cycle + begin)
         if all(s.stop - s.start == side for s, side in zip(window, own.shape, strict=True)):
             return None
         reach *= 2
 
 
-def _lives(cycle: Int64[np.ndarray, "voxels 3"], mask: Mask, connectivity: Connectivity) -> bool:
-    """Returns whether a cycle bounds nothing in a mask."""
-    return surviving_loops(_drawn(cycle, mask.shape), mask, connectivity) > 0
-
-
-def _is_filled(
-    cycle: Int64[np.ndarray, "voxels 3"], own: Mask, union: Mask, connectivity: Connectivity
-) -> bool:
-    """Returns whether a cycle is a loop of the mask that the union fills."""
-    drawn = _drawn(cycle, own.shape)
-    lives = surviving_loops(drawn, own, connectivity)
-    return lives > 0 and surviving_loops(drawn, union, connectivity) < lives
-
-
-def _drawn(cycle: Int64[np.ndarray, "voxels 3"], shape: tuple[int, ...]) -> Mask:
-    drawn = np.zeros(shape, bool)
+def _rank(cycle: Int64[np.ndarray, "voxels 3"], mask: Mask, connectivity: Connectivity) -> int:
+    """Returns how many loops of a cycle, mostly one, bound nothing in a mask."""
+    drawn = np.zeros(mask.shape, bool)
     drawn[tuple(cycle.T)] = True
-    return drawn
+    return surviving_loops(drawn, mask, connectivity)
 
 
 def _window(centre: Voxel, reach: int, shape: tuple[int, ...]) -> tuple[slice, ...]:

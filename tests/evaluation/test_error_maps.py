@@ -133,15 +133,16 @@ def test_maps_of_itks_formats_lie_where_the_reference_does(tmp_path, reader, end
     assert in_mm(row) == pytest.approx([-left, -posterior, superior], abs=1e-2)
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
 @pytest.mark.parametrize("axis", [1, 2])
-def test_a_single_slice_on_any_axis_is_mapped_in_its_place(tmp_path, axis):
-    study = Study(tmp_path / "study")
+def test_a_single_slice_on_any_axis_is_mapped_in_its_place(tmp_path, axis, ending):
+    study = Study(tmp_path / "study", ending=ending)
     reference, prediction = (np.expand_dims(mask[1], axis) for mask in island())
     study.put("case", reference, prediction)
     assert study.command("--error-maps") == 0
     (row,) = rows(study)
     assert row["kind"] == "false component"
-    written = sitk.ReadImage(study.pred / "summary_errors" / "case.nii.gz")
+    written = sitk.ReadImage(study.pred / "summary_errors" / f"case{ending}")
     np.testing.assert_array_equal(sitk.GetArrayFromImage(written) > 0, prediction > reference)
     assert written.GetPixel(in_voxels(row)) == LABELS["false component"]
 

@@ -120,6 +120,20 @@ def test_a_ring_displaced_by_less_than_its_width_has_no_error_and_a_ring_elsewhe
 
 
 @BOTH
+def test_a_tunnel_is_marked_in_its_middle(connectivity):
+    reference = np.zeros((13, 15, 17), bool)
+    reference[2:11, 2:13, 2:15] = True
+    for axis, middle in ((0, (6, 6, 8)), (1, (6, 7, 9)), (2, (5, 7, 8))):
+        prediction = reference.copy()
+        around = [slice(m - 1, m + 2) for m in middle]
+        around[axis] = slice(None)
+        prediction[tuple(around)] = False
+        (found,) = unmatched(prediction, reference, connectivity=connectivity)
+        assert (found.kind, found.death) == ("false hole", found.voxel)
+        assert np.abs(np.subtract(found.voxel, middle)).max() <= 1  # some are equally deep
+
+
+@BOTH
 def test_a_cycle_around_a_tunnel_is_not_a_loop_that_both_masks_have(connectivity):
     reference = np.zeros((7, 30, 34), bool)
     reference[2:5, 2:28, 2:32] = True
