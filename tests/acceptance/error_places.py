@@ -1,7 +1,11 @@
-"""The part of postprocess.sh that plants topological errors and shows where they are found."""
+"""Section 3 of postprocess.sh: planted topological errors, and where and in which files they are.
+
+Usage: python -m tests.acceptance.error_places FOLDER
+"""
 
 import csv
 import io
+import os
 import shutil
 import sys
 import time
@@ -12,17 +16,22 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from nnunet_topo.cli import main
+from nnunet_topo.topology import unmatched
+from nnunet_topo.topology.betti_matching import match_betti_numbers, surviving_loops
+
+from ..evaluation.viewer_formats import read_itk_snap_labels, read_markups, read_slicer_colours
+from ..planted_errors import planted
+from ..topology.test_betti_matching import draw_pair
+
 PAIRS = 2000
 AFFINE = np.array(
     [[-0.68, 0.31, 0.45, 31.25], [0.22, 1.21, -0.52, -17.5], [-0.19, 0.16, 2.31, 203]]
 )
 
 
-def found(root: str) -> None:
+def found() -> None:
     """Prints the kind and place of each planted error, in arrays."""
-    sys.path.insert(0, root)
-    from nnunet_topo.topology import unmatched
-    from tests.planted_errors import planted
 
     right = 0
     print("planted                 found               place          voxels  in the right place")
@@ -44,12 +53,8 @@ def found(root: str) -> None:
     assert right == 2 * len(errors)
 
 
-def counted(root: str) -> None:
+def counted() -> None:
     """Prints how many random pairs have as many errors as the metric counts."""
-    sys.path.insert(0, root)
-    from nnunet_topo.topology import unmatched
-    from nnunet_topo.topology.betti_matching import match_betti_numbers, surviving_loops
-    from tests.topology.test_betti_matching import draw_pair
 
     kinds: Counter[str] = Counter()
     equal = cycles = closed = loops = 0
@@ -68,8 +73,8 @@ def counted(root: str) -> None:
                 drawn = np.zeros_like(mask)
                 drawn[tuple(place.voxels.T + 1)] = True
                 steps = np.diff(np.vstack([place.voxels, place.voxels[:1]]), axis=0)
-                reach = np.abs(steps).max(axis=1) if connectivity == "full" else 0
-                reach = reach if connectivity == "full" else np.abs(steps).sum(axis=1)
+                steps = np.abs(steps)
+                reach = steps.max(axis=1) if connectivity == "full" else steps.sum(axis=1)
                 closed += (
                     bool((reach == 1).all())
                     and not (drawn & ~mask).any()
@@ -85,18 +90,10 @@ def counted(root: str) -> None:
     assert closed == loops
 
 
-def files(root: str, work: str) -> None:
+def files(work: Path) -> None:
     """Prints what the files of planted errors hold, on an oblique grid of unequal spacing."""
-    sys.path.insert(0, root)
-    from nnunet_topo.cli import main
-    from tests.evaluation.viewer_formats import (
-        read_itk_snap_labels,
-        read_markups,
-        read_slicer_colours,
-    )
-    from tests.planted_errors import planted
 
-    folder = Path(work) / "error_places"
+    folder = work / "planted"
     shutil.rmtree(folder, ignore_errors=True)
     errors = {}
     affine = np.vstack([AFFINE, [0, 0, 0, 1]])
@@ -143,11 +140,10 @@ def files(root: str, work: str) -> None:
     print(*[line for line in printed.getvalue().splitlines() if "largest" in line], sep="\n")
 
 
-def chase(data: str, work: str) -> None:
+def chase(data: Path, work: Path) -> None:
     """Prints errors and time of the second observer of CHASE_DB1 against the first."""
-    from nnunet_topo.cli import main
 
-    source, folder = Path(data) / "Dataset101_ChaseDB1", Path(work) / "error_places_chase"
+    source, folder = data / "Dataset101_ChaseDB1", work / "chase"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source / "labels2ndTr", folder, copy_function=shutil.copyfile)
     arguments = ["evaluate", str(source / "labelsTr"), str(folder), "-np", "1", "-djfile"]
@@ -158,7 +154,9 @@ def chase(data: str, work: str) -> None:
     print(f"maps of 20 images of 999 x 960: {time.perf_counter() - began:.1f} s on one core")
 
 
-COMMANDS = {command.__name__: command for command in (found, counted, files, chase)}
-
 if __name__ == "__main__":
-    COMMANDS[sys.argv[1]](*sys.argv[2:])
+    folder = Path(sys.argv[1])
+    found()
+    counted()
+    files(folder)
+    chase(Path(os.environ["NNUNET_TOPO_DATA"]), folder)
