@@ -23,7 +23,7 @@ from nnunet_topo.topology.error_places import ErrorKind
 
 PAGE, RESULTS = "report.html", "results.csv"
 MOST_ROWS = 12  # cases and labels with pictures
-MOST_ERRORS = 3  # of each, the largest
+MOST_ERRORS = 4  # of each, the largest of each kind before others
 
 
 def write_report(
@@ -119,7 +119,7 @@ def _pictures(
         places = [error for error in maps.errors[case] if error.label == label]
         try:
             row = _picture(study, model, reference_of[case], label, places, evaluation, title)
-            shown = ", the largest" if len(places) > MOST_ERRORS else ""
+            shown = ", some of the largest" if len(places) > MOST_ERRORS else ""
             pictures.append((f"{title}: {count(len(places), 'error')}{shown}", row))
         except Exception as error:  # of any reader; the page is written without the picture
             reason = " ".join(str(error).split())[:300]
@@ -145,10 +145,14 @@ def _picture(
         volumes.image,
         volumes.reference,
         prediction,
-        [
-            (error, where(place))
-            for error, place in zip(errors[:MOST_ERRORS], places[:MOST_ERRORS], strict=True)
-        ],
+        [(errors[n], where(places[n])) for n in _to_show([place.kind for place in places])],
         grid_of(volumes, _unit(evaluation)),
         title,
     )
+
+
+def _to_show(kinds: Sequence[ErrorKind]) -> list[int]:
+    """Returns which of the errors are drawn: the largest, and of different kinds if possible."""
+    of_kind = [kinds.index(kind) for kind in dict.fromkeys(kinds)]
+    others = [n for n in range(len(kinds)) if n not in of_kind]
+    return sorted([*of_kind, *others][:MOST_ERRORS])

@@ -116,19 +116,17 @@ def _bridges(
         if roots[0] == roots[1]:
             continue
         joined[roots[1]] = roots[0]
-        alike = np.flatnonzero((key == key[first]) & (length == length[first]))[
-            : None if wide else 1
-        ]
+        alike = (key == key[first]) & (length == length[first])
         back, there = _way(end[first], parent), _way(other[first], parent)
         path = [*reversed(back[:-1]), *there[:-1]]
-        voxels: set[int] = set()
-        for contact in alike.tolist():
-            voxels.update(_way(end[contact], parent)[:-1])
-            voxels.update(_way(other[contact], parent)[:-1])
-        side_by_side = _component_of(path[0], voxels, steps.tolist())
+        on_the_way = np.array(path)
+        if wide:
+            contacts = np.unique(np.concatenate([end[alike], other[alike]]))
+            on_the_way = _shortest_paths(contacts, owner, distance, steps)
+            on_the_way = _connected_to(path[0], on_the_way, steps)
         where = [
-            np.stack(np.unravel_index(np.array(of, np.int64), parts.shape), axis=1)
-            for of in (sorted(side_by_side), path, [back[-1], there[-1]])
+            np.stack(np.unravel_index(np.asarray(of, np.int64), parts.shape), axis=1)
+            for of in (on_the_way, path, [back[-1], there[-1]])
         ]
         a, b = (tuple(map(int, voxel)) for voxel in where[2])
         yield Bridge(where[0], where[1], (a, b))
@@ -149,13 +147,34 @@ def _way(voxel: Any, parent: NDArray[np.int64]) -> list[int]:
     return way
 
 
-def _component_of(voxel: int, voxels: set[int], steps: list[int]) -> set[int]:
-    """Returns the voxels that one is connected to."""
-    found, waiting = {voxel}, [voxel]
-    while waiting:
-        at = waiting.pop()
-        for other in (at + step for step in steps):
-            if other in voxels and other not in found:
-                found.add(other)
-                waiting.append(other)
+def _shortest_paths(
+    voxels: Int64[np.ndarray, " voxels"],
+    owner: NDArray[np.int32],
+    distance: NDArray[np.int32],
+    steps: Int64[np.ndarray, " neighbours"],
+) -> Int64[np.ndarray, " passed"]:
+    """Returns the voxels on all shortest paths from some voxels back to their parts."""
+    found = []
+    while len(voxels):
+        found.append(voxels[distance[voxels] > 0])
+        further = [np.empty(0, np.int64)]
+        for step in steps:
+            other = voxels + step
+            nearer = (owner[other] == owner[voxels]) & (distance[other] == distance[voxels] - 1)
+            further.append(other[nearer & (distance[other] > 0)])
+        voxels = np.unique(np.concatenate(further))
+    return np.unique(np.concatenate(found))
+
+
+def _connected_to(
+    voxel: int,
+    voxels: Int64[np.ndarray, " voxels"],
+    steps: Int64[np.ndarray, " neighbours"],
+) -> Int64[np.ndarray, " connected"]:
+    """Returns the voxels that one of them is connected to."""
+    found = reached = np.array([voxel])
+    while len(reached):
+        around = np.unique(np.add.outer(reached, steps))
+        reached = np.setdiff1d(np.intersect1d(around, voxels), found)
+        found = np.union1d(found, reached)
     return found

@@ -91,6 +91,13 @@ ERROR_PLACES = [
         "test_a_break_is_marked_in_the_border_and_in_all_its_width",
     ),
     Sabotage(
+        "a gap is marked as one of its shortest paths",
+        "bridges._shortest_paths",
+        "distance[voxels] - 1",
+        "distance[voxels] - 2",
+        "test_a_gap_is_marked_in_all_its_width_and_only_where_it_is_narrowest",
+    ),
+    Sabotage(
         "the same break explains a gap and an open loop",
         "bridges.find_bridges",
         "free & ~np.pad(avoid[box], 1)",

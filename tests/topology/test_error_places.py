@@ -185,6 +185,22 @@ def test_a_break_is_marked_in_the_border_and_in_all_its_width():
     assert (found.kind, found.voxel) == ("false loop", (17, 8))
 
 
+@BOTH
+def test_a_gap_is_marked_in_all_its_width_and_only_where_it_is_narrowest(connectivity):
+    reference = np.zeros((9, 13, 24), bool)
+    reference[2:7, 3:9, 2:22] = True
+    prediction = reference.copy()
+    prediction[:, :, 10:13] = False
+    narrow = np.zeros_like(reference)
+    narrow[2:7, 3:9, 10:13] = True
+    (found,) = unmatched(prediction, reference, connectivity=connectivity)
+    assert set(map(tuple, found.voxels)) == set(map(tuple, np.argwhere(narrow)))
+    prediction[2:4, :, 8:16] = False  # wider above
+    (found,) = unmatched(prediction, reference, connectivity=connectivity)
+    assert found.voxels[:, 0].min() == 4
+    assert set(found.voxels[:, 2]) == {10, 11, 12}
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_the_place_of_a_component_lies_in_its_largest_slice_of_the_first_axis(axis):
     nail = np.zeros((13, 12, 11), bool)
