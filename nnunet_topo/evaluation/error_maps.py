@@ -78,6 +78,14 @@ class _Done:
     problems: Sequence[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _VoxelSize:
+    """Volume of a voxel in mm3 or area of a pixel in mm2, NaN without spacing."""
+
+    size: float
+    is_area: bool
+
+
 def default_folder(output: Path) -> Path:
     """Returns the folder of the maps beside a summary."""
     return output.with_name(f"{output.stem}_errors")
@@ -120,9 +128,9 @@ def write_error_maps(
     for case in _cases(found, labels, keys, settings):
         if case.name not in evaluation.evaluated:
             continue
-        earlier = out.entry(case.name)
-        if earlier is not None and earlier["digest"] == case_digest(case):
-            errors[case.name] = [ErrorPlace.from_json(error) for error in earlier["errors"]]
+        earlier = _earlier(out, case)
+        if earlier is not None:
+            errors[case.name] = earlier
         else:
             work.append(_Work(case, evaluation.label_names, out.new / str(len(work))))
     computed = 0
@@ -150,6 +158,17 @@ def write_error_maps(
     out.write(SLICER_FILE, slicer_colours())
     out.write(TABLE, as_csv(errors, evaluation.label_names))
     return ErrorMaps(folder, errors, tuple(sorted(problems)), computed)
+
+
+def _earlier(out: OwnFolder, case: Case) -> list[ErrorPlace] | None:
+    """Returns the errors of an earlier run on the same files, None if there are none."""
+    content = out.entry(case.name)
+    if content is None or content.get("digest") != case_digest(case):
+        return None
+    try:
+        return [ErrorPlace.from_json(error) for error in content["errors"]]
+    except (KeyError, TypeError):  # of another version
+        return None
 
 
 def _cases(
@@ -219,7 +238,9 @@ def _write_case(work: _Work) -> tuple[list[ErrorPlace], list[Path]]:
         has_spacing(reader, file)
         for reader, file in zip(case.readers, (case.reference, case.prediction), strict=True)
     )
-    voxel_mm3 = float(np.prod(read.spacing_mm)) if known else nan
+    is_image = len(reference) == 1  # whose slice has no thickness
+    spacing_mm = read.spacing_mm[int(is_image) :]
+    voxel_size = _VoxelSize(float(np.prod(spacing_mm)) if known else nan, is_image)
     found: list[tuple[str, Unmatched]] = []
     for label in case.labels:
         p, r = (region_or_label_to_mask(array, label) for array in (prediction, reference))
@@ -234,7 +255,7 @@ def _write_case(work: _Work) -> tuple[list[ErrorPlace], list[Path]]:
     for _, error in found:  # none is hidden by others altogether
         label_map[error.voxel] = LABELS[error.kind]
     label_map = np.moveaxis(label_map, 0, read.slice_axis)
-    errors = [_place(key, error, placement, read.slice_axis, voxel_mm3) for key, error in found]
+    errors = [_place(key, error, placement, read.slice_axis, voxel_size) for key, error in found]
     work.folder.mkdir(parents=True, exist_ok=True)
     stem = case_name(case.prediction, known_endings())
     ending = case.reference.name[len(case_name(case.reference, known_endings())) :]
@@ -262,7 +283,7 @@ def find_errors(
 
 
 def _place(
-    key: str, error: Unmatched, placement: Placement, slice_axis: int, voxel_mm3: float
+    key: str, error: Unmatched, placement: Placement, slice_axis: int, voxel: _VoxelSize
 ) -> ErrorPlace:
     """Returns an error of an array, whose slices may have been put first, in its file."""
 
@@ -271,15 +292,16 @@ def _place(
         return placement.in_file([*rest[:slice_axis], int(voxel[0]), *rest[slice_axis:]])
 
     birth, death = (None if v is None else in_file(v) for v in (error.birth, error.death))
-    voxel = in_file(error.voxel)
+    place = in_file(error.voxel)
     curve = [placement.in_patient(in_file(v)) for v in error.voxels] if error.is_cycle else []
     return ErrorPlace(
         key,
         error.kind,
-        voxel,
-        placement.in_patient(voxel),
+        place,
+        placement.in_patient(place),
         error.size,
-        error.size * voxel_mm3,
+        nan if voxel.is_area else error.size * voxel.size,
+        error.size * voxel.size if voxel.is_area else nan,
         birth,
         death,
         tuple(at for at in curve if at is not None),

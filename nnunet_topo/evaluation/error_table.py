@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from math import isnan
+from math import isnan, nan
 from typing import Any, get_args
 
 from nnunet_topo.labels.labels import label_title
@@ -20,7 +20,8 @@ _SCHEMA = (
 )
 COLUMNS = (
     *("case", "label", "label_name", "kind", "i", "j", "k"),
-    *("right_mm", "anterior_mm", "superior_mm", "size_voxels", "size_mm3", "birth", "death"),
+    *("right_mm", "anterior_mm", "superior_mm", "size_voxels", "size_mm3", "size_mm2"),
+    *("birth", "death"),
 )
 
 Indices = tuple[int, int, int]
@@ -36,7 +37,8 @@ class ErrorPlace:
         voxel: indices i, j, k in the file, along its axes x, y, z, from 0.
         ras_mm: millimetres to the right, anterior and superior; None if the file leaves it open.
         size_voxels: number of voxels in the map.
-        size_mm3: their volume, NaN where the files have no spacing.
+        size_mm3: their volume, NaN in images and where the files have no spacing.
+        size_mm2: of an image their area, otherwise NaN.
         birth: of a loop in a volume, the voxel that closes it, as `voxel`.
         death: of a loop in a volume, the voxel that would fill it last.
         cycle: of a loop in a volume, the voxels of a closed cycle, in order.
@@ -48,6 +50,7 @@ class ErrorPlace:
     ras_mm: tuple[float, float, float] | None
     size_voxels: int
     size_mm3: float
+    size_mm2: float
     birth: Indices | None = None
     death: Indices | None = None
     cycle: tuple[tuple[float, float, float], ...] = ()
@@ -56,7 +59,10 @@ class ErrorPlace:
         """Returns plain values, without the cycle, which the markups keep."""
         values = asdict(self)
         del values["cycle"]
-        return values | {"size_mm3": None if isnan(self.size_mm3) else self.size_mm3}
+        return {
+            key: None if isinstance(value, float) and isnan(value) else value
+            for key, value in values.items()
+        }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "ErrorPlace":
@@ -70,8 +76,8 @@ class ErrorPlace:
             key: tuple(value) if isinstance(value, list) else value
             for key, value in content.items()
         }
-        if values["size_mm3"] is None:
-            values["size_mm3"] = float("nan")
+        for size in ("size_mm3", "size_mm2"):
+            values[size] = nan if values[size] is None else values[size]
         known = {field.name for field in fields(cls)}
         if not values.keys() <= known or values["kind"] not in get_args(ErrorKind):
             raise TypeError(f"not a topological error: {content}")
@@ -97,7 +103,7 @@ def as_csv(errors: Mapping[str, Sequence[ErrorPlace]], names: Mapping[str, str])
                     *error.voxel,
                     *place,
                     error.size_voxels,
-                    "" if isnan(error.size_mm3) else f"{error.size_mm3:.6g}",
+                    *("" if isnan(s) else f"{s:.6g}" for s in (error.size_mm3, error.size_mm2)),
                     *(" ".join(map(str, end or ())) for end in (error.birth, error.death)),
                 ]
             )

@@ -13,7 +13,7 @@ from nnunet_topo.images.placement import read_placement, write_like
 from nnunet_topo.labels.name_files import read_label_names
 
 from ..planted_errors import planted
-from .study import Study, pair
+from .study import SPACING, Study, pair
 from .viewer_formats import read_itk_snap_labels, read_markups, read_slicer_colours
 
 RNG = np.random.default_rng(0)
@@ -142,6 +142,8 @@ def test_a_single_slice_on_any_axis_is_mapped_in_its_place(tmp_path, axis, endin
     assert study.command("--error-maps") == 0
     (row,) = rows(study)
     assert row["kind"] == "false component"
+    area = np.prod(SPACING) / SPACING[axis]
+    assert (row["size_mm3"], float(row["size_mm2"])) == ("", pytest.approx(6 * area))
     written = sitk.ReadImage(study.pred / "summary_errors" / f"case{ending}")
     np.testing.assert_array_equal(sitk.GetArrayFromImage(written) > 0, prediction > reference)
     assert written.GetPixel(in_voxels(row)) == LABELS["false component"]

@@ -141,9 +141,9 @@ ERROR_PLACES = [
     ),
     Sabotage(
         "map of an earlier prediction kept",
-        "write_error_maps",
-        'earlier["digest"] == case_digest(case)',
-        "True",
+        "error_maps._earlier",
+        'content.get("digest") != case_digest(case)',
+        "False",
         "test_what_has_not_changed_is_not_mapped_again",
     ),
     Sabotage(
