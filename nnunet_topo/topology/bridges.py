@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -89,12 +90,10 @@ def _bridges(
     wide: bool,
 ) -> Iterator[Bridge]:
     """Yields bridges of arrays with a margin, and joins the parts in a union-find of theirs."""
-    from nnunet_topo.topology._paths import spread  # numba: heavy
-
     owner = parts.astype(np.int32).ravel()
     parent, distance = np.full(owner.size, -1, np.int64), np.zeros(owner.size, np.int32)
     steps = neighbour_steps(parts.shape, connectivity)
-    spread(owner, passable.ravel(), steps, parent, distance)
+    _spread()(owner, passable.ravel(), steps, parent, distance)
     reached = np.flatnonzero(passable.ravel() & (owner > 0))
     ends, others = [], []
     for step in steps:
@@ -130,6 +129,17 @@ def _bridges(
         ]
         a, b = (tuple(map(int, voxel)) for voxel in where[2])
         yield Bridge(where[0], where[1], (a, b))
+
+
+@cache
+def _spread() -> Any:
+    """Returns the kernel, compiled."""
+    from nnunet_topo.topology._kernel import despite_a_full_disk
+    from nnunet_topo.topology._paths import spread  # numba: heavy
+
+    none = np.zeros(1, np.int32), np.zeros(1, bool), np.ones(1, np.int64)
+    despite_a_full_disk(lambda: spread(*none, np.zeros(1, np.int64), np.zeros(1, np.int32)))
+    return spread
 
 
 def _root(joined: NDArray[np.int64], part: int) -> int:
