@@ -9,7 +9,7 @@ from nnunet_topo.topology.homotopic import approach, keeps_topology
 from nnunet_topo.topology.masks import label_components
 
 _MOST_TRIED = 40  # voxels, the cheapest first
-_MOST_CHANGES = 60  # that are taken back
+_MOST_CHANGES = 24  # that are taken back
 _TINY = 100  # voxels; in larger images there is room for every seed that fits
 _STEPS = 1500
 
