@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from nnunet_topo.correction.mask import Correction, correct_score, signed_distance
+from nnunet_topo.correction.mask import Correction, box_around, correct_score, signed_distance
 from nnunet_topo.correction.structures import BACKGROUND, Moves, Structure, strongest_first
 from nnunet_topo.topology import Connectivity, betti_numbers
 from nnunet_topo.topology.masks import foreground_box, label_components
 
 LabelMap = NDArray[np.integer]
+_FAR = -1e3  # score far away from a mask
 _UNDECIDED = 1e-6  # score of a voxel whose label an earlier correction or a region's order changed
 NOT_REACHED = "not reached"
 NO_TRACE = "nothing in the prediction shows where it is"
@@ -141,7 +142,9 @@ class _Work:
         if scores is None:
             if prior[0].low and not mask.any():
                 return label_map, NO_TRACE
-            score, cost = signed_distance(mask), np.ones(mask.shape)
+            box = box_around(mask)
+            score, cost = np.full(mask.shape, _FAR), np.ones(mask.shape)
+            score[box] = signed_distance(mask[box])
         else:
             score = _agreeing(scores[structure.labels], mask)
             cost = np.abs(score)

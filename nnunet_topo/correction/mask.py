@@ -21,13 +21,13 @@ from nnunet_topo.correction.seeds import seeds
 from nnunet_topo.topology import Connectivity, betti_numbers
 from nnunet_topo.topology.betti_range import BettiPrior
 from nnunet_topo.topology.homotopic import approach
-from nnunet_topo.topology.masks import foreground_box
+from nnunet_topo.topology.masks import Box, foreground_box
 from nnunet_topo.topology.persistence import check_connectivity, check_image
 
 _CERTAIN = 1e-7  # probabilities of 0 and 1 come from rounding
-_MARGIN = 3  # around the foreground, for paths outside it
+_MARGIN = 3  # voxels
 _ROUNDS = 4
-_SMALL = 2**16  # voxels; smaller masks are corrected in several ways, and the cheapest is taken
+_SMALL = 2**12  # voxels; smaller masks are corrected in several ways, and the cheapest is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def correct_score(
     Raises:
         ValueError: as `correct_mask`.
     """
-    values = check_image(score).astype(np.float64)
+    values = check_image(score)
     check_connectivity(connectivity)
     wanted = BettiPrior.of(prior)
     if len(wanted) != values.ndim:
@@ -141,12 +141,14 @@ def correct_score(
     unchanged = Correction(mask, before, before, wanted.allows(before), 0.0, 0)
     if wanted.allows(before) or wanted.is_impossible or not values.size:
         return unchanged
-    weight = np.abs(values) if cost is None else np.asarray(cost, np.float64)
-    if locked is not None:
-        weight = np.where(locked, np.inf, weight)
     is_short = any(b < number.low for b, number in zip(before, wanted, strict=True))
-    sides = tuple(slice(0, side) for side in mask.shape) if is_short else _box(mask)
-    field = Field(values[sides], weight[sides], connectivity)
+    # What is missing may be made anywhere.
+    sides = tuple(slice(0, side) for side in mask.shape) if is_short else box_around(mask)
+    inside = values[sides].astype(np.float64)
+    weight = np.abs(inside) if cost is None else cost[sides].astype(np.float64)
+    if locked is not None:
+        weight = np.where(locked[sides], np.inf, weight)
+    field = Field(inside, weight, connectivity)
     best = _cheapest(field, wanted, is_short=is_short)
     if best is None:
         return unchanged
@@ -165,7 +167,8 @@ def correct_score(
     )
 
 
-def _box(mask: Mask) -> tuple[slice, ...]:
+def box_around(mask: Mask) -> Box:
+    """Returns the box of a foreground, with a margin for paths outside it."""
     return tuple(
         slice(max(0, side.start - _MARGIN), min(length, side.stop + _MARGIN))
         for side, length in zip(foreground_box(mask), mask.shape, strict=True)

@@ -212,7 +212,7 @@ def test_other_settings_need_another_folder(folders, capsys):
     assert (folders.written("case") == organ()).all()
 
 
-def test_several_processes_do_the_same(folders):
+def test_several_processes_correct_the_same(folders):
     for case in "abc":
         folders.put(case, with_island())
     assert folders.correct("-np", "2") == 0
