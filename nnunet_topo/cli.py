@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import nnunet_topo
 from nnunet_topo.commands import (
     compare,
+    correct,
     demo,
     doctor,
     evaluate,
@@ -27,6 +28,7 @@ COMMANDS = {
     "compare": compare,
     "run": run,
     "refine": refine,
+    "correct": correct,
     "preprocess-unlabeled": preprocess_unlabeled,
     "demo": demo,
     "doctor": doctor,

@@ -95,6 +95,9 @@ NOT_RUN = {
     "nnunet-topo refine -i IMAGES -o REFINED -m MODEL_FOLDER --prior topology.json": (
         "tests/refinement does it on a model whose errors are known"
     ),
+    "nnunet-topo correct -i PREDICTIONS -o CORRECTED --probabilities --prior topology.json": (
+        "tests/correction does it on predictions whose errors are known"
+    ),
     "sbatch train.sh": "needs Slurm; the script itself is run here",
     "python3 -m venv .venv": OF_CI,
     "source .venv/bin/activate": OF_CI,

@@ -6,6 +6,7 @@ Plain mutations (a comparison, a constant, a sign) are made by mutmut: see `test
 from .added_losses import ADDED_LOSSES
 from .augmentation import AUGMENTATION
 from .code import Sabotage
+from .correction import CORRECTION
 from .error_places import ERROR_PLACES
 from .experiments import EXPERIMENTS
 from .settings_table import SETTINGS
@@ -331,4 +332,5 @@ SABOTAGES = [
     *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS, *EXPERIMENTS, *AUGMENTATION),
     *ADDED_LOSSES,
     *ERROR_PLACES,
+    *CORRECTION,
 ]

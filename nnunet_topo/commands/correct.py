@@ -1,0 +1,75 @@
+"""`nnunet-topo correct`: predictions changed, as little as possible, to a known topology."""
+
+import argparse
+from pathlib import Path
+
+from nnunet_topo.commands.arguments import add_processes_argument, number_of_processes
+from nnunet_topo.commands.exit_status import report_problems
+
+HELP = "give predictions exactly the topology that is known, with as few changes as possible"
+DESCRIPTION = (
+    "Changes each prediction so that its labels have the Betti numbers of topology.json: removes "
+    "or joins components, fills or opens holes, cuts or closes loops, whichever changes the fewest "
+    "voxels, weighted by how certain the network is of them. What is right stays as it is."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument("-i", type=Path, required=True, metavar="DIR", help="predictions")
+    parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
+    parser.add_argument("--prior", type=Path, required=True, metavar="FILE", help="topology.json")
+    parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="use the .npz files beside the predictions, which nnUNetv2_predict writes with "
+        "--save_probabilities; default: each voxel counts alike",
+    )
+    parser.add_argument(
+        "-djfile",
+        type=Path,
+        metavar="FILE",
+        help="nnU-Net's dataset.json; default: that with the predictions",
+    )
+    parser.add_argument(
+        "--connectivity",
+        choices=("full", "face"),
+        default="full",
+        help="of the foreground: full, 26 in volumes and 8 in images (default), or face, 6 and 4",
+    )
+    parser.add_argument(
+        "--review-distance",
+        type=float,
+        default=5.0,
+        metavar="MM",
+        help="changes further from the old surface mark a case for review, default 5 mm",
+    )
+    add_processes_argument(parser)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Returns 0, 1 where a case could not be corrected, 2 where nothing was done."""
+    from nnunet_topo.correction.correct import Request, correct_folder
+    from nnunet_topo.correction.result import describe, summarize
+    from nnunet_topo.report.words import count, printable
+
+    request = Request(
+        chosen.prior,
+        chosen.djfile,
+        chosen.probabilities,
+        chosen.connectivity,
+        chosen.review_distance,
+        number_of_processes(chosen),
+    )
+    done = correct_folder(chosen.i, chosen.o, request)
+    problems = []
+    for result in done.results:
+        is_problem = result.status in ("failed", "not corrected", "partly corrected")
+        if is_problem:
+            problems.append(describe(result))
+        elif result.status == "corrected":
+            print(printable(describe(result)))
+    print(*map(printable, summarize(done.results, chosen.review_distance)), sep="\n")
+    print(f"{count(done.computed, 'case was', 'cases were')} done now, all in {done.record}")
+    failed = all(result.status == "failed" for result in done.results)
+    return report_problems(problems, nothing_done=failed)

@@ -1,0 +1,1 @@
+"""Segmentations changed, as little as possible, to a known topology."""

@@ -1,0 +1,207 @@
+"""Corrects a folder of predictions, case by case."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from tqdm import tqdm
+
+from nnunet_topo.correction.case import Case, Wanted, correct_case, killed_case
+from nnunet_topo.correction.output import NEW, Output, Settings
+from nnunet_topo.correction.result import CaseResult
+from nnunet_topo.correction.structures import Structure
+from nnunet_topo.dataset import Channels, read_dataset_json
+from nnunet_topo.files import case_files, case_name, data_files, digest
+from nnunet_topo.images.readers import ReadersByEnding, known_endings, reader_of_dataset
+from nnunet_topo.priors.form import OBJECTS
+from nnunet_topo.priors.topology_json import TopologyJson
+from nnunet_topo.processes import in_processes
+from nnunet_topo.topology import Connectivity
+
+REVIEW_MM = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to do with each case.
+
+    Attributes:
+        prior: a topology.json.
+        dataset_json: nnU-Net's, None for the one with the predictions or in a folder above.
+        probabilities: whether to use nnU-Net's .npz files beside the predictions.
+        connectivity: of the foreground.
+        review_mm: changes further from the old surface mark a case for review.
+        processes: maximum number.
+    """
+
+    prior: Path
+    dataset_json: Path | None = None
+    probabilities: bool = False
+    connectivity: Connectivity = "full"
+    review_mm: float = REVIEW_MM
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """The results of all cases.
+
+    Attributes:
+        results: those of earlier runs included.
+        computed: number of cases that were done in this run.
+        record: file that holds all results.
+    """
+
+    results: list[CaseResult]
+    computed: int
+    record: Path
+
+
+def correct_folder(predictions: Path, output: Path, request: Request) -> Corrections:
+    """Gives each prediction the topology of topology.json, and writes what was done.
+
+    A case that fails does not stop the others. Finished cases are not computed again. Only files
+    that an earlier run wrote into the same folder are replaced.
+
+    Args:
+        predictions: folder of segmentations.
+        output: folder for the corrected ones and the record.
+        request: what to do with each case.
+
+    Raises:
+        ValueError: no predictions or priors, or other settings than in the earlier run.
+        OSError: a file cannot be read or written.
+    """
+    if not (request.review_mm >= 0 and isfinite(request.review_mm)):
+        raise ValueError(f"--review-distance: wanted a number from 0, got {request.review_mm}")
+    if not predictions.is_dir():
+        raise ValueError(f"-i: {predictions} is not a folder")
+    if output.resolve() == predictions.resolve():
+        raise ValueError(f"-o: wanted another folder than that of the predictions, got {output}")
+    dataset_json = request.dataset_json or _dataset_json_of(predictions)
+    description = read_dataset_json(dataset_json)
+    manager = LabelManager(description["labels"], description.get("regions_class_order"))
+    channels = Channels.of_manager(manager)
+    wanted = _wanted(TopologyJson.read(request.prior), channels, request)
+    files = _predictions_in(predictions, description["file_ending"])
+    readers = ReadersByEnding(files, reader_of_dataset(description))
+    folder = Output(output, _settings(wanted, channels, request), [file.name for file in files])
+    for name in ("dataset.json", "plans.json"):  # so that other commands read the folder
+        source = dataset_json if name == "dataset.json" else predictions / name
+        if source.is_file() and not (output / name).exists():
+            shutil.copyfile(source, output / name)
+    cases, inputs, done = [], {}, []
+    for file in files:
+        case = Case(
+            case_name(file, known_endings()),
+            file,
+            file.with_name(f"{_stem(file)}.npz") if request.probabilities else None,
+            readers(file),
+            wanted,
+            request.connectivity,
+            request.review_mm,
+            output / NEW / file.name,
+        )
+        inputs[case.name] = _digest_of(case)
+        earlier = folder.finished(case.name, inputs[case.name])
+        if earlier is None:
+            cases.append(case)
+        else:
+            done.append(earlier)
+    folders = {case.name: case.folder for case in cases}
+    for result in tqdm(
+        in_processes(correct_case, cases, request.processes, killed=killed_case),
+        total=len(cases),
+        desc="topology",
+        unit="case",
+        disable=None,  # without a terminal
+    ):
+        folder.put(result, inputs[result.case], folders[result.case])
+        done.append(result)
+    folder.close()
+    return Corrections(sorted(done, key=lambda r: r.case), len(cases), folder.record)
+
+
+def _dataset_json_of(predictions: Path) -> Path:
+    """Returns the dataset.json with the predictions, or of the training whose validation it is."""
+    for folder in (predictions, *list(predictions.resolve().parents)[:2]):
+        if (folder / "dataset.json").is_file():
+            return folder / "dataset.json"
+    raise ValueError(f"{predictions} holds no dataset.json, which names the labels: give -djfile")
+
+
+def _predictions_in(folder: Path, ending: str) -> list[Path]:
+    """Returns the segmentations of a folder."""
+    for known in (ending, *known_endings()):
+        files = [file for file in case_files(folder, known) if file.name != known]
+        if files:
+            return files
+    raise ValueError(f"-i: {folder} holds no segmentation that ends in {ending}")
+
+
+def _stem(file: Path) -> str:
+    """Returns the name of a file without its ending, as nnU-Net names the probabilities."""
+    lower = file.name.lower()
+    ending = max((e for e in known_endings() if lower.endswith(e)), key=len, default="")
+    return file.name[: len(file.name) - len(ending)]
+
+
+def _wanted(topology: TopologyJson, channels: Channels, request: Request) -> Wanted:
+    """Returns the structures of images and of volumes.
+
+    Raises:
+        ValueError: topology.json has no priors for either, or a mistake.
+    """
+    topology.check(channels)
+    structures: dict[int, tuple[Structure, ...] | str] = {}
+    for space in (2, 3):
+        try:
+            priors = topology.priors(channels, space=space, connectivity=request.connectivity)
+        except ValueError as error:
+            structures[space] = str(error)
+            continue
+        members = [(channel,) for channel in range(len(channels))] + list(priors.unions)
+        structures[space] = tuple(
+            Structure(
+                channels.name_of(union), channels.labels_of(union), priors.channels.get(index)
+            )
+            for index, union in enumerate(members)
+        )
+    found = [of for of in structures.values() if not isinstance(of, str)]
+    if not any(s.prior is not None and not s.prior.is_free for of in found for s in of):
+        raise ValueError(
+            f"{topology.file}: no label has a prior at {request.connectivity} connectivity. Write "
+            f"what you know under priors > {request.connectivity} > {OBJECTS[3]} or {OBJECTS[2]}"
+        )
+    return Wanted(
+        structures,
+        tuple(channels.labels_of((channel,)) for channel in range(len(channels))),
+        channels.has_regions,
+        channels.ignore,
+    )
+
+
+def _settings(wanted: Wanted, channels: Channels, request: Request) -> Settings:
+    prior = {
+        OBJECTS[space]: {s.name: s.prior.to_csv() for s in of if s.prior is not None}
+        for space, of in wanted.structures.items()
+        if not isinstance(of, str)
+    }
+    labels = {
+        name: list(members) for name, members in zip(channels.names, wanted.channels, strict=True)
+    }
+    return Settings(prior, labels, request.connectivity, request.probabilities, request.review_mm)
+
+
+def _digest_of(case: Case) -> str:
+    """Returns a digest of the files of a case, "" if one cannot be read."""
+    files: Sequence[Path] = [case.file] + ([case.probabilities] if case.probabilities else [])
+    try:
+        files = [*files, *data_files(case.file)]
+        return digest(json.dumps(case.name), *(file.read_bytes() for file in files))
+    except OSError:
+        return ""

@@ -1,0 +1,277 @@
+"""The command: files, their record, and what must not happen to them."""
+
+import json
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from skimage import io
+
+from nnunet_topo.cli import main
+
+from .folders import SPACING, organ, with_island
+
+
+def test_a_case_that_is_right_is_copied_byte_for_byte(folders, capsys):
+    folders.put("right", organ())
+    assert folders.correct() == 0
+    file = "right.nii.gz"
+    assert (folders.out / file).read_bytes() == (folders.predictions / file).read_bytes()
+    assert folders.case("right")["status"] == "unchanged"
+    assert "organ: topology right in 1 of 1 case before, in 1 after" in capsys.readouterr().out
+
+
+def test_the_record_says_what_was_done_in_voxels_and_mm(folders, capsys):
+    folders.put("island", with_island())
+    assert folders.correct() == 0
+    case = folders.case("island")
+    row = case["topology"][0]
+    assert (folders.written("island") == organ()).all()
+    assert case["status"] == "corrected"
+    assert not case["needs_review"]
+    assert case["unit"] == "mm"
+    assert case["voxels_changed"] == row["voxels_changed"] == 1
+    assert row["mm3_changed"] == pytest.approx(np.prod(SPACING))
+    assert row["largest_change_mm"] == pytest.approx(min(SPACING))
+    assert (row["label"], row["wanted"]) == ("organ", ["1", "0", "0"])
+    assert (row["before"], row["after"]) == ([2, 0, 0], [1, 0, 0])
+    assert (row["was_right"], row["is_right"], row["note"]) == (False, True, "")
+    printed = capsys.readouterr().out
+    assert "organ (2, 0, 0) -> (1, 0, 0), 1 voxel (1.5 mm3) up to 0.5 mm" in printed
+    assert "1 case: 1 corrected" in printed
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_geometry_header_and_type_are_kept(folders, kind):
+    folders.put("case", with_island().astype(kind), descrip=b"from a scanner")
+    assert folders.correct() == 0
+    before, after = (nibabel.load(f / "case.nii.gz") for f in (folders.predictions, folders.out))
+    assert after.get_data_dtype() == before.get_data_dtype() == kind
+    assert np.array_equal(after.affine, before.affine)
+    assert after.header["descrip"] == before.header["descrip"]
+    assert np.array_equal(np.asarray(after.dataobj).T, organ())
+
+
+def test_a_format_of_slicer_keeps_its_type_and_geometry(folders):
+    folders.describe(ending=".nrrd")
+    image = sitk.GetImageFromArray(with_island().astype(np.int16))
+    image.SetSpacing(SPACING[::-1])
+    image.SetOrigin((3, 4, 5))
+    sitk.WriteImage(image, folders.predictions / "case.nrrd")
+    assert folders.correct() == 0
+    after = sitk.ReadImage(folders.out / "case.nrrd")
+    assert after.GetPixelID() == image.GetPixelID()
+    assert after.GetSpacing() == image.GetSpacing()
+    assert after.GetOrigin() == image.GetOrigin()
+    assert (sitk.GetArrayFromImage(after) == organ()).all()
+
+
+def test_images_are_corrected_by_the_priors_of_slices(folders):
+    folders.describe({"background": 0, "ring": 1}, ".png")
+    folders.topology("slices", ring=[1, 1])
+    image = np.zeros((18, 21), np.uint8)
+    image[3:14, 4:16] = 1
+    image[6:11, 7:13] = 0
+    image[8, 4:7] = 0  # broken
+    folders.put_image("case", image)
+    assert folders.correct() == 0
+    after = io.imread(folders.out / "case.png")
+    assert after.dtype == np.uint8
+    assert np.argwhere(after != image)[:, 0].tolist() == [8]
+    assert folders.case("case")["unit"] == "pixels"
+
+
+def test_a_volume_of_one_slice_is_an_image(folders):
+    folders.topology("slices", organ=[1, 0])
+    array = np.zeros((1, 12, 14), np.uint8)
+    array[0, 2:7, 3:9] = 1
+    array[0, 10, 12] = 1
+    for axis, case in enumerate("abc"):
+        folders.put(case, np.moveaxis(array, 0, axis), spacing=np.roll(SPACING, axis))
+    assert folders.correct() == 0
+    for axis, case in enumerate("abc"):
+        assert folders.case(case)["voxels_changed"] == 1
+        assert np.moveaxis(folders.written(case), axis, 0)[0, 10, 12] == 0
+
+
+def test_probabilities_decide_what_is_changed(folders):
+    array = organ()
+    array[4, 5, 11:13] = 1  # two voxels away
+    channels = np.full((3, *array.shape), 0.02, np.float32)
+    for label in range(3):
+        channels[label][array == label] = 0.96
+    channels[:, 4, 5, 9:11] = np.reshape([0.5, 0.48, 0.02], (3, 1))
+    folders.put("case", array)
+    folders.probabilities("case", channels)
+    assert folders.correct("--probabilities") == 0
+    assert np.argwhere(folders.written("case") != array).tolist() == [[4, 5, 9], [4, 5, 10]]
+
+
+def test_regions_are_corrected_by_their_own_channels(folders):
+    folders.describe({"background": 0, "whole": [1, 2], "core": [2]}, regions_class_order=[1, 2])
+    folders.topology(whole=[1, 0, 0], core=[1, 0, 0])
+    array = organ()
+    array[3:6, 4:7, 4:7] = 2
+    array[2:4, 9:11, 10:13] = 0
+    array[4, 5, 5] = 1  # a cavity of the core
+    channels = np.stack([array > 0, array == 2]) * np.float32(0.9) + np.float32(0.05)
+    channels[1, 4, 5, 5] = 0.3  # less certain than the wall around it
+    folders.put("case", array)
+    folders.probabilities("case", channels)
+    assert folders.correct("--probabilities") == 0
+    rows = {row["label"]: row for row in folders.case("case")["topology"]}
+    assert rows["whole"]["voxels_changed"] == 0
+    assert rows["core"]["after"] == [1, 0, 0]
+    assert np.argwhere(folders.written("case") != array).tolist() == [[4, 5, 5]]
+
+
+def test_a_far_change_and_a_label_out_of_nothing_mark_the_case_for_review(folders, capsys):
+    array = organ()
+    array[3:7, 3:8, 3:9] = 0
+    array[9] = 1  # larger than the rest, which is removed
+    folders.put("case", array)
+    assert folders.correct("--review-distance", "0.4") == 0
+    assert folders.case("case")["needs_review"]
+    assert "to be reviewed, with a change further than 0.4 mm" in capsys.readouterr().out
+    shutil.rmtree(folders.out)
+    channels = np.full((3, *array.shape), 0.01, np.float32)
+    channels[0], channels[1, 4, 4, 4] = 0.98, 0.2
+    folders.put("case", np.zeros_like(array))
+    folders.probabilities("case", channels)
+    assert folders.correct("--probabilities") == 0
+    case = folders.case("case")
+    assert case["needs_review"]
+    assert case["topology"][0]["largest_change_mm"] is None
+    assert np.argwhere(folders.written("case")).tolist() == [[4, 4, 4]]
+
+
+def test_one_bad_case_does_not_cost_the_others(folders, capsys):
+    folders.put("bad", with_island())
+    (folders.predictions / "bad.nii.gz").write_bytes(b"not an image")
+    folders.put("fine", with_island())
+    assert folders.correct() == 1
+    assert folders.case("bad")["status"] == "failed"
+    assert folders.case("fine")["status"] == "corrected"
+    assert not (folders.out / "bad.nii.gz").exists()
+    assert "bad: failed, " in capsys.readouterr().err
+    folders.put("bad", organ())
+    assert folders.correct() == 0
+    assert "1 case was done now" in capsys.readouterr().out
+
+
+def test_what_cannot_be_reached_is_left_named_and_counted(folders, capsys):
+    folders.put("empty", np.zeros_like(organ()))
+    assert folders.correct() == 1
+    row = folders.case("empty")["topology"][0]
+    assert row["note"] == "nothing in the prediction shows where it is"
+    assert folders.case("empty")["status"] == "not corrected"
+    printed = capsys.readouterr()
+    assert "in 0 after; 1 not: nothing in the prediction" in printed.out
+    assert "empty: not corrected: organ (0, 0, 0), nothing in the prediction" in printed.err
+    assert folders.correct() == 1  # the record is not a success the second time either
+
+
+def test_finished_cases_are_not_computed_again(folders, capsys):
+    folders.put("a", with_island())
+    folders.put("b", organ())
+    assert folders.correct() == 0
+    before = (folders.out / "a.nii.gz").stat().st_mtime_ns
+    assert folders.correct() == 0
+    assert "0 cases were done now" in capsys.readouterr().out
+    assert (folders.out / "a.nii.gz").stat().st_mtime_ns == before
+    folders.put("b", with_island())
+    assert folders.correct() == 0
+    assert "1 case was done now" in capsys.readouterr().out
+
+
+def test_files_of_others_are_never_overwritten(folders, capsys):
+    folders.put("case", with_island())
+    folders.out.mkdir()
+    foreign = folders.out / "case.nii.gz"
+    foreign.write_bytes(b"precious")
+    assert folders.correct() == 2
+    assert foreign.read_bytes() == b"precious"
+    assert "was not written by nnunet-topo correct" in capsys.readouterr().err
+    foreign.unlink()
+    assert folders.correct() == 0
+    foreign.write_bytes(b"edited by hand")
+    assert folders.correct() == 2
+    assert foreign.read_bytes() == b"edited by hand"
+
+
+def test_other_settings_need_another_folder(folders, capsys):
+    folders.put("case", with_island())
+    assert folders.correct() == 0
+    assert folders.correct("--connectivity", "face") == 2
+    capsys.readouterr()
+    folders.topology(organ=[2, 0, 0])
+    assert folders.correct() == 2
+    assert "was written with other settings (prior: " in capsys.readouterr().err
+    assert (folders.written("case") == organ()).all()
+
+
+def test_several_processes_correct_the_same(folders):
+    for case in "abc":
+        folders.put(case, with_island())
+    assert folders.correct("-np", "2") == 0
+    assert all((folders.written(case) == organ()).all() for case in "abc")
+    assert sorted(f.name for f in folders.out.iterdir()) == [
+        "a.nii.gz",
+        "b.nii.gz",
+        "c.nii.gz",
+        "correction.json",
+        "dataset.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channels", "told"),
+    [
+        (None, "No such file"),
+        (np.zeros((2, 10, 12, 14), np.float32), "wanted probabilities of shape (3, 10, 12, 14)"),
+        (np.full((3, 10, 12, 14), np.nan, np.float32), "wanted probabilities from 0 to 1"),
+    ],
+)
+def test_wrong_probabilities_are_a_problem_of_the_case(folders, capsys, channels, told):
+    folders.put("case", with_island())
+    if channels is not None:
+        folders.probabilities("case", channels)
+    assert folders.correct("--probabilities") == 2
+    assert told in capsys.readouterr().err
+    assert folders.case("case")["status"] == "failed"
+
+
+def test_wrong_folders_and_priors_are_told(folders, capsys):
+    assert folders.correct() == 2
+    assert "holds no segmentation that ends in .nii.gz" in capsys.readouterr().err
+    folders.put("case", with_island())
+    arguments = ["correct", "-i", str(folders.predictions), "--prior", str(folders.prior), "-o"]
+    assert main([*arguments, str(folders.predictions)]) == 2
+    assert "wanted another folder" in capsys.readouterr().err
+    assert folders.correct("--review-distance", "-1") == 2
+    assert "--review-distance" in capsys.readouterr().err
+    folders.topology(organ="none")
+    assert folders.correct() == 2
+    assert "no label has a prior at full connectivity" in capsys.readouterr().err
+    folders.topology(liver=[1, 0, 0])
+    assert folders.correct() == 2
+    assert "wanted one of organ, tumour" in capsys.readouterr().err
+    folders.topology("slices", organ=[1, 0])
+    assert folders.correct() == 2
+    assert "volumes: missing" in capsys.readouterr().err
+    (folders.predictions / "dataset.json").unlink()
+    assert folders.correct() == 2
+    assert "give -djfile" in capsys.readouterr().err
+
+
+def test_dataset_json_is_found_above_a_validation_folder(folders):
+    validation = folders.folder / "model/fold_0/validation"
+    validation.mkdir(parents=True)
+    folders.put("case", with_island())
+    shutil.move(folders.predictions / "case.nii.gz", validation)
+    shutil.move(folders.predictions / "dataset.json", folders.folder / "model")
+    folders.predictions = validation
+    assert folders.correct() == 0
+    assert json.loads((folders.out / "dataset.json").read_text())["file_ending"] == ".nii.gz"
