@@ -94,6 +94,12 @@ NOT_RUN = {
     "nnunet-topo refine -i IMAGES -o REFINED -m MODEL_FOLDER --prior topology.json": (
         "tests/refinement does it on a model whose errors are known"
     ),
+    "nnunet-topo postprocess find -d 4 -c 3d_fullres -tr nnUNetTrainer -o FOUND": (
+        "tests/postprocessing does it on predictions whose errors are known"
+    ),
+    "nnunet-topo postprocess apply -i PREDICTED -o REPAIRED FOUND": (
+        "tests/postprocessing does it on predictions whose errors are known"
+    ),
     "sbatch train.sh": "needs Slurm; the script itself is run here",
     "python3 -m venv .venv": OF_CI,
     "source .venv/bin/activate": OF_CI,

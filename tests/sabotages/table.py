@@ -7,6 +7,7 @@ from .added_losses import ADDED_LOSSES
 from .augmentation import AUGMENTATION
 from .code import Sabotage
 from .experiments import EXPERIMENTS
+from .postprocessing import POSTPROCESSING
 from .settings_table import SETTINGS
 from .topology_and_losses import LOSSES, TOPOLOGY
 
@@ -329,4 +330,5 @@ SABOTAGES = [
     *(*TOPOLOGY, *LOSSES, *METRICS, *SETTINGS, *LABELS_AND_IMAGES, *PRIORS, *TRAINING),
     *(*EVALUATION, *REFINEMENT_AND_UNLABELED, *REPORT, *COMMANDS, *EXPERIMENTS, *AUGMENTATION),
     *ADDED_LOSSES,
+    *POSTPROCESSING,
 ]
