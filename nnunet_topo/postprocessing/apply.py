@@ -1,6 +1,7 @@
 """Applies chosen steps to a folder of predictions."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,12 +60,14 @@ class Prediction:
         reader: nnU-Net's.
         recipe: the steps.
         place: folder for the new file.
+        refuses_others: whether a file with other values than labels is refused.
     """
 
     file: Path
     reader: BaseReaderWriter
     recipe: Recipe
     place: Path
+    refuses_others: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +117,37 @@ def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: 
         raise ValueError(f"-o: wanted another folder than that of the predictions, got {output}")
     _check_dataset(predictions, recipe, source)
     jobs = _find_predictions(predictions, recipe, output / NEW)
-    folder = Output(output, recipe, source)
+    about = {
+        "steps_from": str(source),
+        "steps": {key: steps.to_json() for key, steps in recipe.steps.items()},
+        "unit_of_lengths": recipe.units.length,
+        "unit_of_sizes": recipe.units.size,
+    }
+    folder = Output(output, about)
     in_the_way = folder.in_the_way(Path(name) for job in jobs for name in _names(job))
     if in_the_way:
         raise ValueError(in_the_way)
     folder.begin()
+    done, computed, problems = apply_jobs(jobs, folder, processes)
+    for name in ("dataset.json", "plans.json"):  # as nnU-Net's own postprocessing does
+        if (predictions / name).is_file() and not (output / name).exists():
+            shutil.copyfile(predictions / name, output / name)
+    return Applied(recipe, done, computed, problems)
+
+
+def apply_jobs(
+    jobs: Sequence[Prediction], folder: Output, processes: int
+) -> tuple[dict[str, Done], int, list[str]]:
+    """Writes predictions after their steps.
+
+    Args:
+        jobs: predictions; what an earlier run has written from the same files is not done again.
+        folder: where they go.
+        processes: maximum number.
+
+    Returns:
+        The cases that are written, how many of them now, and what is wrong with the others.
+    """
     done: dict[str, Done] = {}
     missing = []
     for job in jobs:
@@ -137,11 +166,7 @@ def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: 
             put = folder.put(result.name, result.digest, result.changes, result.files)
             done[result.name] = put
     folder.finish()
-    for name in ("dataset.json", "plans.json"):  # as nnU-Net's own postprocessing does
-        if (predictions / name).is_file() and not (output / name).exists():
-            shutil.copyfile(predictions / name, output / name)
-    computed = len(missing) - len(problems)
-    return Applied(recipe, dict(sorted(done.items())), computed, sorted(problems))
+    return dict(sorted(done.items())), len(missing) - len(problems), sorted(problems)
 
 
 def _check_dataset(predictions: Path, recipe: Recipe, source: Path) -> None:
@@ -229,7 +254,8 @@ def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
     recipe = job.recipe
     read = read_segmentation(job.reader, job.file)
     label_map = narrow_label_map(read.label_map)
-    _check_values(label_map, recipe)
+    if job.refuses_others:
+        _check_values(label_map, recipe)
     if read.spacing is None and recipe.units.unit == "mm":
         spacing = read.wrong_spacing or "none"
         raise ValueError(f"the steps are in mm, but the spacing of the file is {spacing}")

@@ -8,8 +8,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from nnunet_topo.evaluation.case import Settings
-from nnunet_topo.evaluation.segmentations import find_segmentations
-from nnunet_topo.evaluation.study import Model, Study, describe_study, study_labels
+from nnunet_topo.evaluation.study import Model, Study, study_labels
 from nnunet_topo.files import digest, read_json
 from nnunet_topo.postprocessing import record
 from nnunet_topo.postprocessing.cases import (
@@ -37,7 +36,6 @@ from nnunet_topo.postprocessing.record import (
     CaseScores,
     Outcome,
     Postprocessing,
-    Recipe,
     write_result,
 )
 from nnunet_topo.postprocessing.scores import (
@@ -47,8 +45,8 @@ from nnunet_topo.postprocessing.scores import (
     check_metric,
     mean,
 )
-from nnunet_topo.postprocessing.steps import Grid, Steps, Units
-from nnunet_topo.postprocessing.works import find_channels, find_works
+from nnunet_topo.postprocessing.steps import Grid, Steps
+from nnunet_topo.postprocessing.works import find_works, recipe_of
 from nnunet_topo.processes import in_processes
 
 Job = TypeVar("Job")
@@ -214,7 +212,7 @@ def _choose(
         for target in targets
     )
     return Postprocessing(
-        recipe=_recipe(study, works, chosen, options),
+        recipe=recipe_of(study, works[0], chosen),
         outcomes=outcomes,
         model=_model_name(study.models[0]),
         trainings=_identify(study.models[0], works, measured),
@@ -269,28 +267,6 @@ def _progress(
 def _mean(scores: Iterable[Score]) -> Score:
     of_cases = list(scores)
     return Score(mean([s.error for s in of_cases]), mean([s.dice for s in of_cases]))
-
-
-def _recipe(
-    study: Study, works: Sequence[Work], chosen: Mapping[str, Steps], options: Options
-) -> Recipe:
-    labels, order = find_channels(study)
-    folder = next(iter(study.models[0].folders.values()))
-    unit = find_segmentations(study.references, folder, study.dataset_json, study.plans).unit()[0]
-    described, example = describe_study(study), works[0].case
-    same = example.prediction.name.endswith(described.ending)
-    ending = described.ending if same else "".join(example.prediction.suffixes[-2:])
-    return Recipe(
-        study.dataset,
-        labels,
-        order,
-        example.ignore_label,
-        {key: steps for key, steps in chosen.items() if steps},
-        options.settings.connectivity,
-        Units(unit, works[0].space),
-        type(example.readers[1]).__name__,
-        ending,
-    )
 
 
 def _model_name(model: Model) -> str:

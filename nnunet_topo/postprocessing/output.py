@@ -8,7 +8,6 @@ from pathlib import Path
 
 import nnunet_topo
 from nnunet_topo.files import digest, read_json, write_whole
-from nnunet_topo.postprocessing.record import Recipe
 
 AUTHOR = "nnunet-topo postprocess apply"
 RECORD = "postprocessed.json"
@@ -46,19 +45,18 @@ class Output:
 
     Args:
         folder: made if there is none.
-        recipe: the steps, for the record.
-        source: the file that they are from.
+        about: what the record says of the steps.
 
     Raises:
         ValueError: the record is another program's.
         OSError: a file cannot be read or written.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, source: Path) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, object]) -> None:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"-o: wanted a folder, {folder} is a file")
         self.folder, self.record = folder, folder / RECORD
-        self._recipe, self._source = recipe, source
+        self._about = about
         self._done: dict[str, Done] = {}
         self._files: dict[str, list[str]] = {}  # digests; the last one belongs to the current file
         if self.record.exists():
@@ -121,20 +119,25 @@ class Output:
             self._files[file.name] = self._files[file.name][-1:]
         return done
 
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Removes the files of all other cases, which an earlier run wrote."""
+        for name in self._done.keys() - set(names):
+            for written in self._done.pop(name).files:
+                known = self._files.pop(written, [])
+                file = self.folder / written
+                if file.exists() and digest(file.read_bytes()) in known:
+                    file.unlink()
+
     def finish(self) -> None:
         """Writes the record as it is now, and removes the folder of incomplete files."""
         self._write()
         shutil.rmtree(self.folder / NEW, ignore_errors=True)
 
     def _write(self) -> None:
-        steps = {key: steps.to_json() for key, steps in self._recipe.steps.items()}
         content = {
             "written_by": AUTHOR,
             "version": nnunet_topo.__version__,
-            "steps_from": str(self._source),
-            "steps": steps,
-            "unit_of_lengths": self._recipe.units.length,
-            "unit_of_sizes": self._recipe.units.size,
+            **self._about,
             "cases": {name: asdict(done) for name, done in self._done.items()},
             "files": self._files,
         }

@@ -1,18 +1,19 @@
 """The cases of a cross-validation, and what can be done to them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nnunet_topo.dataset import read_dataset_json
 from nnunet_topo.evaluation.case import Case, Settings, read_case
 from nnunet_topo.evaluation.segmentations import find_segmentations
-from nnunet_topo.evaluation.study import Study, study_labels
+from nnunet_topo.evaluation.study import Study, describe_study, study_labels
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Label
 from nnunet_topo.postprocessing.cases import Work
 from nnunet_topo.postprocessing.probabilities import probabilities_file
-from nnunet_topo.postprocessing.steps import Grid
+from nnunet_topo.postprocessing.record import Recipe
+from nnunet_topo.postprocessing.steps import Grid, Steps, Units
 from nnunet_topo.postprocessing.targets import find_targets
 
 _TYPICAL = 10  # cases from whose voxels the grid is made
@@ -114,3 +115,28 @@ def _typical(cases: Sequence[Case]) -> tuple[int, list[np.ndarray]]:
         raise ValueError(f"no case can be read, {error}")
     space = len(read[0])
     return space, [spacing for spacing in read if len(spacing) == space]
+
+
+def recipe_of(study: Study, example: Work, steps: Mapping[str, Steps]) -> Recipe:
+    """Returns what is needed to apply steps to the predictions of a study's first model.
+
+    Args:
+        study: predictions of a cross-validation, and references.
+        example: one of its cases.
+        steps: by label or region.
+    """
+    labels, order = find_channels(study)
+    folder = next(iter(study.models[0].folders.values()))
+    unit = find_segmentations(study.references, folder, study.dataset_json, study.plans).unit()[0]
+    ending, file = describe_study(study).ending, example.case.prediction
+    return Recipe(
+        study.dataset,
+        labels,
+        order,
+        example.case.ignore_label,
+        {key: of_label for key, of_label in steps.items() if of_label},
+        example.case.settings.connectivity,
+        Units(unit, example.space),
+        type(example.case.readers[1]).__name__,
+        ending if file.name.endswith(ending) else "".join(file.suffixes[-2:]),
+    )
