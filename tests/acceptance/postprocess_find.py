@@ -227,7 +227,7 @@ def show(dataset: str, work: Path) -> list[str]:
 def main() -> None:
     """Prints a table of all data sets."""
     work = Path(sys.argv[1])
-    print("| data set, label | cases | as predicted | nested | steps of all cases | nnU-Net's own | "
+    print("| data set, label | cases | as predicted | nested | chosen on all | nnU-Net's own | "
           "steps |")  # fmt: skip
     print("|---" * 7 + "|", flush=True)
     wrong = [line for d in sys.argv[2:] or DATASETS for line in show(d, work / d)]

@@ -118,6 +118,27 @@ POSTPROCESSING = [
         "test_probabilities_allow_a_lower_threshold",
     ),
     Sabotage(
+        "models compared after steps that were chosen on the same cases",
+        "write_nested",
+        "outcome.nested_steps[group]",
+        "outcome.steps",
+        "test_no_case_is_compared_after_steps_that_were_chosen_on_it",
+    ),
+    Sabotage(
+        "predictions of a case that is gone compared",
+        "nested._write",
+        "folder.keep_only(job.file.name for job in jobs)",
+        "",
+        "test_a_case_that_is_gone_is_not_compared_any_more",
+    ),
+    Sabotage(
+        "models with steps compared with the first without",
+        "comparison.compare",
+        "instead.get(model.name, model)",
+        "model",
+        "test_what_a_step_repairs_is_no_merit_of_a_model",
+    ),
+    Sabotage(
         "files of others replaced",
         "Output.in_the_way",
         "place.exists() and digest(place.read_bytes()) not in self._files.get(file.name, [])",
