@@ -77,6 +77,11 @@ def _find(chosen: argparse.Namespace) -> int:
         chosen.metric, chosen.max_dice_loss, number_of_processes(chosen), Settings(face)
     )
     folds = list(dict.fromkeys(chosen.f))
+    if "all" in folds:
+        raise ValueError(
+            "-f all: that training is validated on its own training cases, so its steps would not "
+            "fit new cases; give folds of a cross-validation"
+        )
     study = find_trainings(chosen.d, chosen.c, chosen.p, [chosen.tr], folds)
     found = find_steps(study, chosen.o, options)
     print(*map(printable, describe(found)), sep="\n")

@@ -156,11 +156,11 @@ def _choose(
     options: Options,
 ) -> Postprocessing:
     """Returns the chosen steps and how well they do."""
-    grid, targets = works[0].grid, works[0].targets
+    grid = works[0].grid
     candidates = grid.candidates()
     names = [work.case.name for work in works]
     sign = -1 if options.metric in HIGHER_IS_BETTER else 1
-    keys = [target.key for target in targets]
+    keys = [target.key for target in works[0].targets]
     tables = tables_of([measured[name].scores for name in names], keys, sign)
     folds = [work.fold for work in works]
     groups = group_cases(folds)
@@ -185,7 +185,6 @@ def _choose(
     nested = _apply(works, measured, of_case, options, "steps of the folds")
     after = _apply(works, measured, dict.fromkeys(names, chosen), options, "chosen steps")
     problems += [of.problem for of in (*nested.values(), *after.values()) if of.problem]
-    complete = [name for name in names if nested[name].scores and after[name].scores]
     scores = {
         name: {
             key: CaseScores(
@@ -195,25 +194,23 @@ def _choose(
             )
             for key in keys
         }
-        for name in complete
+        for name in names
+        if nested[name].scores and after[name].scores
     }
     titles = study_labels(study).names
-    outcomes = tuple(
+    outcomes = [
         Outcome(
             target,
             titles.get(target.key, target.key),
             chosen.get(target.key, Steps()),
             nested_steps[target.key],
-            *(
-                _mean(getattr(of_labels[target.key], stage) for of_labels in scores.values())
-                for stage in ("before", "nested", "after")
-            ),
+            *_means([of_labels[target.key] for of_labels in scores.values()]),
         )
-        for target in targets
-    )
+        for target in works[0].targets
+    ]
     return Postprocessing(
         recipe=recipe_of(study, works[0], chosen),
-        outcomes=outcomes,
+        outcomes=tuple(outcomes),
         model=_model_name(study.models[0]),
         trainings=_identify(study.models[0], works, measured),
         metric=options.metric,
@@ -264,9 +261,14 @@ def _progress(
     return tqdm(done, total=len(jobs), desc=title, unit="case", disable=None)  # without a terminal
 
 
-def _mean(scores: Iterable[Score]) -> Score:
-    of_cases = list(scores)
-    return Score(mean([s.error for s in of_cases]), mean([s.dice for s in of_cases]))
+def _means(cases: Sequence[CaseScores]) -> tuple[Score, Score, Score]:
+    """Returns the means before the steps, nested and after them."""
+    stages = ([c.before for c in cases], [c.nested for c in cases], [c.after for c in cases])
+    before, nested, after = (
+        Score(mean([score.error for score in of]), mean([score.dice for score in of]))
+        for of in stages
+    )
+    return before, nested, after
 
 
 def _model_name(model: Model) -> str:

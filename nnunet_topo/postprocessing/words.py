@@ -16,12 +16,12 @@ _TITLES = {
 
 def describe(found: Postprocessing) -> list[str]:
     """Returns what was chosen for each label or region, and what it does, one line each."""
-    groups = ", ".join(found.groups)
+    folds = len(found.trainings) > 1
+    groups = f"the other folds of {', '.join(found.groups)}" if folds else "other cases"
     lines = [
         f"{len(found.cases)} cases of {found.model}; {len(found.grid.candidates())} candidates for "
         f"each label, {found.recipe.connectivity} connectivity",
-        "the figures of a case come from steps that were chosen without it, on all other groups "
-        f"of {groups}",
+        f"each figure comes from steps that were chosen on {groups}",
     ]
     lines += [_describe_outcome(found, outcome) for outcome in found.outcomes]
     if not found.recipe.steps:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -193,3 +194,31 @@ def test_a_threshold_needs_probabilities_of_this_prediction(found, predictions, 
 def test_two_processes_write_what_one_does(found, predictions):
     assert found.apply(predictions, "-np", "2") == 0
     np.testing.assert_array_equal(read(found.applied / "wrong.nii.gz"), reference(1))
+
+
+class Killed(BaseException):
+    """Ends a process wherever it is."""
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_run_killed_while_it_writes_is_finished_by_the_next(
+    found, predictions, monkeypatch, earlier
+):
+    if earlier:
+        assert found.apply(predictions) == 0
+        shutil.copy(predictions / "wrong.nii.gz", predictions / "right.nii.gz")
+    replace = Path.replace
+
+    def killed(file, target):
+        if Path(target) == found.applied / "right.nii.gz":
+            raise Killed
+        return replace(file, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(Killed):
+            found.apply(predictions)
+    assert found.apply(predictions) == 0
+    wanted = reference(1 if earlier else 2)
+    np.testing.assert_array_equal(read(found.applied / "right.nii.gz"), wanted)
+    assert not list(found.applied.glob(".nnunet-topo*"))

@@ -4,10 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from nnunetv2.postprocessing import remove_connected_components
 
+from nnunet_topo.cli import main
 from nnunet_topo.postprocessing import find as finding
 from nnunet_topo.postprocessing.candidates import score_candidates
 from nnunet_topo.postprocessing.choice import MOST_GROUPS
+from nnunet_topo.postprocessing.record import nnunet_equivalent
+from nnunet_topo.postprocessing.steps import Steps
+from nnunet_topo.postprocessing.targets import find_targets
 
 from .folders import DATASET, Validation, prediction, reference
 
@@ -86,19 +91,19 @@ def test_the_dice_loss_limits_the_steps(nothing):
     assert nothing.find("--max-dice-loss", "7") == 2
 
 
-def test_nnunets_own_function_is_named_where_it_does_the_same(nothing, capsys):
-    for case in range(4):
-        of_prediction = reference(case)
-        of_prediction[8, 12:20, 0:3] = 1  # 24 voxels
-        of_prediction[0, 0:12, 24:26] = 1  # 24 voxels
-        if case % 2:
-            of_prediction[8, 12:20, 0:3] = 0
-        nothing.put(case, reference(case), of_prediction)
-    assert nothing.find() == 0
-    entry = nothing.result()["labels"][0]
-    assert entry["steps"] in ({"keep_largest": 1}, {"remove_below": 50.0})
-    if entry["steps"] == {"keep_largest": 1}:
-        assert entry["nnunet_equivalent"]["pp_fn_kwargs"] == {"labels_or_regions": 1}
+def test_nnunets_own_function_is_named_where_it_does_the_same():
+    (label,) = find_targets((1,), None)
+    whole, core = find_targets(((1, 2), (2,)), (1, 2))
+    largest = Steps(keep_largest=1)
+    for target in (label, whole):
+        equivalent = nnunet_equivalent(target, largest, "full")
+        assert equivalent is not None
+        assert equivalent["pp_fn_kwargs"] == {"labels_or_regions": target.label}
+        assert equivalent["pp_fn"] in dir(remove_connected_components)
+    assert nnunet_equivalent(core, largest, "full") is None  # nnU-Net would make it background
+    assert nnunet_equivalent(label, largest, "face") is None
+    assert nnunet_equivalent(label, Steps(keep_largest=2), "full") is None
+    assert nnunet_equivalent(label, Steps(fill_holes=1, keep_largest=1), "full") is None
 
 
 def test_a_single_fold_is_divided_into_parts(validation):
@@ -262,6 +267,12 @@ def test_nnunets_folders_stay_as_they_are(validation):
 def test_wrong_arguments_are_named(validation, more, folds, message, capsys):
     assert validation.find(*more, folds=folds) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_training_on_all_cases_is_refused(validation, capsys):
+    asked = ["postprocess", "find", "-d", "904", "-c", "3d_fullres", "-tr", "nnUNetTrainer"]
+    assert main([*asked, "-f", "all", "-o", str(validation.out)]) == 2
+    assert "-f all: that training is validated on its own" in capsys.readouterr().err
 
 
 def test_too_few_cases_are_named(nothing, capsys):
