@@ -9,9 +9,10 @@ from nnunet_topo.evaluation.study import Model, Study
 from nnunet_topo.labels.labels import label_title
 from nnunet_topo.postprocessing.find import Options, find_steps
 from nnunet_topo.postprocessing.nested import write_nested
-from nnunet_topo.postprocessing.record import Postprocessing
+from nnunet_topo.postprocessing.record import FILE, Postprocessing
 from nnunet_topo.postprocessing.scores import DEFAULT_METRIC, METRICS
 
+MOST_NAMED = 5  # labels or regions whose steps are in the report
 SUFFIX = ", post-processed"
 
 
@@ -71,11 +72,13 @@ def process_models(
 
 
 def describe_steps(found: Postprocessing) -> str:
-    """Returns the steps of each label or region in words."""
+    """Returns the steps of the first labels or regions that have some, in words."""
     told = [
         f"{label_title(key, {key: outcome.name})}: {outcome.steps.in_words(found.recipe.units)}"
         for outcome in found.outcomes
         if outcome.steps
         for key in [outcome.target.key]
     ]
-    return "; ".join(told) or "nothing helps"
+    left = len(told) - MOST_NAMED
+    more = [f"and {left} more in {FILE}"] if left > 0 else []
+    return "; ".join([*told[:MOST_NAMED], *more]) or "nothing helps"

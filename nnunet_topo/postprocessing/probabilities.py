@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_topo.images.grids import slice_first
-from nnunet_topo.images.readers import known_endings
+from nnunet_topo.images.readers import known_ending
 
 
 def probabilities_file(prediction: Path) -> Path:
     """Returns where the probabilities of a prediction are, if nnU-Net has saved them."""
     name = prediction.name
-    endings = (ending for ending in known_endings() if name.lower().endswith(ending))
-    return prediction.with_name(name[: len(name) - len(max(endings, key=len, default=""))] + ".npz")
+    return prediction.with_name(f"{name[: len(name) - len(known_ending(prediction))]}.npz")
 
 
 def read_probabilities(file: Path, channels: int, shape: tuple[int, ...]) -> NDArray[np.floating]:

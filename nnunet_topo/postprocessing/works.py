@@ -8,6 +8,7 @@ from nnunet_topo.dataset import read_dataset_json
 from nnunet_topo.evaluation.case import Case, Settings, read_case
 from nnunet_topo.evaluation.segmentations import find_segmentations
 from nnunet_topo.evaluation.study import Study, describe_study, study_labels
+from nnunet_topo.images.readers import known_ending
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Label
 from nnunet_topo.postprocessing.cases import Work
@@ -138,5 +139,5 @@ def recipe_of(study: Study, example: Work, steps: Mapping[str, Steps]) -> Recipe
         example.case.settings.connectivity,
         Units(unit, example.space),
         type(example.case.readers[1]).__name__,
-        ending if file.name.endswith(ending) else "".join(file.suffixes[-2:]),
+        ending if file.name.endswith(ending) else known_ending(file),
     )

@@ -44,7 +44,14 @@ def processing(comparison: Comparison) -> Markup | None:
     ]
     return join(
         tag("p", _EXPLAINED, class_="small"),
-        tag("table", tag("thead", tag("tr", *columns)), tag("tbody", *rows)),
+        tag(
+            "div",
+            tag("table", tag("thead", tag("tr", *columns)), tag("tbody", *rows)),
+            class_="scroll",
+            tabindex="0",
+            role="region",
+            aria_label="Table of all models before and after post-processing",
+        ),
         tag("h3", "The answer without post-processing") if answers else None,
         *answers,
     )

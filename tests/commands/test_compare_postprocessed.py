@@ -106,6 +106,8 @@ def test_a_case_that_is_gone_is_not_compared_any_more(islands):
         (folder / "case_3.nii.gz").unlink()
     assert islands.compare(postprocess=True) == 0
     assert "case_3.nii.gz" not in islands.result()["cases"]["stock, post-processed"]
+    written = islands.out / "postprocessing" / "0_stock" / "predictions"
+    assert len(list(written.glob("*.nii.gz"))) == CASES - 1
 
 
 def test_where_steps_cannot_be_chosen_no_model_has_any(islands, capsys):
