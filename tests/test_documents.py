@@ -98,6 +98,12 @@ NOT_RUN = {
     "nnunet-topo correct -i PREDICTIONS -o CORRECTED --probabilities --prior topology.json": (
         "tests/correction does it on predictions whose errors are known"
     ),
+    "nnunet-topo postprocess find -d 4 -c 3d_fullres -tr nnUNetTrainer -o FOUND": (
+        "tests/postprocessing does it on predictions whose errors are known"
+    ),
+    "nnunet-topo postprocess apply -i PREDICTED -o REPAIRED FOUND": (
+        "tests/postprocessing does it on predictions whose errors are known"
+    ),
     "sbatch train.sh": "needs Slurm; the script itself is run here",
     "python3 -m venv .venv": OF_CI,
     "source .venv/bin/activate": OF_CI,

@@ -37,8 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
     parser.add_argument(
         "--control",
-        action="store_true",
+        nargs="?",
+        const="largest-component",
+        choices=("largest-component",),
         help="also compare the first with only its largest components",
+    )
+    parser.add_argument(
+        "--postprocess",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare each model after its own post-processing, chosen on other cases, see "
+        "`nnunet-topo postprocess`; as predicted, the models are in the report too",
     )
     parser.add_argument("--metrics", nargs="+", metavar="KEY", help="secondary metrics to test")
     parser.add_argument(
@@ -95,7 +104,8 @@ def run(chosen: argparse.Namespace) -> int:
         metrics=chosen.metrics or DEFAULT_METRICS,
         primary=None if primary == "none" else primary,
         missing=chosen.missing_mm,
-        control=chosen.control,
+        control=chosen.control is not None,
+        postprocess=chosen.postprocess,
         processes=processes,
         settings=Settings(
             chosen.connectivity or ("face" if face else "full"),

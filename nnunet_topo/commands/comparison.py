@@ -3,7 +3,7 @@
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from pathlib import Path
@@ -11,17 +11,19 @@ from pathlib import Path
 import nnunet_topo
 from nnunet_topo.commands.comparison_errors import write_maps_of_models
 from nnunet_topo.commands.comparison_output import check_output, own_folder, write_comparison
+from nnunet_topo.commands.comparison_steps import Processed, process_models
 from nnunet_topo.commands.notes import notes_on_data, notes_on_trainings, origins
 from nnunet_topo.evaluation.case import Settings
-from nnunet_topo.evaluation.models import ModelEvaluation, evaluate_model, keep_largest_components
+from nnunet_topo.evaluation.models import ModelEvaluation, evaluate_model
 from nnunet_topo.evaluation.study import Model, Study, label_names, unit_of_distances
 from nnunet_topo.evaluation.training_record import TrainingRecord, read_training
 from nnunet_topo.evaluation.volumes import Volumes, read_volumes
+from nnunet_topo.postprocessing.nested import keep_largest_components
 from nnunet_topo.report import MEASURES, PRIMARY_METRIC, make_table
 from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.grid import Grid
 from nnunet_topo.report.measures import PRESENCE_METRICS, Unit
-from nnunet_topo.report.outcomes import add_presence, check_metric
+from nnunet_topo.report.outcomes import Row, add_presence, check_metric
 from nnunet_topo.report.pictures import Change, choose_changes, draw_case
 from nnunet_topo.report.plots import diagram_plot
 from nnunet_topo.report.records import Comparison, Picture
@@ -40,6 +42,7 @@ class Options:
         primary: metric of the primary outcome, the mean over labels; None for none.
         missing: distance that counts where a model misses a structure; None to leave it undefined.
         control: whether the first model is also compared with its largest components.
+        postprocess: whether the models are compared after their own post-processing.
         processes: maximum number.
         settings: how metrics are computed.
         command: as typed, for the report.
@@ -50,6 +53,7 @@ class Options:
     primary: str | None = PRIMARY_METRIC
     missing: float | None = None
     control: bool = False
+    postprocess: bool = False
     processes: int = 1
     settings: Settings = field(default_factory=Settings)
     command: str = ""
@@ -67,9 +71,29 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
     """
     _check_options(study, options)
     before = check_output(output)
-    models = list(study.models)
+    models, problems = list(study.models), []
     if options.control:
-        models.insert(1, keep_largest_components(study, models[0], own_folder(output / "control")))
+        control, unwritten = keep_largest_components(
+            replace(study, models=(models[0],)),
+            f"{models[0].name}, largest components",
+            own_folder(output / "control"),
+            settings=options.settings,
+            processes=options.processes,
+        )
+        models.insert(1, control)
+        problems += [f"{control.name}: {problem}" for problem in unwritten]
+    processed: list[Processed] = []
+    notes: list[str] = []
+    if options.postprocess:
+        own = own_folder(output / "postprocessing")
+        processed, notes, unwritten = process_models(
+            study,
+            lambda model: own / f"{study.models.index(model)}_{_plain(model.name)}",
+            metric=options.primary,
+            settings=options.settings,
+            processes=options.processes,
+        )
+        problems += unwritten
     folder = own_folder(output / "evaluation")
     evaluated = {
         model.name: evaluate_model(
@@ -79,37 +103,34 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
             processes=options.processes,
             settings=options.settings,
         )
-        for index, model in enumerate(models)
+        for index, model in enumerate([*models, *(of.model for of in processed)])
     }
-    problems = [problem for of_model in evaluated.values() for problem in of_model.problems]
+    problems += [problem for of_model in evaluated.values() for problem in of_model.problems]
     if options.error_maps:
         of_maps = study, models, evaluated, options.settings, options.processes
         problems += write_maps_of_models(*of_maps)
     unit = unit_of_distances(study, [fold for of in evaluated.values() for fold in of.folds])
-    paired, notes = _pair(evaluated, problems)
+    paired, left_out = _pair(evaluated, problems)
     values = {name: add_presence(cases) for name, cases in paired.items()}
+    predicted = {model.name: values[model.name] for model in models}
     names = label_names(study)  # in the order of the network's channels
     labels = dict(sorted(names.items(), key=lambda item: _numbers(item[0])))
-    rows = make_table(
-        values,
-        list(labels),
-        [*options.metrics, *PRESENCE_METRICS],
-        primary=options.primary,
-        missing=options.missing,
-    )
-    changes = choose_changes(values, list(labels), options.metrics)
-    pictures, unread = _pictures(study, models, changes, labels, options.settings, unit)
     trainings = {model.name: _read_trainings(model) for model in models}
-    notes += notes_on_data(values, labels, options.missing, unit)
+    notes += left_out + notes_on_data(predicted, labels, options.missing, unit)
     named = {model.name: bool(model.trainings) for model in models}
-    notes += notes_on_trainings(trainings, values, names, named)
-    comparison = Comparison(
+    notes += notes_on_trainings(trainings, predicted, names, named)
+    instead = {of.before: of.model for of in processed}
+    shown = [instead.get(model.name, model) for model in models]
+    compared = {model.name: values[model.name] for model in shown}
+    changes = choose_changes(compared, list(labels), options.metrics)
+    pictures, unread = _pictures(study, shown, changes, labels, options.settings, unit)
+    as_predicted = Comparison(
         title=study.dataset,
-        values=values,
+        values=predicted,
         labels=labels,
         metrics=options.metrics,
         connectivity=options.settings.connectivity,
-        rows=rows,
+        rows=_table(predicted, labels, options),
         notes=notes,
         problems=problems + unread,
         made=_made(study, models, options, unit) | origins(trainings),
@@ -123,8 +144,27 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         tolerance=options.settings.nsd_tolerance_mm,
         missing=options.missing,
     )
+    comparison = as_predicted
+    if processed:
+        comparison = replace(
+            as_predicted,
+            values=compared,
+            rows=_table(compared, labels, options),
+            as_predicted=as_predicted,
+            steps={of.model.name: of.steps for of in processed},
+        )
     write_comparison(output, comparison, before)
     return comparison
+
+
+def _table(values: Mapping[str, Cases], labels: Mapping[str, str], options: Options) -> list[Row]:
+    return make_table(
+        values,
+        list(labels),
+        [*options.metrics, *PRESENCE_METRICS],
+        primary=options.primary,
+        missing=options.missing,
+    )
 
 
 def _check_options(study: Study, options: Options) -> None:
@@ -267,8 +307,7 @@ def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -
     }
     if options.control:
         made["Control"] = (
-            f"{models[1].name}: only the largest component of each label of {models[0].name}, by "
-            "nnU-Net's own function"
+            f"{models[1].name}: only the largest component of each label of {models[0].name}"
         )
     return made
 

@@ -10,7 +10,7 @@ import nnunet_topo
 from nnunet_topo.files import digest, read_json, write_whole
 from nnunet_topo.report.page import render
 from nnunet_topo.report.records import Comparison
-from nnunet_topo.report.tables import as_csv, as_latex, as_record
+from nnunet_topo.report.tables import as_csv, as_latex, as_record, rows_as_predicted
 
 WRITTEN = ("compare.csv", "compare.json", "compare.tex", "report.html")
 AUTHOR = "nnunet-topo compare"
@@ -51,7 +51,7 @@ def check_output(output: Path) -> dict[str, str]:
                 f"{file} was not written by {AUTHOR}, or was changed since, and is left as it is; "
                 "move it away or choose another -o"
             )
-    for name in ("evaluation", "control"):
+    for name in ("evaluation", "control", "postprocessing"):
         _check_own(output / name)
     return found
 
@@ -76,6 +76,7 @@ def write_comparison(output: Path, comparison: Comparison, before: Mapping[str, 
         "compare.tex": as_latex(comparison),
         "report.html": render(comparison),
     }
+    both = [of for of in (comparison.as_predicted, comparison) if of is not None]
     written = {name: text.encode("utf-8", "backslashreplace") for name, text in contents.items()}
     record = {
         "written_by": AUTHOR,
@@ -90,8 +91,10 @@ def write_comparison(output: Path, comparison: Comparison, before: Mapping[str, 
         "primary": comparison.primary,
         "unit": comparison.unit,
         "missing_distance": comparison.missing,
-        "presence": {model: asdict(comparison.presence(model)) for model in comparison.models},
+        "presence": {model: asdict(of.presence(model)) for of in both for model in of.models},
         "table": [as_record(comparison, row) for row in comparison.rows],
+        "table_as_predicted": [as_record(comparison, row) for row in rows_as_predicted(comparison)],
+        "postprocessing": dict(comparison.steps),
         "cases": {
             model: {
                 case: {
@@ -100,7 +103,8 @@ def write_comparison(output: Path, comparison: Comparison, before: Mapping[str, 
                 }
                 for case, labels in cases.by_name.items()
             }
-            for model, cases in comparison.values.items()
+            for of in both
+            for model, cases in of.values.items()
         },
     }
     written = {"compare.json": json.dumps(record, allow_nan=False).encode()} | written

@@ -90,14 +90,35 @@ class CaseResult:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class CaseArrays:
+    """What the files of a case hold, on one grid.
+
+    Attributes:
+        prediction: label map `[z, y, x]`, of one slice `[y, x]`.
+        reference: of the same shape.
+        spacing_mm: size of a voxel along each axis; 1 in files without spacing.
+        problems: one line each.
+    """
+
+    prediction: np.ndarray
+    reference: np.ndarray
+    spacing_mm: np.ndarray
+    problems: list[str]
+
+
 def evaluate_case(case: Case) -> CaseResult:
     """Returns the metrics of one case; any error becomes a problem of the case."""
     try:
         return compare_case(case)
     except Exception as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        reason = kind + " ".join(str(error).split())[:300]
-        return CaseResult(case.name, problems=[f"{case.name}: not evaluated, {reason}"])
+        return CaseResult(case.name, problems=[f"{case.name}: not evaluated, {reason(error)}"])
+
+
+def reason(error: Exception) -> str:
+    """Returns what an error says, in one line that is not too long."""
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())[:300]
 
 
 def killed_case(case: Case) -> CaseResult:
@@ -130,19 +151,13 @@ def compare_case(case: Case) -> CaseResult:
         ValueError: the files cannot be compared.
     """
     files_digest = case_digest(case)
-    read = read_on_one_grid(case)
-    is_image = len(read.label_maps[0]) == 1  # nnU-Net reads it as a volume of one slice
-    spacing_mm = read.spacing_mm[int(is_image) :]
-    reference, prediction = (narrow_label_map(array) for array in read.label_maps)
-    read.label_maps.clear()  # the readers' floats take four times the memory
-    if is_image:
-        reference, prediction = reference[0], prediction[0]
+    arrays = read_case(case)
     compared = compare_label_maps(
-        prediction,
-        reference,
+        arrays.prediction,
+        arrays.reference,
         case.labels,
         ignore_label=case.ignore_label,
-        spacing_mm=spacing_mm.tolist(),
+        spacing_mm=arrays.spacing_mm.tolist(),
         connectivity=case.settings.connectivity,
         nsd_tolerance_mm=case.settings.nsd_tolerance_mm,
         windows=case.settings.windows,
@@ -158,9 +173,24 @@ def compare_case(case: Case) -> CaseResult:
         files_digest,
         metrics=metrics,
         nnunet_metrics=nnunet_metrics,
-        voxel_mm3=float(np.prod(spacing_mm)),
-        problems=read.problems,
+        voxel_mm3=float(np.prod(arrays.spacing_mm)),
+        problems=arrays.problems,
     )
+
+
+def read_case(case: Case) -> CaseArrays:
+    """Returns what the files of a case hold, in as few bytes as the labels need.
+
+    Raises:
+        ValueError: the files cannot be compared.
+    """
+    read = read_on_one_grid(case)
+    is_image = len(read.label_maps[0]) == 1  # nnU-Net reads it as a volume of one slice
+    reference, prediction = (
+        narrow_label_map(array[0] if is_image else array) for array in read.label_maps
+    )
+    read.label_maps.clear()  # the readers' floats take four times the memory
+    return CaseArrays(prediction, reference, read.spacing_mm[int(is_image) :], read.problems)
 
 
 def without_ours(metrics: dict[str, float]) -> dict[str, float]:

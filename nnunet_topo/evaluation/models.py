@@ -1,4 +1,4 @@
-"""The predictions of one model: evaluated, and reduced to their largest components."""
+"""The predictions of one model, evaluated."""
 
 import shutil
 from collections.abc import Mapping
@@ -6,19 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from nnunetv2.postprocessing.remove_connected_components import (
-    remove_all_but_largest_component_from_segmentation,
-)
-
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.evaluate import evaluate_folder
 from nnunet_topo.evaluation.record import CaseMetrics, Evaluation, file_name
-from nnunet_topo.evaluation.segmentations import find_segmentations
-from nnunet_topo.evaluation.study import Model, Study, label_names, study_labels
+from nnunet_topo.evaluation.study import Model, Study, label_names
 from nnunet_topo.evaluation.summary import read_summary
-from nnunet_topo.files import case_files
-from nnunet_topo.images.readers import known_endings
-from nnunet_topo.images.segmentation import read_segmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,31 +82,3 @@ def _copy_summary(summary: Path, copy: Path) -> None:
         return
     if has_metrics:
         shutil.copyfile(summary, copy)
-
-
-def keep_largest_components(study: Study, model: Model, output: Path) -> Model:
-    """Writes the predictions of a model, only the largest component of each label or region.
-
-    nnU-Net's own function removes the others. Returns the written predictions as a model.
-    """
-    labels, folders = study_labels(study).evaluated, {}
-    for fold, folder in model.folders.items():
-        folders[fold] = output / (f"fold_{fold}" if fold else "predictions")
-        folders[fold].mkdir(parents=True, exist_ok=True)
-        found = find_segmentations(study.references, folder, study.dataset_json, study.plans)
-        written = set()
-        for file in [pair.prediction for pair in found.pairs if pair.prediction]:
-            reader = found.reader(file)
-            try:
-                kept = read_segmentation(reader, file).label_map
-                properties = reader.read_seg(str(file))[1]
-            except Exception:  # the evaluation of the model itself reports it
-                continue
-            for label in labels:
-                kept = remove_all_but_largest_component_from_segmentation(kept, label)
-            reader.write_seg(kept, str(folders[fold] / file.name), properties)
-            written.add(file.name)
-        for file in case_files(folders[fold], ""):  # of an earlier run
-            if file.name not in written and file.name.lower().endswith(known_endings()):
-                file.unlink()
-    return Model(f"{model.name}, largest components", folders, {})

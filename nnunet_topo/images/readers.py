@@ -27,6 +27,12 @@ def known_endings() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*listed, ".seg.nrrd", *_MORE)))
 
 
+def known_ending(file: Path) -> str:
+    """Returns the longest known ending of a file's name, in lower case, "" if it has none."""
+    name = file.name.lower()
+    return max((e for e in known_endings() if name.endswith(e)), key=len, default="")
+
+
 class ReadersByEnding:
     """nnU-Net's reader of each file by the ending of its name, as nnU-Net chooses one.
 
@@ -48,9 +54,7 @@ class ReadersByEnding:
 
     @staticmethod
     def _key(file: Path) -> tuple[Path, str]:
-        name = file.name.lower()
-        ending = max((e for e in known_endings() if name.endswith(e)), key=len, default="")
-        return file.parent, ending
+        return file.parent, known_ending(file)
 
 
 def _choose(ending: str, files: Sequence[Path]) -> BaseReaderWriter:

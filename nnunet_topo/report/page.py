@@ -11,6 +11,7 @@ from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.outcome_tables import outcome_tables, presence_table
 from nnunet_topo.report.pictures import MARKS
 from nnunet_topo.report.plots import curves_plot
+from nnunet_topo.report.processing import processing
 from nnunet_topo.report.records import Comparison, Picture
 from nnunet_topo.report.reference import reference
 from nnunet_topo.report.words import count, length
@@ -33,6 +34,7 @@ def render(comparison: Comparison) -> str:
         ("summary", "In short", _summary(comparison)),
         ("figures", "Figures", figures(comparison)),
         ("table", "Table", outcome_tables(comparison)),
+        *([("processing", "Post-processing", steps)] if (steps := processing(comparison)) else []),
         ("cases", "The cases that changed most", _cases(comparison.pictures)),
         ("reference", "Topology of the reference", reference(comparison)),
         ("training", "Training", _training(comparison)),

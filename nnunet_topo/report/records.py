@@ -46,6 +46,8 @@ class Comparison:
         unit: of the images' spacing, and so of distances.
         tolerance: of the normalised surface distance, in that unit.
         missing: distance that counts for a missed structure, None to leave it undefined.
+        as_predicted: the same models without their post-processing, None if there was none.
+        steps: post-processing of each model that has one, in words.
     """
 
     title: str
@@ -63,6 +65,8 @@ class Comparison:
     unit: Unit = "mm"
     tolerance: float = 1.0
     missing: float | None = None
+    as_predicted: "Comparison | None" = None
+    steps: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def models(self) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from nnunet_topo.report.claims import claims, in_words, reason, secondary_rows, size_of_effect
 from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.outcomes import Row
+from nnunet_topo.report.processing import processing_lines
 from nnunet_topo.report.records import Comparison
 from nnunet_topo.report.words import count, number, printable
 
@@ -15,7 +16,8 @@ _MOST_LABELS = 10
 
 def as_text(comparison: Comparison) -> str:
     """Returns the answer, means over labels and the labels with the largest effects."""
-    lines = [*_answer(comparison), *_means(comparison), *_labels(comparison)]
+    lines = [*_answer(comparison), *processing_lines(comparison)]
+    lines += [*_means(comparison), *_labels(comparison)]
     notes = list(comparison.notes)
     shown = [f"note: {note}" for note in notes[:MOST_NOTES]]
     if len(notes) > MOST_NOTES:

@@ -29,13 +29,22 @@ _LATEX = {
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Returns the table with a line for each label, metric and model; undefined is left empty."""
+    """Returns the table with a line for each label, metric and model; undefined is left empty.
+
+    The models without post-processing follow those that are compared after it.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for row in comparison.rows:
+    for row in [*comparison.rows, *rows_as_predicted(comparison)]:
         writer.writerow(cell(value) for value in as_record(comparison, row).values())
     return out.getvalue()
+
+
+def rows_as_predicted(comparison: Comparison) -> list[Row]:
+    """Returns the table of the models without post-processing, none if nothing was processed."""
+    before = comparison.as_predicted
+    return [] if before is None else list(before.rows)
 
 
 def cell(value: object) -> object:

@@ -27,13 +27,13 @@ class Folders(Study):
         self.put(name, None, other)
         self.pred = kept
 
-    def compare(self, *more, names=("stock", "ours")):
+    def compare(self, *more, names=("stock", "ours"), postprocess=False):
         folders = [
             f"{name}={folder}" for name, folder in zip(names, (self.pred, self.other), strict=True)
         ]
         arguments = ["compare", "--gt", str(self.gt), "--pred", *folders, "-djfile"]
         arguments += [str(self.djfile), "-pfile", str(self.pfile), "-o", str(self.out), "-np", "1"]
-        return main([*arguments, *more])
+        return main([*arguments, *([] if postprocess else ["--no-postprocess"]), *more])
 
     def result(self):
         return json.loads((self.out / "compare.json").read_text())
@@ -86,7 +86,7 @@ class Results:
 
     def compare(self, *more, trainers=("nnUNetTrainer", "nnUNetTrainerTAFL_5epochs"), folds="01"):
         asked = ["compare", "-d", "903", "-c", "3d_fullres", "-tr", *trainers, "-f", *folds]
-        return main([*asked, "-o", str(self.out), "-np", "1", *more])
+        return main([*asked, "-o", str(self.out), "-np", "1", "--no-postprocess", *more])
 
 
 def files_below(folder):

@@ -198,7 +198,8 @@ def test_two_trainers_are_trained_and_compared_by_one_command(tiny_dataset, tmp_
     assert "[2/2] fold 0, nnUNetTrainerWasserstein" in printed
     assert printed.count(", mean validation Dice ") == 2  # nan without a voxel of one label
     rows = list(csv.DictReader((tmp_path / "out/compare.csv").open()))
-    assert {row["model"] for row in rows} == {STOCK, OURS}
+    processed = {f"{model}, post-processed" for model in (STOCK, OURS)}
+    assert {row["model"] for row in rows} == {STOCK, OURS, *processed}
     assert (tmp_path / "out/report.html").is_file()
     assert "Training done." in (tmp_path / f"out/logs/{OURS}_fold_0.log").read_text()
     assert run_command(*command).count("done before") == 2

@@ -155,7 +155,10 @@ def test_compare_takes_folders_of_other_formats_and_labels_without_a_dataset_jso
     assert main([*asked, "-np", "1"]) == 0
     content = json.loads((out / "compare.json").read_text())
     assert content["labels"] == {"1": "vessel", "2": "organ", "(1, 2)": "both"}
-    assert list(content["cases"]) == ["broken", "broken, largest components", "whole"]
+    assert list(content["cases"]) == [
+        *("broken", "broken, largest components", "whole"),
+        *("broken, post-processed", "whole, post-processed"),
+    ]
     for model, dice in (("broken", BROKEN["Dice"]), ("whole", 1)):
         assert list(content["cases"][model]) == ["a.nii.gz", "b.nii.gz"]
         assert content["cases"][model]["a.nii.gz"]["1"]["Dice"] == pytest.approx(dice)

@@ -9,6 +9,7 @@ from .code import Sabotage
 from .correction import CORRECTION
 from .error_places import ERROR_PLACES
 from .experiments import EXPERIMENTS
+from .postprocessing import POSTPROCESSING
 from .settings_table import SETTINGS
 from .topology_and_losses import LOSSES, TOPOLOGY
 
@@ -333,4 +334,5 @@ SABOTAGES = [
     *ADDED_LOSSES,
     *ERROR_PLACES,
     *CORRECTION,
+    *POSTPROCESSING,
 ]

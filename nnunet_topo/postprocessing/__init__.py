@@ -1,0 +1,1 @@
+"""Steps after the prediction that repair topology: chosen by cross-validation, and applied."""

@@ -1,0 +1,343 @@
+"""Applies chosen steps to a folder of predictions."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import nnunet_topo
+from nnunet_topo.dataset import read_dataset_json
+from nnunet_topo.evaluation.case import reason
+from nnunet_topo.files import case_files, data_files, digest, read_json
+from nnunet_topo.images.grids import slice_first
+from nnunet_topo.images.nifti import is_nifti, load_nifti
+from nnunet_topo.images.readers import ReadersByEnding, known_endings
+from nnunet_topo.images.segmentation import read_segmentation, read_silently
+from nnunet_topo.labels.declared import labels_of_dataset
+from nnunet_topo.labels.labels import as_ranges
+from nnunet_topo.labels.values import describe_fractions, distinct_values, shown_values
+from nnunet_topo.metrics import narrow_label_map
+from nnunet_topo.postprocessing import record
+from nnunet_topo.postprocessing.output import NEW, Change, Done, Output
+from nnunet_topo.postprocessing.probabilities import probabilities_file, read_probabilities
+from nnunet_topo.postprocessing.record import Recipe, read_recipe
+from nnunet_topo.postprocessing.targets import apply_steps, mask_of
+from nnunet_topo.processes import in_processes
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was done to a folder.
+
+    Attributes:
+        recipe: the steps.
+        done: written cases, those of an earlier run included.
+        computed: number of cases of this run.
+        problems: of the others, one line each.
+    """
+
+    recipe: Recipe
+    done: dict[str, Done]
+    computed: int
+    problems: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A prediction that is given steps.
+
+    Attributes:
+        file: nnU-Net's prediction.
+        reader: nnU-Net's.
+        recipe: the steps.
+        place: folder for the new file.
+        refuses_others: whether a file with other values than labels is refused.
+    """
+
+    file: Path
+    reader: BaseReaderWriter
+    recipe: Recipe
+    place: Path
+    refuses_others: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A prediction after its steps.
+
+    Attributes:
+        name: of the file.
+        digest: of the prediction and the steps.
+        changes: by label or region.
+        files: what was written.
+        problem: why nothing was written, else "".
+    """
+
+    name: str
+    digest: str = ""
+    changes: dict[str, Change] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    problem: str = ""
+
+
+def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: int = 1) -> Applied:
+    """Writes the predictions of a folder after their steps, in their format and on their grid.
+
+    A prediction that cannot be read is reported, and the others are written. Only files that an
+    earlier run wrote into the same folder are replaced; what has not changed is not done again.
+
+    Args:
+        predictions: folder of nnU-Net's predictions, with their .npz if a threshold was chosen.
+        output: another folder.
+        found: folder of `postprocess find`, or its postprocessing.json.
+        processes: maximum number.
+
+    Raises:
+        ValueError: no steps, no predictions, those of another data set, or other files in the way.
+        OSError: a file cannot be read or written.
+    """
+    source = found / record.FILE if found.is_dir() else found
+    if not source.is_file():
+        raise ValueError(
+            f"{found} holds no {record.FILE}, which `nnunet-topo postprocess find` writes"
+        )
+    recipe = read_recipe(source)
+    if not predictions.is_dir():
+        raise ValueError(f"-i: {predictions} is not a folder")
+    if output.resolve() == predictions.resolve():
+        raise ValueError(f"-o: wanted another folder than that of the predictions, got {output}")
+    _check_dataset(predictions, recipe, source)
+    jobs = _find_predictions(predictions, recipe, output / NEW)
+    about = {
+        "steps_from": str(source),
+        "steps": {key: steps.to_json() for key, steps in recipe.steps.items()},
+        "unit_of_lengths": recipe.units.length,
+        "unit_of_sizes": recipe.units.size,
+    }
+    folder = Output(output, about)
+    in_the_way = folder.in_the_way(Path(name) for job in jobs for name in _names(job))
+    if in_the_way:
+        raise ValueError(in_the_way)
+    folder.begin()
+    done, computed, problems = apply_jobs(jobs, folder, processes)
+    for name in ("dataset.json", "plans.json"):  # as nnU-Net's own postprocessing does
+        if (predictions / name).is_file() and not (output / name).exists():
+            shutil.copyfile(predictions / name, output / name)
+    return Applied(recipe, done, computed, problems)
+
+
+def apply_jobs(
+    jobs: Sequence[Prediction], folder: Output, processes: int
+) -> tuple[dict[str, Done], int, list[str]]:
+    """Writes predictions after their steps.
+
+    Args:
+        jobs: predictions; what an earlier run has written from the same files is not done again.
+        folder: where they go.
+        processes: maximum number.
+
+    Returns:
+        The cases that are written, how many of them now, and what is wrong with the others.
+    """
+    done: dict[str, Done] = {}
+    missing = []
+    for job in jobs:
+        finished = folder.finished(job.file.name, _digest(job))
+        if finished is None:
+            missing.append(job)
+        else:
+            done[job.file.name] = finished
+    problems = []
+    results = in_processes(change_prediction, missing, processes, killed=_killed)
+    for result in tqdm(results, total=len(missing), desc="steps", unit="case", disable=None):
+        problem = result.problem or folder.in_the_way(result.files)
+        if problem:
+            problems.append(problem)
+        else:
+            put = folder.put(result.name, result.digest, result.changes, result.files)
+            done[result.name] = put
+    folder.finish()
+    return dict(sorted(done.items())), len(missing) - len(problems), sorted(problems)
+
+
+def _check_dataset(predictions: Path, recipe: Recipe, source: Path) -> None:
+    """Raises ValueError if the predictions are of another data set, as nnU-Net's files tell."""
+    plans, dataset = predictions / "plans.json", predictions / "dataset.json"
+    if plans.is_file() and recipe.dataset.startswith("Dataset"):
+        name = read_json(plans).get("dataset_name", recipe.dataset)
+        if name != recipe.dataset:
+            raise ValueError(
+                f"{source} is of {recipe.dataset}, the predictions are of {name}: {plans}"
+            )
+    if dataset.is_file():
+        labels = labels_of_dataset(read_dataset_json(dataset), dataset, None).evaluated
+        if set(labels) != set(recipe.labels):
+            wanted, came = (", ".join(map(str, of)) for of in (recipe.labels, labels))
+            raise ValueError(f"{source} has the labels {wanted}, {dataset} has {came}")
+
+
+def _find_predictions(folder: Path, recipe: Recipe, place: Path) -> list[Prediction]:
+    """Returns the predictions in a folder with nnU-Net's readers.
+
+    Raises:
+        ValueError: there are none.
+    """
+    files = case_files(folder, recipe.ending)
+    if files:
+        reader = recursive_find_reader_writer_by_name(recipe.reader)()
+        readers = dict.fromkeys(files, reader)
+    else:
+        files = [f for f in case_files(folder, "") if f.name.lower().endswith(known_endings())]
+        if not files:
+            raise ValueError(f"-i: {folder} holds no prediction that ends in {recipe.ending}")
+        by_ending = ReadersByEnding(files)
+        readers = {file: by_ending(file) for file in files}
+    return [
+        Prediction(file, reader, recipe, place / str(number))
+        for number, (file, reader) in enumerate(readers.items())
+    ]
+
+
+def _names(job: Prediction) -> list[str]:
+    """Returns the names of the files that may be written for a prediction."""
+    if not isinstance(job.reader, Tiff3DIO):
+        return [job.file.name]
+    return [job.file.name, job.file.with_suffix(".json").name]  # which holds the spacing
+
+
+def _digest(job: Prediction) -> str:
+    """Returns a digest of a prediction and its steps, "" if it cannot be read."""
+    try:
+        files = [job.file, *data_files(job.file)]
+        if any(steps.threshold is not None for steps in job.recipe.steps.values()):
+            files.append(probabilities_file(job.file))
+        besides = nnunet_topo.__version__, job.recipe, type(job.reader).__name__
+        return digest(repr(besides), *(file.read_bytes() for file in files))
+    except OSError:
+        return ""
+
+
+def change_prediction(job: Prediction) -> Changed:
+    """Writes a prediction after its steps; any error becomes a problem of the case."""
+    name = job.file.name
+    try:
+        identity = _digest(job)
+        label_map, changed, changes = _change(job)
+        job.place.mkdir(parents=True, exist_ok=True)
+        _write(job, label_map, changed)
+        return Changed(name, identity, changes, sorted(job.place.iterdir()))
+    except Exception as error:  # of any reader or writer
+        shutil.rmtree(job.place, ignore_errors=True)
+        return Changed(name, problem=f"{name}: not written, {reason(error)}")
+
+
+def _killed(job: Prediction) -> Changed:
+    name = job.file.name
+    return Changed(name, problem=f"{name}: its process was killed; too little memory?")
+
+
+def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
+    """Returns a label map `[z, y, x]` as predicted and after the steps, and how many voxels differ.
+
+    Raises:
+        ValueError: it is not a label map of this data set, or the steps do not fit it.
+    """
+    recipe = job.recipe
+    read = read_segmentation(job.reader, job.file)
+    label_map = narrow_label_map(read.label_map)
+    if job.refuses_others:
+        _check_values(label_map, recipe)
+    if read.spacing is None and recipe.units.unit == "mm":
+        spacing = read.wrong_spacing or "none"
+        raise ValueError(f"the steps are in mm, but the spacing of the file is {spacing}")
+    voxel = np.ones(3) if recipe.units.unit != "mm" or read.spacing is None else read.spacing
+    turned, spacing_mm = slice_first(label_map, voxel)
+    flat = turned.shape[0] == 1
+    if recipe.units.space != (2 if flat else 3):
+        kinds = {2: "an image or a single slice", 3: "a volume"}
+        raise ValueError(
+            f"the steps were chosen on {kinds[recipe.units.space]}, but the shape of this is "
+            f"{read.shape}"
+        )
+    array, spacing = (turned[0], spacing_mm[1:]) if flat else (turned, spacing_mm)
+    probabilities = None
+    if any(steps.threshold is not None for steps in recipe.steps.values()):
+        file = probabilities_file(job.file)
+        if not file.is_file():
+            raise ValueError(
+                f"a lower threshold was chosen, which needs {file.name}: predict with "
+                "--save_probabilities"
+            )
+        probabilities = read_probabilities(file, recipe.channels, array.shape)
+    targets = recipe.targets
+    changed = apply_steps(
+        array,
+        targets,
+        recipe.steps,
+        probability=lambda target: None if probabilities is None else probabilities[target.channel],
+        spacing=spacing,
+        connectivity=recipe.connectivity,
+    )
+    changes = {}
+    for target in targets:
+        before, after = (mask_of(values, target.members) for values in (array, changed))
+        added, removed = (int(np.count_nonzero(m)) for m in (after & ~before, before & ~after))
+        changes[target.key] = Change(added, removed)
+    result = label_map.copy()
+    slice_first(result, np.ones(3))[0][...] = changed  # a view
+    return label_map, result, changes
+
+
+def _check_values(label_map: NDArray, recipe: Recipe) -> None:
+    """Raises ValueError if a label map holds values that are not labels of the data set."""
+    values = distinct_values(label_map)
+    wrong = describe_fractions(values)
+    if wrong:
+        raise ValueError(f"it {wrong}")
+    known = {0, recipe.ignore}
+    for label in recipe.labels:
+        known |= set(label) if isinstance(label, tuple) else {label}
+    unknown = values[~np.isin(values, [value for value in known if value is not None])]
+    if len(unknown):
+        labels = as_ranges(value for value in known if value is not None)
+        raise ValueError(
+            f"it holds {shown_values(unknown)}, which {recipe.dataset} does not have ({labels})"
+        )
+
+
+def _write(job: Prediction, label_map: NDArray, changed: NDArray) -> None:
+    """Writes the new label map as the prediction is; where nothing changed, its bytes."""
+    new = job.place / job.file.name
+    if np.array_equal(label_map, changed) and not data_files(job.file):
+        for name in _names(job):
+            if job.file.with_name(name).is_file():
+                shutil.copyfile(job.file.with_name(name), job.place / name)
+        return
+    properties = read_silently(job.reader, job.file)[1]
+    job.reader.write_seg(changed, str(new), properties)
+    _restore_type(job.file, new)
+
+
+def _restore_type(old: Path, new: Path) -> None:
+    """Gives a new file the data type of the old one; nnU-Net writes 8 or 16 bits without sign."""
+    if is_nifti(old):
+        wanted, image = load_nifti(old).get_data_dtype(), load_nifti(new)
+        if image.get_data_dtype() != wanted:
+            header = image.header.copy()
+            header.set_data_dtype(wanted)
+            values = np.asarray(image.dataobj).astype(wanted)
+            nibabel.save(type(image)(values, image.affine, header), new)
+    elif new.name.lower().endswith((".nrrd", ".mha", ".mhd", ".nhdr", ".gipl", ".gipl.gz")):
+        pixel = sitk.ReadImage(str(old)).GetPixelID()
+        image = sitk.ReadImage(str(new))
+        if image.GetPixelID() != pixel:
+            sitk.WriteImage(sitk.Cast(image, pixel), str(new), True)

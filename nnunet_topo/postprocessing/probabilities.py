@@ -1,0 +1,44 @@
+"""The probabilities that nnU-Net saves beside a prediction."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_topo.images.grids import slice_first
+from nnunet_topo.images.readers import known_ending
+
+
+def probabilities_file(prediction: Path) -> Path:
+    """Returns where the probabilities of a prediction are, if nnU-Net has saved them."""
+    name = prediction.name
+    return prediction.with_name(f"{name[: len(name) - len(known_ending(prediction))]}.npz")
+
+
+def read_probabilities(file: Path, channels: int, shape: tuple[int, ...]) -> NDArray[np.floating]:
+    """Returns the probabilities `[channel, *space]` of a prediction.
+
+    Args:
+        file: nnU-Net's .npz.
+        channels: wanted number, with the background if the labels have one.
+        shape: of the label map, 2D or 3D; of a volume of one slice that slice.
+
+    Raises:
+        ValueError: they are not those of this prediction.
+        OSError: the file cannot be read.
+    """
+    try:
+        with np.load(file) as content:
+            found = content["probabilities"]
+    except KeyError:
+        raise ValueError(f"{file} holds no array called probabilities") from None
+    turned = found
+    if found.ndim == 4 and 1 in found.shape[1:]:
+        turned = np.stack([slice_first(channel, np.ones(3))[0] for channel in found])
+        turned = turned[:, 0] if len(shape) == 2 else turned
+    if turned.shape != (channels, *shape):
+        raise ValueError(
+            f"{file} holds probabilities of shape {found.shape}, wanted {channels} channels of "
+            f"the shape {shape} of the prediction: are they of another data set?"
+        )
+    return turned

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# What repairs topology after a training: steps chosen by cross-validation.
+#
+# Usage: tests/acceptance/postprocess.sh [FOLDER [SECTION ...]]    half an hour on 2 cores, 8 GB of disk
+#
+# FOLDER is empty or contains the output of an earlier run, whose trainings are not repeated. Needs Dataset004_Hippocampus,
+# Dataset101_ChaseDB1 and Dataset103_TopoMortar under $NNUNET_TOPO_DATA (default ../shared/data).
+source "$(dirname "$0")/prelude.sh" postprocess "$@"
+sections=${*:2}
+wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
+failed=()
+
+say "0. an environment"
+if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
+    python3 -m venv "$work/plugin"
+    "$work/plugin/bin/pip" install -q "$root[test]"
+fi
+mkdir -p "$work"/{raw,preprocessed,results}
+# Runs a module of the tests.
+in_tree() { (cd "$root" && EXTRA="PYTHONPATH=$root" in_env python -m "$@"); }
+
+if wanted 1; then
+    say "1. steps chosen by postprocess find, beside nnU-Net's own and an exhaustive search"
+    in_tree tests.acceptance.postprocess_find "$work/found" || failed+=(1)
+fi
+
+[ ${#failed[@]} -eq 0 ] || { echo "FAILED sections: ${failed[*]}"; exit 1; }
