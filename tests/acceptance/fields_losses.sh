@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The field's own losses under one seam: Skeleton Recall, clDice, SCNP, alone, in sums, and as nnUNetTrainerTopology.
 #
-# Usage: tests/acceptance/fields_losses.sh [FOLDER [SECTION ...]]    1 to 6 in 1 hour on 2 idle cores; 7 takes a day
+# Usage: tests/acceptance/fields_losses.sh [FOLDER [SECTION ...]]    1 to 6 in 1 hour on 2 idle cores; 7 takes another
 #
 # FOLDER is empty, or holds what an earlier run has left. Sections are 1 to 7, default 1 to 6. Needs
 # Dataset004_Hippocampus and Dataset101_ChaseDB1 under $NNUNET_TOPO_DATA (default ../shared/data). Section 1 takes the
