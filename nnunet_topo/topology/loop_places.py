@@ -27,7 +27,7 @@ from nnunet_topo.topology.bridges import find_bridges
 from nnunet_topo.topology.masks import label_components
 from nnunet_topo.topology.persistence import Connectivity, persistence_pairs
 
-MOST_CYCLES = 100  # of a mask; further loops have a place and no cycle
+MOST_CYCLES = 100  # of tunnels of a mask, and of handles; further loops have a place and no cycle
 _FEWEST_VOXELS = 4  # of a loop
 _FIRST_REACH = 8  # voxels around a place, doubled until a cycle is found
 _MOST_TRIED = 8  # cycles around a tunnel in each of these boxes
@@ -67,15 +67,15 @@ def find_loops(
         connectivity: of the foreground.
         first: voxels of own that enter first; the loops are closed elsewhere.
     """
-    left = MOST_CYCLES
+    left = {True: MOST_CYCLES, False: MOST_CYCLES}
     for label, box in enumerate(ndimage.find_objects(union), start=1):
         inside = union[box] == label
         of_own, of_other, early = (np.pad(m[box] & inside, 1) for m in (own, other, first))
         if np.count_nonzero(of_own) < _FEWEST_VOXELS:
             continue
         begin = np.array([side.start - 1 for side in box])
-        for loop in _loops(of_own, of_other, early, connectivity, left):
-            left -= bool(len(loop.cycle))
+        for loop in _loops(of_own, of_other, early, connectivity, left[True], left[False]):
+            left[loop.is_tunnel] -= bool(len(loop.cycle))
             yield Loop(
                 loop.is_tunnel,
                 None if loop.birth is None else _at(loop.birth + begin),
@@ -85,7 +85,12 @@ def find_loops(
 
 
 def _loops(
-    own: Mask, other: Mask, first: Mask, connectivity: Connectivity, most: int
+    own: Mask,
+    other: Mask,
+    first: Mask,
+    connectivity: Connectivity,
+    most_tunnels: int,
+    most_handles: int,
 ) -> Iterator[Loop]:
     """Yields the loops of one component of the union; those after the most without cycles."""
     number = betti_numbers(own, connectivity=connectivity)[1]
@@ -96,20 +101,22 @@ def _loops(
     deaths = _tunnels(own, other, connectivity)
     for death in deaths:
         loop = Loop(True, None, death, none)
-        if most > 0:
+        if most_tunnels > 0:
             loop = _tunnel_with_cycle(death, own, own | other, connectivity) or loop
-        most -= bool(len(loop.cycle))
+        most_tunnels -= bool(len(loop.cycle))
         yield loop
     handles = number - matched - len(deaths)
     if handles:
         order = _order_of_handles(own, other, first)
         bars = _alive(order, own & ~other, connectivity)
-        yield from _handles(bars, handles, order, own, other, connectivity, most)
+        yield from _handles(bars, handles, order, own, other, connectivity, most_handles)
 
 
 def _tunnels(own: Mask, other: Mask, connectivity: Connectivity) -> list[Voxel]:
     """Returns where the other mask fills loops of the first, the last voxel of each filling."""
     filling = other & ~own
+    if not filling.any():
+        return []
     mouths = ndimage.binary_dilation(filling, np.ones((3, 3, 3))) & ~(own | other)
     depth = ndimage.distance_transform_edt(~mouths) if mouths.any() else np.zeros(own.shape)
     order = _ranked(filling, ndimage.distance_transform_edt(~own), -depth)
