@@ -90,14 +90,35 @@ class CaseResult:
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class CaseArrays:
+    """What the files of a case hold, on one grid.
+
+    Attributes:
+        prediction: label map `[z, y, x]`, of one slice `[y, x]`.
+        reference: of the same shape.
+        spacing_mm: size of a voxel along each axis; 1 in files without spacing.
+        problems: one line each.
+    """
+
+    prediction: np.ndarray
+    reference: np.ndarray
+    spacing_mm: np.ndarray
+    problems: list[str]
+
+
 def evaluate_case(case: Case) -> CaseResult:
     """Returns the metrics of one case; any error becomes a problem of the case."""
     try:
         return compare_case(case)
     except Exception as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        reason = kind + " ".join(str(error).split())[:300]
-        return CaseResult(case.name, problems=[f"{case.name}: not evaluated, {reason}"])
+        return CaseResult(case.name, problems=[f"{case.name}: not evaluated, {reason(error)}"])
+
+
+def reason(error: Exception) -> str:
+    """Returns what an error says, in one line that is not too long."""
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())[:300]
 
 
 def killed_case(case: Case) -> CaseResult:
@@ -130,19 +151,13 @@ def compare_case(case: Case) -> CaseResult:
         ValueError: the files cannot be compared.
     """
     files_digest = case_digest(case)
-    read = read_on_one_grid(case)
-    is_image = len(read.label_maps[0]) == 1  # nnU-Net reads it as a volume of one slice
-    spacing_mm = read.spacing_mm[int(is_image) :]
-    reference, prediction = (narrow_label_map(array) for array in read.label_maps)
-    read.label_maps.clear()  # the readers' floats take four times the memory
-    if is_image:
-        reference, prediction = reference[0], prediction[0]
+    arrays = read_case(case)
     compared = compare_label_maps(
-        prediction,
-        reference,
+        arrays.prediction,
+        arrays.reference,
         case.labels,
         ignore_label=case.ignore_label,
-        spacing_mm=spacing_mm.tolist(),
+        spacing_mm=arrays.spacing_mm.tolist(),
         connectivity=case.settings.connectivity,
         nsd_tolerance_mm=case.settings.nsd_tolerance_mm,
         windows=case.settings.windows,
@@ -158,9 +173,25 @@ def compare_case(case: Case) -> CaseResult:
         files_digest,
         metrics=metrics,
         nnunet_metrics=nnunet_metrics,
-        voxel_mm3=float(np.prod(spacing_mm)),
-        problems=read.problems,
+        voxel_mm3=float(np.prod(arrays.spacing_mm)),
+        problems=arrays.problems,
     )
+
+
+def read_case(case: Case) -> CaseArrays:
+    """Returns what the files of a case hold, in as few bytes as the labels need.
+
+    Raises:
+        ValueError: the files cannot be compared.
+    """
+    segmentations, spacings_mm, problems = _read_on_one_grid(case)
+    reference, prediction = segmentations
+    # nnU-Net reads a 2D image as a volume of one slice.
+    space = 0 if reference.shape[1] > 1 else 1
+    narrow = [narrow_label_map(array[(0,) * (space + 1)]) for array in (prediction, reference)]
+    segmentations.clear()
+    del reference, prediction  # the readers' floats take four times the memory
+    return CaseArrays(narrow[0], narrow[1], spacings_mm[0][space:], problems)
 
 
 def without_ours(metrics: dict[str, float]) -> dict[str, float]:
@@ -168,25 +199,10 @@ def without_ours(metrics: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if not key.startswith(PREFIX)}
 
 
-@dataclass(frozen=True, slots=True)
-class OnOneGrid:
-    """A reference and a prediction as nnU-Net's readers turn them.
+def _read_on_one_grid(case: Case) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+    """Returns reference and prediction as nnU-Net reads them, their spacings, and the problems.
 
-    Attributes:
-        label_maps: of reference and prediction, `[z, y, x]`, one slice first.
-        spacing_mm: of the axes, by the reference; 1 without spacing in the files.
-        slice_axis: where the axis of a single slice was, 0 for volumes.
-        problems: what is wrong with the files, one line each.
-    """
-
-    label_maps: list[np.ndarray]
-    spacing_mm: np.ndarray
-    slice_axis: int
-    problems: list[str]
-
-
-def read_on_one_grid(case: Case) -> OnOneGrid:
-    """Returns reference and prediction of a case.
+    A volume of one slice has that slice first. Without spacing in the files it is one voxel.
 
     Raises:
         ValueError: they cannot be compared.
@@ -196,11 +212,9 @@ def read_on_one_grid(case: Case) -> OnOneGrid:
     # Distances of files without spacing are in voxels.
     spacing_mm = next((s.spacing for s in read if s.spacing is not None), np.ones(3))
     turned = [slice_first(s.label_map, spacing_mm) for s in read]
-    shape = read[0].label_map.shape
-    return OnOneGrid(
-        [label_map for label_map, _ in turned],
-        turned[0][1],
-        shape.index(1) if 1 in shape else 0,
+    return (
+        [label_map[None] for label_map, _ in turned],
+        [spacing for _, spacing in turned],
         [f"{case.name}: {problem}" for problem in problems],
     )
 
