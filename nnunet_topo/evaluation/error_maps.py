@@ -253,7 +253,7 @@ def _write_case(work: _Work) -> tuple[list[ErrorPlace], list[Path]]:
     label_map = np.zeros(reference.shape, np.uint8)
     for _, error in found:
         label_map[tuple(error.voxels.T)] = LABELS[error.kind]
-    for _, error in found:  # none is hidden by others altogether
+    for _, error in found:  # its place is visible even if larger errors surround it
         label_map[error.voxel] = LABELS[error.kind]
     label_map = np.moveaxis(label_map, 0, slice_axis)
     errors = [_place(key, error, placement, slice_axis, voxel_size) for key, error in found]
