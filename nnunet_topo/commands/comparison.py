@@ -106,14 +106,14 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         for index, model in enumerate([*models, *(of.model for of in processed)])
     }
     problems += [problem for of_model in evaluated.values() for problem in of_model.problems]
-    if options.error_maps:
-        of_maps = study, models, evaluated, options.settings, options.processes
-        problems += write_maps_of_models(*of_maps)
     unit = unit_of_distances(study, [fold for of in evaluated.values() for fold in of.folds])
     paired, left_out = _pair(evaluated, problems)
     values = {name: add_presence(cases) for name, cases in paired.items()}
     predicted = {model.name: values[model.name] for model in models}
     names = label_names(study)  # in the order of the network's channels
+    if options.error_maps:
+        of_maps = study, models, evaluated, options.settings, options.processes
+        problems += write_maps_of_models(*of_maps)
     labels = dict(sorted(names.items(), key=lambda item: _numbers(item[0])))
     trainings = {model.name: _read_trainings(model) for model in models}
     notes += left_out + notes_on_data(predicted, labels, options.missing, unit)

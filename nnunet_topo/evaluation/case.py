@@ -198,25 +198,10 @@ def without_ours(metrics: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if not key.startswith(PREFIX)}
 
 
-@dataclass(frozen=True, slots=True)
-class OnOneGrid:
-    """A reference and a prediction as nnU-Net's readers turn them.
+def _read_on_one_grid(case: Case) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+    """Returns reference and prediction as nnU-Net reads them, their spacings, and the problems.
 
-    Attributes:
-        label_maps: of reference and prediction, `[z, y, x]`, one slice first.
-        spacing_mm: of the axes, by the reference; 1 without spacing in the files.
-        slice_axis: where the axis of a single slice was, 0 for volumes.
-        problems: what is wrong with the files, one line each.
-    """
-
-    label_maps: list[np.ndarray]
-    spacing_mm: np.ndarray
-    slice_axis: int
-    problems: list[str]
-
-
-def read_on_one_grid(case: Case) -> OnOneGrid:
-    """Returns reference and prediction of a case.
+    A volume of one slice has that slice first. Without spacing in the files it is one voxel.
 
     Raises:
         ValueError: they cannot be compared.
@@ -226,11 +211,9 @@ def read_on_one_grid(case: Case) -> OnOneGrid:
     # Distances of files without spacing are in voxels.
     spacing_mm = next((s.spacing for s in read if s.spacing is not None), np.ones(3))
     turned = [slice_first(s.label_map, spacing_mm) for s in read]
-    shape = read[0].label_map.shape
-    return OnOneGrid(
-        [label_map for label_map, _ in turned],
-        turned[0][1],
-        shape.index(1) if 1 in shape else 0,
+    return (
+        [label_map[None] for label_map, _ in turned],
+        [spacing for _, spacing in turned],
         [f"{case.name}: {problem}" for problem in problems],
     )
 

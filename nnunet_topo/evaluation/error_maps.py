@@ -15,7 +15,7 @@ from nnunetv2.evaluation.evaluate_predictions import (
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from nnunet_topo.evaluation.case import Case, Settings, case_digest, read_on_one_grid
+from nnunet_topo.evaluation.case import Case, Settings, case_digest, read_case
 from nnunet_topo.evaluation.error_kinds import (
     ITK_SNAP_FILE,
     LABELS,
@@ -31,9 +31,8 @@ from nnunet_topo.evaluation.segmentations import Segmentations
 from nnunet_topo.files import case_name
 from nnunet_topo.images.placement import Placement, read_placement, write_like
 from nnunet_topo.images.readers import known_endings
-from nnunet_topo.images.segmentation import has_spacing
+from nnunet_topo.images.segmentation import has_spacing, read_silently
 from nnunet_topo.labels.labels import Labels, sorted_label_keys
-from nnunet_topo.metrics import narrow_label_map
 from nnunet_topo.processes import in_processes
 from nnunet_topo.topology import Connectivity, Unmatched, unmatched
 
@@ -230,17 +229,19 @@ def _map_case(work: _Work) -> _Done:
 def _write_case(work: _Work) -> tuple[list[ErrorPlace], list[Path]]:
     """Writes the files of a case into a folder of its own, and returns its errors and the files."""
     case = work.case
-    read = read_on_one_grid(case)
-    reference, prediction = map(narrow_label_map, read.label_maps)
+    read = read_case(case)
+    reference, prediction, slice_axis = read.reference, read.prediction, 0
+    is_image = reference.ndim == 2  # whose slice has no thickness
+    if is_image:
+        shape = read_silently(case.readers[0], case.reference)[0][0].shape
+        reference, prediction, slice_axis = reference[None], prediction[None], shape.index(1)
     placement = read_placement(case.readers[0], case.reference)
     counted = None if case.ignore_label is None else reference != case.ignore_label
     known = any(
         has_spacing(reader, file)
         for reader, file in zip(case.readers, (case.reference, case.prediction), strict=True)
     )
-    is_image = len(reference) == 1  # whose slice has no thickness
-    spacing_mm = read.spacing_mm[int(is_image) :]
-    voxel_size = _VoxelSize(float(np.prod(spacing_mm)) if known else nan, is_image)
+    voxel_size = _VoxelSize(float(np.prod(read.spacing_mm)) if known else nan, is_image)
     found: list[tuple[str, Unmatched]] = []
     for label in case.labels:
         p, r = (region_or_label_to_mask(array, label) for array in (prediction, reference))
@@ -252,10 +253,10 @@ def _write_case(work: _Work) -> tuple[list[ErrorPlace], list[Path]]:
     label_map = np.zeros(reference.shape, np.uint8)
     for _, error in found:
         label_map[tuple(error.voxels.T)] = LABELS[error.kind]
-    for _, error in found:  # none is hidden by others altogether
+    for _, error in found:  # its place is visible even if larger errors surround it
         label_map[error.voxel] = LABELS[error.kind]
-    label_map = np.moveaxis(label_map, 0, read.slice_axis)
-    errors = [_place(key, error, placement, read.slice_axis, voxel_size) for key, error in found]
+    label_map = np.moveaxis(label_map, 0, slice_axis)
+    errors = [_place(key, error, placement, slice_axis, voxel_size) for key, error in found]
     work.folder.mkdir(parents=True, exist_ok=True)
     stem = case_name(case.prediction, known_endings())
     ending = case.reference.name[len(case_name(case.reference, known_endings())) :]

@@ -20,7 +20,7 @@ class OwnFolder:
     So every file that a later run finds is either in the record or was not written by us.
 
     Args:
-        folder: made with the first file.
+        folder: made by `begin`.
 
     Attributes:
         folder: its path.
@@ -60,7 +60,8 @@ class OwnFolder:
         if not lines or lines[0].get("written_by") != AUTHOR:
             raise ValueError(f"{self._record} was not written by {AUTHOR} and is left as it is")
         for entry in lines[1:]:
-            self._note(entry)
+            if entry.keys() >= {"name", "content", "files"}:
+                self._note(entry)
 
     def _note(self, entry: dict[str, Any]) -> None:
         for name, of_file in entry["files"].items():

@@ -51,7 +51,7 @@ ERROR_PLACES = [
     Sabotage(
         "map of a sagittal slice written as an axial one",
         "error_maps._write_case",
-        "np.moveaxis(label_map, 0, read.slice_axis)",
+        "np.moveaxis(label_map, 0, slice_axis)",
         "label_map",
         "test_a_single_slice_on_any_axis_is_mapped_in_its_place",
     ),
