@@ -9,7 +9,7 @@ from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.masks import dual
 
 Mask = NDArray[np.bool_]
-_DEEP = 1e3  # score of the outside, below that of any voxel
+HIGHEST = 1e3  # score of the outside in the complement, above that of any voxel
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Field:
 
     def complement(self) -> "Field":
         """Returns the field of the complement, with a margin of the outside around it."""
-        score = -np.pad(self.score, 1, constant_values=-_DEEP)
+        score = -np.pad(self.score, 1, constant_values=-HIGHEST)
         # a score of 0 is background, and -0.0 would not be foreground of the complement
         score[score == 0] = np.finfo(np.float64).tiny
         cost = np.pad(self.cost, 1, constant_values=np.inf)

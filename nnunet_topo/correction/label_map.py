@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from nnunet_topo.correction.field import HIGHEST
 from nnunet_topo.correction.mask import Correction, box_around, correct_score, signed_distance
 from nnunet_topo.correction.structures import BACKGROUND, Moves, Structure, strongest_first
+from nnunet_topo.labels.values import distinct_values
 from nnunet_topo.topology import Connectivity, betti_numbers
 from nnunet_topo.topology.masks import foreground_box, label_components
 
 LabelMap = NDArray[np.integer]
-_FAR = -1e3  # score far away from a mask
 _UNDECIDED = 1e-6  # score of a voxel whose label an earlier correction or a region's order changed
 NOT_REACHED = "not reached"
 NO_TRACE = "nothing in the prediction shows where it is"
@@ -97,7 +98,7 @@ def correct_label_map(
     """
     spacing = np.ones(label_map.ndim) if spacing_mm is None else np.asarray(spacing_mm, float)
     labels = {BACKGROUND, *(label for s in structures for label in s.labels)}
-    labels |= {int(value) for value in np.unique(label_map)} - {ignore}
+    labels |= {int(value) for value in distinct_values(label_map)} - {ignore}
     current = label_map
     notes: dict[str, str] = {}
     ordered = strongest_first(structures, nested=nested)
@@ -143,7 +144,7 @@ class _Work:
             if prior[0].low and not mask.any():
                 return label_map, NO_TRACE
             box = box_around(mask)
-            score, cost = np.full(mask.shape, _FAR), np.ones(mask.shape)
+            score, cost = np.full(mask.shape, -HIGHEST), np.ones(mask.shape)
             score[box] = signed_distance(mask[box])
         else:
             score = _agreeing(scores[structure.labels], mask)
@@ -300,7 +301,8 @@ def largest_change(
         spacing_mm: of the axes.
     """
     largest = 0.0
-    padded, changed = np.pad(old, 1), np.pad(new, 1)
+    box = box_around(old | new)
+    padded, changed = np.pad(old[box], 1), np.pad(new[box], 1)
     for inside in (padded, ~padded):
         moved = np.argwhere(~inside & (changed != padded))
         if not len(moved):

@@ -1,12 +1,13 @@
 """More components: made where the longest bars say, of which the mask shows nothing yet."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_topo.correction.field import Field, Mask
+from nnunet_topo.correction.field import HIGHEST, Field, Mask
 from nnunet_topo.topology import persistence_pairs
 from nnunet_topo.topology.homotopic import watershed_line
 from nnunet_topo.topology.masks import label_components
@@ -59,8 +60,8 @@ def _touched(mask: Mask, field: Field) -> Mask:
     return ndimage.binary_dilation(mask, ndimage.generate_binary_structure(mask.ndim, rank))
 
 
-def _by_bars(mask: Mask, field: Field) -> Iterator["_Made | _Cut"]:
-    """Yields what shows one more component, by the longest bar first."""
+def _by_bars(mask: Mask, field: Field) -> Iterator[Callable[[Mask], Mask | None]]:
+    """Yields what shows one more component, by the longest bar first; None if it does not."""
     pairs = persistence_pairs(field.score, connectivity=field.connectivity, dimensions=(0,))
     values = field.score.ravel()
     birth, death = pairs.birth, pairs.death
@@ -70,9 +71,10 @@ def _by_bars(mask: Mask, field: Field) -> Iterator["_Made | _Cut"]:
     order = np.argsort(-length, kind="stable")
     for index in order[is_hidden[order]][:_MOST_TRIED]:
         if values[birth[index]] <= 0:
-            yield _Made(field, int(birth[index]))
+            yield partial(_made, voxel=int(birth[index]))
         elif mask.ravel()[birth[index]]:
-            yield _Cut(field, int(birth[index]), float(deaths[index]))
+            voxel, joins_at = int(birth[index]), float(deaths[index])
+            yield partial(_cut, field=field, voxel=voxel, joins_at=joins_at)
 
 
 def probability(score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,38 +82,34 @@ def probability(score: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-np.clip(score, -500, 500)))
 
 
-class _Made:
-    """A voxel that becomes a component."""
-
-    def __init__(self, field: Field, voxel: int) -> None:
-        self._field, self._voxel = field, voxel
-
-    def __call__(self, mask: Mask) -> Mask | None:
-        made = mask.copy()
-        if made.flat[self._voxel]:
-            return None
-        made.flat[self._voxel] = True
-        return made
+def _made(mask: Mask, voxel: int) -> Mask | None:
+    """Returns a mask with one more voxel, None if it is there."""
+    if mask.flat[voxel]:
+        return None
+    made = mask.copy()
+    made.flat[voxel] = True
+    return made
 
 
-class _Cut:
-    """A component that is cut from the older one that it joins at some score."""
+def _cut(mask: Mask, field: Field, voxel: int, joins_at: float) -> Mask | None:
+    """Returns a mask whose component is cut from the older one that it joins at a score.
 
-    def __init__(self, field: Field, voxel: int, joins_at: float) -> None:
-        self._field, self._voxel, self._joins_at = field, voxel, joins_at
+    Args:
+        mask: as changed so far.
+        field: what changes cost.
+        voxel: the highest of the component.
+        joins_at: where it joins the older one.
 
-    def __call__(self, mask: Mask) -> Mask | None:
-        field = self._field
-        labels, _ = label_components(mask, field.connectivity)
-        own = labels.flat[self._voxel]
-        if not own:
-            return None
-        region = labels == own
-        peaks, _ = label_components(region & (field.score > self._joins_at), field.connectivity)
-        peak = peaks.flat[self._voxel]
-        first, second = peaks == peak, (peaks > 0) & (peaks != peak)
-        if not peak or not second.any():
-            return None
-        height = np.minimum(field.score, 1e3)
-        line = watershed_line(first, second, region, height, connectivity=field.connectivity)
-        return mask & ~line
+    Returns:
+        None if the two are not one component of the mask.
+    """
+    labels, _ = label_components(mask, field.connectivity)
+    region = mask & (labels == labels.flat[voxel])
+    peaks, _ = label_components(region & (field.score > joins_at), field.connectivity)
+    own = peaks.flat[voxel]
+    first, second = peaks == own, (peaks > 0) & (peaks != own)
+    if not own or not second.any():
+        return None
+    height = np.minimum(field.score, HIGHEST)
+    line = watershed_line(first, second, region, height, connectivity=field.connectivity)
+    return mask & ~line

@@ -1,11 +1,12 @@
 """The second section of postprocess.sh: exact correction to a known topology.
 
 Usage: python -m tests.acceptance.correct maps [IMAGES VOLUMES TINY]
-       python -m tests.acceptance.correct hippocampus MODEL RAW FOLDER
-       python -m tests.acceptance.correct sunnybrook DATA [CONTOURS]
+       python -m tests.acceptance.correct hippocampus MODEL RAW FOLDER [REFINED]
+       python -m tests.acceptance.correct sunnybrook DATA [CONTOURS [FOLDS]]
 
 `maps` takes random probability maps. `hippocampus` takes a trained model, the raw data set that it
-was trained on and a folder to write to; it predicts the validation cases of fold 0. `sunnybrook`
+was trained on and a folder to write to; it predicts the validation cases of fold 0, and
+refines the first REFINED of them (default all). `sunnybrook`
 trains the small net of the experiment on Sunnybrook; without the outer contours of the ring it
 takes the cavity.
 """
@@ -155,7 +156,7 @@ def maps(number_2d: str = "2000", number_3d: str = "1000", number_tiny: str = "1
     speed()
 
 
-def hippocampus(model: str, raw: str, folder: str) -> None:
+def hippocampus(model: str, raw: str, folder: str, refined: str = "1000") -> None:
     """Prints what correction and refinement make of the validation cases of a model."""
     work, labels = Path(folder), Path(raw) / "labelsTr"
     images = work / "images"
@@ -177,15 +178,26 @@ def hippocampus(model: str, raw: str, folder: str) -> None:
     correct = "nnunet-topo", "correct", "-i", predicted, "--prior", prior
     _run(*correct, "-o", work / "corrected", "--probabilities", shown=True)
     _run(*correct, "-o", work / "corrected_mask", shown=True)
-    refine = "nnunet-topo", "refine", "-i", images, "-m", model, "--prior", prior
-    _run(*refine, "-o", work / "refined", "-device", "cpu")
     cases = sorted(file.name for file in predicted.glob("*.nii.gz"))
-    print(f"\nhippocampus, {len(cases)} held-out cases, prior (1, 0, 0) for {len(names)} labels")
-    for name in ("predicted", "corrected", "corrected_mask", "refined"):
-        record = next((work / name).glob("*tion.json"), None)
-        of_cases = {} if record is None else json.loads(record.read_text())["cases"]
-        seconds = [of["seconds"] for of in of_cases.values()]
-        _table(name, work / name, labels, cases, list(names), seconds)
+    few = work / "images_to_refine"
+    few.mkdir(exist_ok=True)
+    for case in cases[: int(refined)]:
+        link = few / case.replace(".nii.gz", "_0000.nii.gz")
+        if not link.exists():
+            link.symlink_to((images / link.name).resolve())
+    refine = "nnunet-topo", "refine", "-i", few, "-m", model, "--prior", prior
+    _run(*refine, "-o", work / "refined", "-device", "cpu")
+    done = cases[: int(refined)]
+    for of, folders in (
+        (cases, ("predicted", "corrected", "corrected_mask")),
+        (done, ("predicted", "corrected", "refined")),
+    ):
+        print(f"\nhippocampus, {len(of)} held-out cases, prior (1, 0, 0) for {len(names)} labels")
+        for name in folders:
+            record = next((work / name).glob("*tion.json"), None)
+            of_cases = {} if record is None else json.loads(record.read_text())["cases"]
+            seconds = [of_cases[case.removesuffix(".nii.gz")]["seconds"] for case in of if of_cases]
+            _table(name, work / name, labels, of, list(names), seconds)
 
 
 def _run(*command: object, shown: bool = False) -> None:
@@ -220,7 +232,7 @@ def _table(
     print(f"  {name}: exact {np.mean(right):.1%} of labels, Dice {np.mean(dice):.4f}{timed}")
 
 
-def sunnybrook(data: str, contours: str = "") -> None:
+def sunnybrook(data: str, contours: str = "", folds: str = "4") -> None:
     """Prints what correction and refinement by eq. 5 make of slices of the left ventricle."""
     import torch
 
@@ -238,7 +250,7 @@ def sunnybrook(data: str, contours: str = "") -> None:
     structure = RING if contours else CAVITY
     split = reader(Path(data), Path(contours) if contours else None)
     rows: dict[str, list[np.ndarray]] = {}
-    for seed in range(4):
+    for seed in range(int(folds)):
         slices = split(seed, *structure.pairs[0])
         torch.manual_seed(seed)
         network = train_arm("supervised", UNet(), slices, structure.betti, seed, SUPERVISED)

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunet_topo.correction.field import Field, complement, without_margin
 from nnunet_topo.correction.mask import correct_mask
 from nnunet_topo.topology import betti_numbers
 from nnunet_topo.topology.betti_range import BettiPrior
+from nnunet_topo.topology.masks import label_components
 
 from .maps import CONNECTIVITIES, all_masks, disk, image, random_map, torus
 
@@ -260,3 +262,15 @@ def test_what_is_not_a_probability_or_a_prior_is_refused():
         correct_mask(np.zeros((3, 3)), (1, 0, 0))
     with pytest.raises(ValueError, match="connectivity"):
         correct_mask(np.zeros((3, 3)), (1, 0), connectivity="half")
+
+
+@pytest.mark.parametrize("connectivity", CONNECTIVITIES)
+@pytest.mark.parametrize("shape", [(9, 11), (6, 7, 8)])
+def test_components_of_the_complement_are_the_outside_and_what_is_enclosed(shape, connectivity):
+    score = np.random.default_rng(4).normal(size=shape)
+    field = Field(score, np.abs(score), connectivity)
+    outside = field.complement()
+    assert (outside.mask == complement(field.mask)).all()
+    assert (without_margin(outside.mask) == field.mask).all()
+    number = label_components(outside.mask, outside.connectivity)[1]
+    assert number - 1 == betti_numbers(field.mask, connectivity=connectivity)[-1]

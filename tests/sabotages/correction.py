@@ -2,7 +2,6 @@
 
 from .code import Sabotage
 
-RANDOM_IMAGES = "test_images_get_exactly_the_wanted_numbers"
 MM = "test_the_largest_change_is_in_mm_along_each_axis"
 
 CORRECTION = [
@@ -39,7 +38,7 @@ CORRECTION = [
         "Field.complement",
         "dual(self.connectivity)",
         "self.connectivity",
-        RANDOM_IMAGES,
+        "test_components_of_the_complement_are_the_outside_and_what_is_enclosed",
     ),
     Sabotage(
         "exactness not counted",
@@ -72,7 +71,7 @@ CORRECTION = [
     Sabotage(
         "locked voxels changed",
         "correct_score",
-        "np.where(locked, np.inf, weight)",
+        "np.where(locked[sides], np.inf, weight)",
         "weight",
         "test_locked_voxels_stay",
     ),
