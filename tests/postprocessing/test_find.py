@@ -11,7 +11,7 @@ from nnunet_topo.postprocessing import find as finding
 from nnunet_topo.postprocessing.candidates import score_candidates
 from nnunet_topo.postprocessing.choice import MOST_GROUPS
 from nnunet_topo.postprocessing.record import nnunet_equivalent
-from nnunet_topo.postprocessing.steps import Steps
+from nnunet_topo.postprocessing.steps import Grid, Steps
 from nnunet_topo.postprocessing.targets import find_targets
 
 from .folders import DATASET, Validation, prediction, reference
@@ -148,6 +148,21 @@ def test_scores_of_another_training_are_not_taken_over(validation):
     assert figures(after["labels"][0]) == [0, 0, 0]
     assert before["trainings"] != after["trainings"]
     assert before["trainings"].keys() == after["trainings"].keys()
+
+
+def test_scores_in_another_order_of_the_candidates_are_not_taken_over(validation, monkeypatch):
+    assert validation.find() == 0
+    before = validation.result()["labels"]
+    sizes_first = Grid.of_components
+
+    def reverse(grid):
+        first, *others = sizes_first(grid)
+        return [first, *others[::-1]]
+
+    monkeypatch.setattr(Grid, "of_components", reverse)
+    assert validation.find() == 0
+    for entry, earlier in zip(validation.result()["labels"], before, strict=True):
+        assert figures(entry) == figures(earlier)
 
 
 def test_a_case_that_cannot_be_read_does_not_cost_the_others(validation, capsys):

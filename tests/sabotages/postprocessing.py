@@ -111,6 +111,13 @@ POSTPROCESSING = [
         "test_scores_of_another_training_are_not_taken_over",
     ),
     Sabotage(
+        "scores of another grid taken over",
+        "work_digest",
+        "work.grid.candidates()",
+        "work.grid",
+        "test_scores_in_another_order_of_the_candidates_are_not_taken_over",
+    ),
+    Sabotage(
         "the probability of the background lowered",
         "find_targets",
         "enumerate(labels, start=1)",
