@@ -191,7 +191,19 @@ def comparison() -> None:
         call("evaluate", "gt", "a", "-o", "summary.json", "-np", 1)
         summary = json.loads(Path("summary.json").read_text())
         show("summary.json", without(summary, ("version", "troubles", "digest")))
-        call("compare", "--gt", "gt", "--pred", "a=a", "b=b", "-o", "out", "-np", 1)
+        call(
+            "compare",
+            "--gt",
+            "gt",
+            "--pred",
+            "a=a",
+            "b=b",
+            "-o",
+            "out",
+            "-np",
+            1,
+            "--no-postprocess",
+        )
         record = json.loads(Path("out/compare.json").read_text())
         show("compare.json, figures", without(record, WORDS))
         for name in ("compare.csv", "compare.tex"):
