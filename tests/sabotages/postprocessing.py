@@ -146,6 +146,13 @@ POSTPROCESSING = [
         "test_what_a_step_repairs_is_no_merit_of_a_model",
     ),
     Sabotage(
+        "a new spacing beside a TIFF volume not noticed",
+        "apply._digest",
+        "[job.file, *data_files(job.file), *filter(Path.is_file, beside)]",
+        "[job.file, *data_files(job.file)]",
+        "test_a_tiff_volume_keeps_its_spacing_beside_it",
+    ),
+    Sabotage(
         "files of others replaced",
         "Output.in_the_way",
         "place.exists() and digest(place.read_bytes()) not in self._files.get(file.name, [])",
