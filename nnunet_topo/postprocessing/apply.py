@@ -217,7 +217,8 @@ def _names(job: Prediction) -> list[str]:
 def _digest(job: Prediction) -> str:
     """Returns a digest of a prediction and its steps, "" if it cannot be read."""
     try:
-        files = [job.file, *data_files(job.file)]
+        beside = (job.file.with_name(name) for name in _names(job)[1:])
+        files = [job.file, *data_files(job.file), *filter(Path.is_file, beside)]
         if any(steps.threshold is not None for steps in job.recipe.steps.values()):
             files.append(probabilities_file(job.file))
         besides = nnunet_topo.__version__, job.recipe, type(job.reader).__name__

@@ -108,7 +108,8 @@ def killed_case(work: Work) -> Measured:
 def work_digest(work: Work) -> str:
     """Returns a digest of all that the scores depend on, "" if a file cannot be read."""
     of_files = case_digest(work.case)
-    besides = work.targets, work.grid, work.metric, work.space, work.channels
+    # The candidates and their order, not the grid: scores are kept by their place.
+    besides = work.targets, work.grid.candidates(), work.metric, work.space, work.channels
     try:
         file = probabilities_file(work.case.prediction)
         probabilities = [file.read_bytes()] if work.grid.thresholds else []

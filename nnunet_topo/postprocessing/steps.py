@@ -156,9 +156,13 @@ class Grid:
         return [Steps(p, gap, hole, *last) for p, gap, hole, last in choices]
 
     def of_components(self) -> list[tuple[float | None, int | None]]:
-        """Returns the choices of `remove_below` and `keep_largest`, the one without any first."""
+        """Returns the choices of `remove_below` and `keep_largest`, the one without any first.
+
+        Numbers come before sizes, and the first of equally good candidates is taken: a size that is
+        just large enough for these cases would leave a larger island in others.
+        """
         by_size: list[tuple[float | None, int | None]] = [(size, None) for size in self.sizes]
-        return [(None, None), *by_size, *((None, number) for number in self.numbers)]
+        return [(None, None), *((None, number) for number in self.numbers), *by_size]
 
 
 def _rounded(value: float) -> float:

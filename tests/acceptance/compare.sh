@@ -40,7 +40,7 @@ section_1() {
         train 3d_fullres 0 -tr "$trainer" -p nnUNetPlansLean
         echo "$trainer: $((SECONDS - began)) s, validation of 40 cases included"
     done
-    in_env nnunet-topo compare -d 4 -c 3d_fullres -p nnUNetPlansLean -tr $trainers -f 0 --control -o "$work/trainings" -np 1
+    in_env nnunet-topo compare -d 4 -c 3d_fullres -p nnUNetPlansLean -tr $trainers -f 0 --control --no-postprocess -o "$work/trainings" -np 1
     ls -l "$work/trainings" | awk 'NR > 1 {print $5, $9}'
 }
 
@@ -63,7 +63,7 @@ section_4() {
     chase=("$data/Dataset101_ChaseDB1" "$work/chase")
     rm -rf "$work/observers" # the end of this section spoils it
     in_env nnunet-topo compare --gt "${chase[0]}/labelsTr" --pred "second observer=${chase[0]}/labels2ndTr" "opened=${chase[1]}/opened" \
-        -djfile "${chase[0]}/dataset.json" -pfile "${chase[1]}/plans.json" --images "${chase[0]}/imagesTr" -o "$work/observers" -np 1
+        -djfile "${chase[0]}/dataset.json" -pfile "${chase[1]}/plans.json" --images "${chase[0]}/imagesTr" -o "$work/observers" --no-postprocess -np 1
     refused --gt "${chase[0]}/labelsTr" --pred "second observer=${chase[0]}/labels2ndTr" -djfile "${chase[0]}/dataset.json" \
         -pfile "${chase[1]}/plans.json" -o "$work/refused"
     echo "mine" >"$work/observers/compare.tex"
@@ -76,11 +76,11 @@ section_5() {
     in_env python "$here/compare.py" many "$data/$dataset" "$work/many_cases"
     began=$SECONDS
     in_env nnunet-topo compare --gt "$work/many_cases/gt" --pred "noisy=$work/many_cases/noisy" "shifted=$work/many_cases/shifted" \
-        -djfile "$work/many_cases/dataset.json" -pfile "$work/many_cases/plans.json" -o "$work/many" --control -np 2 | tail -5
+        -djfile "$work/many_cases/dataset.json" -pfile "$work/many_cases/plans.json" -o "$work/many" --control --no-postprocess -np 2 | tail -5
     echo "$((SECONDS - began)) s"
     began=$SECONDS
     in_env nnunet-topo compare --gt "$work/many_cases/gt" --pred "noisy=$work/many_cases/noisy" "shifted=$work/many_cases/shifted" \
-        -djfile "$work/many_cases/dataset.json" -pfile "$work/many_cases/plans.json" -o "$work/many" --control -np 2 >/dev/null
+        -djfile "$work/many_cases/dataset.json" -pfile "$work/many_cases/plans.json" -o "$work/many" --control --no-postprocess -np 2 >/dev/null
     echo "$((SECONDS - began)) s once more, with nothing left to evaluate"
     ls -l "$work/many" | awk 'NR > 1 {print $5, $9}'
     test "$(stat -c %s "$work/many/report.html")" -lt 20000000

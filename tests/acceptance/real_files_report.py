@@ -150,7 +150,7 @@ def describe(
     arguments += ["-djfile", str(folder / "dataset.json"), "-pfile", str(folder / "plans.json")]
     if (folder / "images").is_dir():
         arguments += ["--images", str(folder / "images")]
-    return [*arguments, "-o", str(folder / "out"), "-np", "1"]
+    return [*arguments, "-o", str(folder / "out"), "-np", "1", "--no-postprocess"]
 
 
 @contextlib.contextmanager

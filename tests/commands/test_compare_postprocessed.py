@@ -155,3 +155,16 @@ def test_the_folds_of_trainers_are_post_processed_fold_by_fold(results):
     assert list(content["groups"]) == ["0", "1"]
     assert (found / "fold_1" / "case_3.nii.gz").is_file()
     assert files_below(results.folder / "results") == before
+
+
+@pytest.mark.parametrize(
+    ("primary", "by"), [("none", ERROR), ("Dice", ERROR), ("topo_betti_error", "topo_betti_error")]
+)
+def test_steps_are_chosen_by_the_primary_outcome_where_that_is_possible(
+    islands, primary, by, capsys
+):
+    assert islands.compare("--primary", primary, postprocess=True) == 0
+    found = islands.out / "postprocessing" / "0_stock" / "postprocessing.json"
+    assert json.loads(found.read_text())["metric"] == by
+    assert "stock: " in capsys.readouterr().out
+    assert "Post-processing" in Page(islands.page()).text

@@ -16,12 +16,14 @@ SPACING = (2.0, 0.5, 1.0)  # z, y, x: a voxel has 1 mm3
 
 
 def reference(case: int) -> np.ndarray:
-    """Returns a ring (1) and a blob (2), 9 x 24 x 26."""
+    """Returns a ring (1) and a blob (2), 9 x 24 x 26; in half of the cases a second part of 1."""
     z, y, x = np.indices((9, 24, 26))
     radius = np.hypot(y - 11 - case % 2, x - 9)
     labels = np.zeros((9, 24, 26), np.uint8)
     labels[(np.abs(z - 4) < 3) & (np.abs(radius - 6) < 1.7)] = 1
     labels[(np.abs(z - 4) < 3) & (np.abs(y - 12) < 5) & (np.abs(x - 21) < 4)] = 2
+    if case % 4 in (1, 2):
+        labels[8, 12:16, 12:18] = 1
     return labels
 
 

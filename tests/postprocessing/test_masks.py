@@ -206,6 +206,16 @@ def test_a_grid_has_every_combination_once_and_nothing_first():
     assert sum(len(steps) == 1 for steps in candidates) == 1 + 2 + 1 + 3
 
 
+def test_of_equal_candidates_a_number_of_components_comes_before_a_size():
+    candidates = Grid(sizes=(10.0,), numbers=(1, 2)).candidates()
+    assert candidates == [
+        Steps(),
+        Steps(keep_largest=1),
+        Steps(keep_largest=2),
+        Steps(None, None, None, 10.0),
+    ]
+
+
 def test_a_grid_is_in_typical_voxels():
     spacings = [np.array([2.0, 0.5, 0.5]), np.array([2.0, 0.5, 0.5]), np.array([9.0, 1, 1])]
     grid = Grid.of_spacings(spacings, probabilities=False)

@@ -111,6 +111,13 @@ POSTPROCESSING = [
         "test_scores_of_another_training_are_not_taken_over",
     ),
     Sabotage(
+        "scores of another grid taken over",
+        "work_digest",
+        "work.grid.candidates()",
+        "work.grid",
+        "test_scores_in_another_order_of_the_candidates_are_not_taken_over",
+    ),
+    Sabotage(
         "the probability of the background lowered",
         "find_targets",
         "enumerate(labels, start=1)",
@@ -137,6 +144,13 @@ POSTPROCESSING = [
         "instead.get(model.name, model)",
         "model",
         "test_what_a_step_repairs_is_no_merit_of_a_model",
+    ),
+    Sabotage(
+        "a new spacing beside a TIFF volume not noticed",
+        "apply._digest",
+        "[job.file, *data_files(job.file), *filter(Path.is_file, beside)]",
+        "[job.file, *data_files(job.file)]",
+        "test_a_tiff_volume_keeps_its_spacing_beside_it",
     ),
     Sabotage(
         "files of others replaced",
