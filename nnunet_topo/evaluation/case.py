@@ -184,13 +184,14 @@ def read_case(case: Case) -> CaseArrays:
     Raises:
         ValueError: the files cannot be compared.
     """
-    read = read_on_one_grid(case)
-    is_image = len(read.label_maps[0]) == 1  # nnU-Net reads it as a volume of one slice
-    reference, prediction = (
-        narrow_label_map(array[0] if is_image else array) for array in read.label_maps
-    )
-    read.label_maps.clear()  # the readers' floats take four times the memory
-    return CaseArrays(prediction, reference, read.spacing_mm[int(is_image) :], read.problems)
+    segmentations, spacings_mm, problems = _read_on_one_grid(case)
+    reference, prediction = segmentations
+    # nnU-Net reads a 2D image as a volume of one slice.
+    space = 0 if reference.shape[1] > 1 else 1
+    narrow = [narrow_label_map(array[(0,) * (space + 1)]) for array in (prediction, reference)]
+    segmentations.clear()
+    del reference, prediction  # the readers' floats take four times the memory
+    return CaseArrays(narrow[0], narrow[1], spacings_mm[0][space:], problems)
 
 
 def without_ours(metrics: dict[str, float]) -> dict[str, float]:

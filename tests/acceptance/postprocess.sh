@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What repairs topology after a training: steps chosen by cross-validation.
+# Topology after a training: steps chosen by cross-validation, exact correction, and the places of errors.
 #
 # Usage: tests/acceptance/postprocess.sh [FOLDER [SECTION ...]]    half an hour on 2 cores, 8 GB of disk
 #
@@ -22,6 +22,16 @@ in_tree() { (cd "$root" && EXTRA="PYTHONPATH=$root" in_env python -m "$@"); }
 if wanted 1; then
     say "1. steps chosen by postprocess find, beside nnU-Net's own and an exhaustive search"
     in_tree tests.acceptance.postprocess_find "$work/found" || failed+=(1)
+fi
+
+if wanted 2; then
+    say "2. exact correction"
+    in_tree tests.acceptance.correct all || failed+=(2)
+fi
+
+if wanted 3; then
+    say "3. the places of errors"
+    in_tree tests.acceptance.error_places "$work/errors" || failed+=(3)
 fi
 
 [ ${#failed[@]} -eq 0 ] || { echo "FAILED sections: ${failed[*]}"; exit 1; }
