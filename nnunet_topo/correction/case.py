@@ -9,15 +9,14 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from numpy.typing import NDArray
 
 from nnunet_topo.correction.label_map import StructureCorrection, correct_label_map
 from nnunet_topo.correction.result import CaseResult, LabelTopology
 from nnunet_topo.correction.structures import Structure
-from nnunet_topo.images.nifti import is_nifti, load_nifti
-from nnunet_topo.images.segmentation import Segmentation, read_segmentation, read_silently, unit_of
+from nnunet_topo.images.changed import write_changed
+from nnunet_topo.images.segmentation import read_segmentation, unit_of
 from nnunet_topo.labels.values import describe_fractions, distinct_values
 from nnunet_topo.topology import Connectivity
 
@@ -119,7 +118,7 @@ def _correct(case: Case, began: float) -> CaseResult:
         nested=case.wanted.has_regions,
     )
     result = found.label_map if flat is None else np.expand_dims(found.label_map, flat)
-    write_like(case.file, read, case.reader, whole, result, case.folder / case.file.name)
+    write_changed(case.file, case.reader, whole, result, case.folder / case.file.name)
     unit = "mm" if read.spacing is not None else unit_of(case.reader, case.file)
     unit = unit if read.spacing is not None or unit != "mm" else "voxels"
     volume = float(np.prod(lengths))
@@ -218,54 +217,3 @@ def scores_of(
         other = [index for index in range(len(singles)) if index not in own]
         found[labels] = logarithms[own].max(axis=0) - logarithms[other].max(axis=0)
     return found
-
-
-def write_like(
-    source: Path,
-    read: Segmentation,
-    reader: BaseReaderWriter,
-    before: NDArray[np.integer],
-    after: NDArray[np.integer],
-    target: Path,
-) -> None:
-    """Writes a segmentation in the format, type and geometry of another one.
-
-    Args:
-        source: the other file; what does not change is copied byte for byte.
-        read: what it holds.
-        reader: nnU-Net's, of this file.
-        before: its label map.
-        after: the label map to be written, of the same shape.
-        target: does not exist yet.
-    """
-    moved = before != after
-    if not moved.any():
-        shutil.copyfile(source, target)
-        if (sidecar := source.with_suffix(".json")).is_file() and source.suffix in (
-            ".tif",
-            ".tiff",
-        ):
-            shutil.copyfile(sidecar, target.with_suffix(".json"))
-        return
-    if is_nifti(source):
-        image = load_nifti(source)
-        stored = np.asanyarray(image.dataobj)
-        turned = stored.reshape(stored.shape[:3]) if stored.ndim <= 4 else stored
-        turned = turned.T if turned.ndim == 3 else turned.T[None]
-        if turned.shape == before.shape and np.array_equal(turned, before):
-            values = turned.copy()
-            values[moved] = after[moved]
-            header = image.header.copy()
-            header.set_slope_inter(1, 0)
-            new = type(image)(values.T.reshape(stored.shape), image.affine, header)
-            new.set_data_dtype(image.get_data_dtype())
-            new.to_filename(target)
-            return
-    _, properties = read_silently(reader, source)
-    reader.write_seg(after, str(target), properties)
-    if target.suffix not in (".tif", ".tiff"):
-        old = sitk.ReadImage(str(source))
-        if old.GetNumberOfComponentsPerPixel() == 1:
-            new = sitk.ReadImage(str(target))
-            if new.GetPixelID() != old.GetPixelID():
-                sitk.WriteImage(sitk.Cast(new, old.GetPixelID()), str(target), True)

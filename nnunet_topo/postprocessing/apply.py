@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nibabel
 import numpy as np
-import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
@@ -18,10 +16,10 @@ import nnunet_topo
 from nnunet_topo.dataset import read_dataset_json
 from nnunet_topo.evaluation.case import reason
 from nnunet_topo.files import case_files, data_files, digest, read_json
+from nnunet_topo.images.changed import write_changed
 from nnunet_topo.images.grids import slice_first
-from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.images.readers import ReadersByEnding, known_endings
-from nnunet_topo.images.segmentation import read_segmentation, read_silently
+from nnunet_topo.images.segmentation import read_segmentation
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import as_ranges
 from nnunet_topo.labels.values import describe_fractions, distinct_values, shown_values
@@ -234,7 +232,7 @@ def change_prediction(job: Prediction) -> Changed:
         identity = _digest(job)
         label_map, changed, changes = _change(job)
         job.place.mkdir(parents=True, exist_ok=True)
-        _write(job, label_map, changed)
+        write_changed(job.file, job.reader, label_map, changed, job.place / job.file.name)
         return Changed(name, identity, changes, sorted(job.place.iterdir()))
     except Exception as error:  # of any reader or writer
         shutil.rmtree(job.place, ignore_errors=True)
@@ -313,32 +311,3 @@ def _check_values(label_map: NDArray, recipe: Recipe) -> None:
         raise ValueError(
             f"it holds {shown_values(unknown)}, which {recipe.dataset} does not have ({labels})"
         )
-
-
-def _write(job: Prediction, label_map: NDArray, changed: NDArray) -> None:
-    """Writes the new label map as the prediction is; where nothing changed, its bytes."""
-    new = job.place / job.file.name
-    if np.array_equal(label_map, changed) and not data_files(job.file):
-        for name in _names(job):
-            if job.file.with_name(name).is_file():
-                shutil.copyfile(job.file.with_name(name), job.place / name)
-        return
-    properties = read_silently(job.reader, job.file)[1]
-    job.reader.write_seg(changed, str(new), properties)
-    _restore_type(job.file, new)
-
-
-def _restore_type(old: Path, new: Path) -> None:
-    """Gives a new file the data type of the old one; nnU-Net writes 8 or 16 bits without sign."""
-    if is_nifti(old):
-        wanted, image = load_nifti(old).get_data_dtype(), load_nifti(new)
-        if image.get_data_dtype() != wanted:
-            header = image.header.copy()
-            header.set_data_dtype(wanted)
-            values = np.asarray(image.dataobj).astype(wanted)
-            nibabel.save(type(image)(values, image.affine, header), new)
-    elif new.name.lower().endswith((".nrrd", ".mha", ".mhd", ".nhdr", ".gipl", ".gipl.gz")):
-        pixel = sitk.ReadImage(str(old)).GetPixelID()
-        image = sitk.ReadImage(str(new))
-        if image.GetPixelID() != pixel:
-            sitk.WriteImage(sitk.Cast(image, pixel), str(new), True)

@@ -49,8 +49,8 @@ CORRECTION = [
     ),
     Sabotage(
         "a file written again whose topology is right",
-        "write_like",
-        "not moved.any()",
+        "write_changed",
+        "not moved.any() and not data_files(source)",
         "False",
         "test_a_case_that_is_right_is_copied_byte_for_byte",
     ),

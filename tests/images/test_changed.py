@@ -1,0 +1,92 @@
+"""Segmentations that are written again: format, type and geometry stay, and nothing is lost."""
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+
+from nnunet_topo.files import data_files
+from nnunet_topo.images.changed import write_changed
+from nnunet_topo.images.segmentation import read_segmentation
+
+SHAPE = (4, 5, 6)
+ENDINGS = [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr"]
+
+
+def label_map():
+    array = np.zeros(SHAPE, np.int16)
+    array[1:3, 1:4, 2:5] = 2
+    return array
+
+
+def written_file(folder, ending):
+    image = sitk.GetImageFromArray(label_map())
+    image.SetSpacing((0.5, 1.0, 3.0))
+    image.SetOrigin((7.0, -3.0, 2.0))
+    image.SetDirection((0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    folder.mkdir()
+    sitk.WriteImage(image, str(folder / f"case{ending}"))
+    return folder / f"case{ending}"
+
+
+@pytest.mark.parametrize("changes", [False, True])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_type_and_geometry_stay_in_every_format(ending, changes, tmp_path):
+    source = written_file(tmp_path / "before", ending)
+    (tmp_path / "after").mkdir()
+    target = tmp_path / "after" / source.name
+    before = read_segmentation(SimpleITKIO(), source).label_map
+    after = before.copy()
+    if changes:
+        after[0, 0, 1] = 2
+    write_changed(source, SimpleITKIO(), before, after, target)
+    old, new = (sitk.ReadImage(str(file)) for file in (source, target))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(new), after)
+    assert new.GetPixelID() == old.GetPixelID()
+    for of in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(new, of)(), getattr(old, of)(), atol=1e-5)
+    assert all(file.parent == target.parent and file.is_file() for file in data_files(target))
+
+
+def test_an_unchanged_file_is_copied_byte_for_byte(tmp_path):
+    source = written_file(tmp_path / "before", ".nrrd")
+    before = read_segmentation(SimpleITKIO(), source).label_map
+    write_changed(source, SimpleITKIO(), before, before, tmp_path / "case.nrrd")
+    assert (tmp_path / "case.nrrd").read_bytes() == source.read_bytes()
+
+
+def test_codes_and_last_axis_of_a_nifti_header_stay(tmp_path):
+    source, target = tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"
+    affine = np.diag([0.5, 1.0, 3.0, 1.0])
+    image = nibabel.Nifti1Image(label_map().T[..., None], affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, 4)
+    image.set_qform(affine, 2)
+    image.to_filename(source)
+    before = label_map()
+    after = before.copy()
+    after[0, 0, 0] = 1
+    write_changed(source, SimpleITKIO(), before, after, target)
+    new = nibabel.load(target)
+    assert new.shape == (6, 5, 4, 1)
+    np.testing.assert_array_equal(np.asarray(new.dataobj)[..., 0].T, after)
+    assert (int(new.header["sform_code"]), int(new.header["qform_code"])) == (4, 2)
+    assert new.header.get_xyzt_units() == ("mm", "sec")
+    assert new.get_data_dtype() == np.int16
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_tiff_volume_keeps_its_spacing(changes, tmp_path):
+    source, target = tmp_path / "case.tif", tmp_path / "after" / "case.tif"
+    target.parent.mkdir()
+    Tiff3DIO().write_seg(label_map().astype(np.uint8), str(source), {"spacing": [3.0, 1.0, 0.5]})
+    read = read_segmentation(Tiff3DIO(), source)
+    after = read.label_map.copy()
+    if changes:
+        after[0, 0, 1] = 2
+    write_changed(source, Tiff3DIO(), read.label_map, after, target)
+    again = read_segmentation(Tiff3DIO(), target)
+    np.testing.assert_array_equal(again.label_map, after)
+    np.testing.assert_array_equal(again.spacing, [3.0, 1.0, 0.5])
