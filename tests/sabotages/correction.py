@@ -52,7 +52,7 @@ CORRECTION = [
         "write_changed",
         "not moved.any() and not data_files(source)",
         "False",
-        "test_a_case_that_is_right_is_copied_byte_for_byte",
+        "test_an_unchanged_file_is_copied_byte_for_byte",
     ),
     Sabotage(
         "a label changed whose topology is right",
