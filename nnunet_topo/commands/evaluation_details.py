@@ -56,9 +56,8 @@ class Details:
         Raises:
             ValueError: the folder holds files of others, and what finding the labels raises.
         """
-        from nnunet_topo.evaluation.error_maps import default_folder
+        from nnunet_topo.evaluation.error_maps import default_folder, open_folder
         from nnunet_topo.evaluation.label_choice import LabelChoice
-        from nnunet_topo.evaluation.own_folder import OwnFolder
         from nnunet_topo.evaluation.segmentations import find_segmentations, wanted_labels
 
         if chosen.images is not None and not chosen.report:
@@ -68,7 +67,7 @@ class Details:
         if not (chosen.error_maps or chosen.report):
             return None
         folder = default_folder(output)
-        OwnFolder(folder)  # refuses one of others before anything is computed
+        open_folder(folder)  # refuses one of others before anything is computed
         found = find_segmentations(
             chosen.references, chosen.predictions, chosen.djfile, chosen.pfile
         )

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_topo.commands.comparison import grid_of, versions
-from nnunet_topo.evaluation.error_maps import ErrorMaps, find_errors
+from nnunet_topo.evaluation.error_maps import ErrorMaps, find_errors, open_folder
 from nnunet_topo.evaluation.error_table import ErrorPlace, where
-from nnunet_topo.evaluation.own_folder import OwnFolder
 from nnunet_topo.evaluation.record import Evaluation, file_name
 from nnunet_topo.evaluation.study import Model, Study
 from nnunet_topo.evaluation.volumes import read_volumes
@@ -35,12 +34,14 @@ def write_report(
         ValueError: another file is in the way.
         OSError: a file cannot be written.
     """
-    out = OwnFolder(maps.folder)
+    out = open_folder(maps.folder)
+    out.begin()
     results = _results(chosen, evaluation, maps)
     pictures, problems = _pictures(chosen, labels, results, evaluation, maps)
     results = _results(chosen, evaluation, maps, pictures, problems)
     out.write(RESULTS, results_csv(results))
     out.write(PAGE, render_one_model(results))
+    out.close()
     return problems
 
 

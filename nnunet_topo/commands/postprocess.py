@@ -90,8 +90,7 @@ def _find(chosen: argparse.Namespace) -> int:
 
 
 def _apply(chosen: argparse.Namespace) -> int:
-    from nnunet_topo.postprocessing.apply import apply_to_folder
-    from nnunet_topo.postprocessing.output import RECORD
+    from nnunet_topo.postprocessing.apply import RECORD, apply_to_folder
     from nnunet_topo.postprocessing.words import describe_applied
     from nnunet_topo.report.words import printable
 

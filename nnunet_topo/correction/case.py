@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from nnunet_topo.correction.label_map import StructureCorrection, correct_label_map
 from nnunet_topo.correction.result import CaseResult, LabelTopology
 from nnunet_topo.correction.structures import Structure
-from nnunet_topo.images.changed import write_changed
 from nnunet_topo.images.segmentation import read_segmentation, unit_of
+from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.values import describe_fractions, distinct_values
 from nnunet_topo.topology import Connectivity
 

@@ -1,28 +1,49 @@
 """Corrects a folder of predictions, case by case."""
 
-import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from tqdm import tqdm
 
+import nnunet_topo
 from nnunet_topo.correction.case import Case, Wanted, correct_case, killed_case
-from nnunet_topo.correction.output import NEW, Output, Settings
 from nnunet_topo.correction.result import CaseResult
 from nnunet_topo.correction.structures import Structure
 from nnunet_topo.dataset import Channels, read_dataset_json
 from nnunet_topo.files import case_files, case_name, data_files, digest
 from nnunet_topo.images.readers import ReadersByEnding, known_endings, reader_of_dataset
+from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.priors.form import OBJECTS
 from nnunet_topo.priors.topology_json import TopologyJson
 from nnunet_topo.processes import in_processes
 from nnunet_topo.topology import Connectivity
 
+AUTHOR = "nnunet-topo correct"
+RECORD = "correction.json"
 REVIEW_MM = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all results depend on; the names are keys of the record.
+
+    Attributes:
+        prior: Betti numbers by the name of the label, for images and for volumes.
+        labels: of each channel, the name and the values.
+        connectivity: of the foreground.
+        probabilities: whether they were used.
+        review_distance_mm: changes further from the old surface mark a case for review.
+    """
+
+    prior: dict[str, dict[str, list[str]]]
+    labels: dict[str, list[int]]
+    connectivity: str
+    probabilities: bool
+    review_distance_mm: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +110,10 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
     wanted = _wanted(TopologyJson.read(request.prior), channels, request)
     files = _predictions_in(predictions, description["file_ending"])
     readers = ReadersByEnding(files, reader_of_dataset(description))
-    folder = Output(output, _settings(wanted, channels, request), [file.name for file in files])
+    settings = asdict(_settings(wanted, channels, request))
+    folder = OwnFolder(output, RECORD, AUTHOR, settings=settings)
+    folder.refuse_others(file.name for file in files)
+    folder.begin()
     for name in ("dataset.json", "plans.json"):  # so that other commands read the folder
         source = dataset_json if name == "dataset.json" else predictions / name
         if source.is_file() and not (output / name).exists():
@@ -104,14 +128,14 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
             wanted,
             request.connectivity,
             request.review_mm,
-            output / NEW / file.name,
+            folder.new / file.name,
         )
         inputs[case.name] = _digest_of(case)
         earlier = folder.finished(case.name, inputs[case.name])
-        if earlier is None:
+        if earlier is None or earlier["status"] == "failed":
             cases.append(case)
         else:
-            done.append(earlier)
+            done.append(CaseResult.from_json(earlier))
     folders = {case.name: case.folder for case in cases}
     for result in tqdm(
         in_processes(correct_case, cases, request.processes, killed=killed_case),
@@ -120,10 +144,21 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
         unit="case",
         disable=None,  # without a terminal
     ):
-        folder.put(result, inputs[result.case], folders[result.case])
-        done.append(result)
+        done.append(_put(folder, result, inputs[result.case], folders[result.case]))
     folder.close()
     return Corrections(sorted(done, key=lambda r: r.case), len(cases), folder.record)
+
+
+def _put(folder: OwnFolder, result: CaseResult, of_inputs: str, new: Path) -> CaseResult:
+    """Records a case with the files in a folder, and returns its result."""
+    files = sorted(new.iterdir()) if new.is_dir() and result.status != "failed" else []
+    try:
+        folder.put(result.case, of_inputs, asdict(result), files)
+    except ValueError as error:  # a file that came since
+        result = CaseResult(result.case, "failed", str(error), seconds=result.seconds)
+        folder.put(result.case, of_inputs, asdict(result))
+    shutil.rmtree(new, ignore_errors=True)
+    return result
 
 
 def _dataset_json_of(predictions: Path) -> Path:
@@ -202,6 +237,7 @@ def _digest_of(case: Case) -> str:
     files: Sequence[Path] = [case.file] + ([case.probabilities] if case.probabilities else [])
     try:
         files = [*files, *data_files(case.file)]
-        return digest(json.dumps(case.name), *(file.read_bytes() for file in files))
+        besides = nnunet_topo.__version__, type(case.reader).__name__
+        return digest(repr(besides), *(file.read_bytes() for file in files))
     except OSError:
         return ""

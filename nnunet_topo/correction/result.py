@@ -1,9 +1,9 @@
 """The result of one case, and lines of text about one or all of them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["unchanged", "corrected", "partly corrected", "not corrected", "failed"]
 _SHOWN = 4  # labels in a line
@@ -64,6 +64,16 @@ class CaseResult:
     unit: str = "mm"
     seconds: float = 0.0
     topology: list[LabelTopology] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "CaseResult":
+        """Returns the result whose `asdict` went into a record.
+
+        Raises:
+            KeyError: a key is missing.
+            TypeError: there is another key, or another type.
+        """
+        return cls(**{**content, "topology": [LabelTopology(**row) for row in content["topology"]]})
 
 
 def describe(result: CaseResult) -> str:

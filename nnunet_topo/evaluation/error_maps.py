@@ -1,6 +1,5 @@
 """Maps of topological errors: a label map per case on the grid of its reference, and a table."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
@@ -25,18 +24,20 @@ from nnunet_topo.evaluation.error_kinds import (
     slicer_colours,
 )
 from nnunet_topo.evaluation.error_table import ErrorPlace, as_csv, as_markups
-from nnunet_topo.evaluation.own_folder import OwnFolder
 from nnunet_topo.evaluation.record import Evaluation
 from nnunet_topo.evaluation.segmentations import Segmentations
 from nnunet_topo.files import case_name
-from nnunet_topo.images.placement import Placement, read_placement, write_like
+from nnunet_topo.images.placement import Placement, read_placement
 from nnunet_topo.images.readers import known_endings
 from nnunet_topo.images.segmentation import has_spacing, read_silently
+from nnunet_topo.images.written import write_like
 from nnunet_topo.labels.labels import Labels, sorted_label_keys
+from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.processes import in_processes
 from nnunet_topo.topology import Connectivity, Unmatched, unmatched
 
-TABLE = "errors.csv"
+AUTHOR = "nnunet-topo evaluate"
+RECORD, TABLE = "written.json", "errors.csv"
 _MATCHING_ERROR = "topo_betti_matching_error"
 
 
@@ -90,6 +91,17 @@ def default_folder(output: Path) -> Path:
     return output.with_name(f"{output.stem}_errors")
 
 
+def open_folder(folder: Path) -> OwnFolder:
+    """Returns the folder of the maps, which is not made yet.
+
+    Raises:
+        ValueError: it has files of others.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).exists():
+        raise ValueError(f"{folder} was not written by {AUTHOR} and is left as it is")
+    return OwnFolder(folder, RECORD, AUTHOR)
+
+
 def write_error_maps(
     found: Segmentations,
     labels: Labels,
@@ -117,7 +129,7 @@ def write_error_maps(
         ValueError: the folder was not written by us.
         OSError: a file cannot be written.
     """
-    out = OwnFolder(folder)
+    out = open_folder(folder)
     out.begin()
     keys = sorted_label_keys(evaluation.means)
     metrics = {case.name: case.labels for case in evaluation.cases}
@@ -143,26 +155,26 @@ def write_error_maps(
         problems += done.problems
         if not done.digest:
             continue
-        content = {"digest": done.digest, "errors": [e.to_json() for e in done.errors]}
+        content = {"errors": [error.to_json() for error in done.errors]}
         try:
-            out.put(done.name, content, done.files)
+            out.put(done.name, done.digest, content, done.files)
         except (ValueError, OSError) as error:
             problems.append(f"{done.name}: no error map, {error}")
             continue
         errors[done.name] = done.errors
         computed += 1
-    shutil.rmtree(out.new, ignore_errors=True)
     problems += _differences(errors, metrics)
     out.write(ITK_SNAP_FILE, itk_snap_labels())
     out.write(SLICER_FILE, slicer_colours())
     out.write(TABLE, as_csv(errors, evaluation.label_names))
+    out.close()
     return ErrorMaps(folder, errors, tuple(sorted(problems)), computed)
 
 
 def _earlier(out: OwnFolder, case: Case) -> list[ErrorPlace] | None:
     """Returns the errors of an earlier run on the same files, None if there are none."""
-    content = out.entry(case.name)
-    if content is None or content.get("digest") != case_digest(case):
+    content = out.finished(case.name, case_digest(case))
+    if content is None:
         return None
     try:
         return [ErrorPlace.from_json(error) for error in content["errors"]]

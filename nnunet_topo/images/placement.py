@@ -1,12 +1,12 @@
-"""Where the voxels of nnU-Net's arrays lie in their file and in the patient, and maps like a file.
+"""Where the voxels of nnU-Net's arrays lie in their file and in the patient.
 
 nnU-Net's arrays are [z, y, x]. Some of its readers turn the axes of a file first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import nibabel
 import numpy as np
@@ -18,14 +18,13 @@ from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIOWithReorient
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from numpy.typing import NDArray
-from PIL import Image
 
 from nnunet_topo.images.geometry import array_affine, has_orientation
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.images.segmentation import MM_OF_UNITS, read_silently
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from ITK's axes of the patient: left, posterior
-_PICTURES = (".png", ".bmp")
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,13 @@ class Placement:
             return None
         right, anterior, superior = (self.to_ras @ [*in_file, 1])[:3]
         return float(right), float(anterior), float(superior)
+
+    def turned(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
+        """Returns an array `[z, y, x]` with the axes i, j, k of the file."""
+        rotation = self.to_file[:3, :3]
+        axes = np.argmax(np.abs(rotation), axis=0)
+        orientation = [[axis, rotation[axis, place]] for place, axis in enumerate(axes)]
+        return nibabel.apply_orientation(array.transpose(2, 1, 0), np.array(orientation))
 
 
 def read_placement(reader: BaseReaderWriter, file: Path) -> Placement:
@@ -88,52 +94,3 @@ def _affine_on_disk(file: Path) -> Float[np.ndarray, "4 4"]:
     affine[:axes, :axes] = direction[:axes, :axes] * np.array(header.GetSpacing()[:axes])
     affine[:axes, 3] = header.GetOrigin()[:axes]
     return _TO_RAS @ affine
-
-
-def write_like(
-    file: Path,
-    reader: BaseReaderWriter,
-    label_map: NDArray[np.uint8],
-    new: Path,
-    colours: Mapping[int, tuple[int, int, int]],
-) -> None:
-    """Writes a label map in the format, on the grid and with the geometry of a file.
-
-    The affine matrix of a NIfTI file stays the same to the last bit, with the codes of its header.
-    PNG and BMP files have the colours as a palette, whose indices are the labels.
-
-    Args:
-        file: that the reader has read.
-        reader: nnU-Net's.
-        label_map: `[z, y, x]`, as the reader has turned the file.
-        new: path with the ending of the format.
-        colours: by label.
-
-    Raises:
-        Exception: whatever the writers raise.
-    """
-    if is_nifti(new):
-        _write_nifti(file, label_map, read_placement(reader, file), new)
-    elif new.name.lower().endswith(_PICTURES):
-        picture = Image.fromarray(label_map[0], mode="P")
-        palette = np.zeros((256, 3), np.uint8)
-        for label, colour in colours.items():
-            palette[label] = colour
-        picture.putpalette(palette.tobytes())
-        picture.save(new)
-    else:
-        properties: dict[str, Any] = read_silently(reader, file)[1]
-        reader.write_seg(label_map, str(new), properties)
-
-
-def _write_nifti(file: Path, label_map: NDArray[np.uint8], placement: Placement, new: Path) -> None:
-    like = load_nifti(file)
-    turned = placement.to_file[:3, :3]
-    axes = np.argmax(np.abs(turned), axis=0)
-    orientation = [[axis, turned[axis, place]] for place, axis in enumerate(axes)]
-    data = nibabel.apply_orientation(label_map.transpose(2, 1, 0), np.array(orientation))
-    header = like.header.copy()
-    header.extensions.clear()
-    header.set_data_dtype(np.uint8)
-    header["cal_max"] = header["cal_min"] = 0  # viewers take their window from these
-    nibabel.save(type(like)(data.reshape(like.shape), like.affine, header), new)

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +16,31 @@ import nnunet_topo
 from nnunet_topo.dataset import read_dataset_json
 from nnunet_topo.evaluation.case import reason
 from nnunet_topo.files import case_files, data_files, digest, read_json
-from nnunet_topo.images.changed import write_changed
 from nnunet_topo.images.grids import slice_first
 from nnunet_topo.images.readers import ReadersByEnding, known_endings
 from nnunet_topo.images.segmentation import read_segmentation
+from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import as_ranges
 from nnunet_topo.labels.values import describe_fractions, distinct_values, shown_values
 from nnunet_topo.metrics import narrow_label_map
+from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.postprocessing import record
-from nnunet_topo.postprocessing.output import NEW, Change, Done, Output
 from nnunet_topo.postprocessing.probabilities import probabilities_file, read_probabilities
 from nnunet_topo.postprocessing.record import Recipe, read_recipe
 from nnunet_topo.postprocessing.targets import apply_steps, mask_of
 from nnunet_topo.processes import in_processes
+
+AUTHOR = "nnunet-topo postprocess apply"
+RECORD = "postprocessed.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How many voxels of a label or region were added and removed."""
+
+    added: int
+    removed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +49,13 @@ class Applied:
 
     Attributes:
         recipe: the steps.
-        done: written cases, those of an earlier run included.
+        done: changes of each case, by label or region, those of an earlier run included.
         computed: number of cases of this run.
         problems: of the others, one line each.
     """
 
     recipe: Recipe
-    done: dict[str, Done]
+    done: dict[str, dict[str, Change]]
     computed: int
     problems: list[str]
 
@@ -114,17 +125,15 @@ def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: 
     if output.resolve() == predictions.resolve():
         raise ValueError(f"-o: wanted another folder than that of the predictions, got {output}")
     _check_dataset(predictions, recipe, source)
-    jobs = _find_predictions(predictions, recipe, output / NEW)
     about = {
         "steps_from": str(source),
         "steps": {key: steps.to_json() for key, steps in recipe.steps.items()},
         "unit_of_lengths": recipe.units.length,
         "unit_of_sizes": recipe.units.size,
     }
-    folder = Output(output, about)
-    in_the_way = folder.in_the_way(Path(name) for job in jobs for name in _names(job))
-    if in_the_way:
-        raise ValueError(in_the_way)
+    folder = OwnFolder(output, RECORD, AUTHOR, about=about)
+    jobs = _find_predictions(predictions, recipe, folder.new)
+    folder.refuse_others(name for job in jobs for name in _names(job))
     folder.begin()
     done, computed, problems = apply_jobs(jobs, folder, processes)
     for name in ("dataset.json", "plans.json"):  # as nnU-Net's own postprocessing does
@@ -134,36 +143,42 @@ def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: 
 
 
 def apply_jobs(
-    jobs: Sequence[Prediction], folder: Output, processes: int
-) -> tuple[dict[str, Done], int, list[str]]:
+    jobs: Sequence[Prediction], folder: OwnFolder, processes: int
+) -> tuple[dict[str, dict[str, Change]], int, list[str]]:
     """Writes predictions after their steps.
 
     Args:
         jobs: predictions; what an earlier run has written from the same files is not done again.
-        folder: where they go.
+        folder: where they go, begun.
         processes: maximum number.
 
     Returns:
-        The cases that are written, how many of them now, and what is wrong with the others.
+        The changes of the written cases, how many were written now, and what is wrong with the
+        others.
     """
-    done: dict[str, Done] = {}
+    done: dict[str, dict[str, Change]] = {}
     missing = []
     for job in jobs:
         finished = folder.finished(job.file.name, _digest(job))
         if finished is None:
             missing.append(job)
         else:
-            done[job.file.name] = finished
+            done[job.file.name] = {
+                key: Change(**change) for key, change in finished["changes"].items()
+            }
     problems = []
     results = in_processes(change_prediction, missing, processes, killed=_killed)
     for result in tqdm(results, total=len(missing), desc="steps", unit="case", disable=None):
-        problem = result.problem or folder.in_the_way(result.files)
-        if problem:
-            problems.append(problem)
-        else:
-            put = folder.put(result.name, result.digest, result.changes, result.files)
-            done[result.name] = put
-    folder.finish()
+        if result.problem:
+            problems.append(result.problem)
+            continue
+        changes = {key: asdict(change) for key, change in result.changes.items()}
+        try:
+            folder.put(result.name, result.digest, {"changes": changes}, result.files)
+            done[result.name] = result.changes
+        except ValueError as error:  # a file that came since
+            problems.append(f"{result.name}: not written, {error}")
+    folder.close()
     return dict(sorted(done.items())), len(missing) - len(problems), sorted(problems)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.segmentations import find_segmentations
 from nnunet_topo.evaluation.study import Model, Study
-from nnunet_topo.postprocessing.apply import Prediction, apply_jobs
-from nnunet_topo.postprocessing.output import NEW, Output
+from nnunet_topo.own_folder import OwnFolder
+from nnunet_topo.postprocessing.apply import AUTHOR, RECORD, Prediction, apply_jobs
 from nnunet_topo.postprocessing.record import Postprocessing, Recipe
 from nnunet_topo.postprocessing.scores import DEFAULT_METRIC
 from nnunet_topo.postprocessing.steps import Grid, Steps
@@ -81,26 +81,29 @@ def _write(
     for fold, source in study.models[0].folders.items():
         folders[fold] = output / (f"fold_{fold}" if fold else "predictions")
         found = find_segmentations(study.references, source, study.dataset_json, study.plans)
-        files = [pair.prediction for pair in found.pairs if pair.prediction]
+        steps_of = {
+            pair.prediction: {key: s for key, s in steps[pair.prediction.name].items() if s}
+            for pair in found.pairs
+            if pair.prediction and pair.prediction.name in steps
+        }
+        about = {
+            "model": name,
+            "steps_of_cases": {
+                file.name: {key: of.to_json() for key, of in chosen.items()}
+                for file, chosen in steps_of.items()
+            },
+        }
+        folder = OwnFolder(folders[fold], RECORD, AUTHOR, about=about)
         jobs = [
             Prediction(
                 file,
                 found.reader(file),
-                replace(recipe, steps={k: s for k, s in steps[file.name].items() if s}),
-                folders[fold] / NEW / str(number),
+                replace(recipe, steps=chosen),
+                folder.new / str(number),
                 refuses_others=False,
             )
-            for number, file in enumerate(files)
-            if file.name in steps
+            for number, (file, chosen) in enumerate(steps_of.items())
         ]
-        about = {
-            "model": name,
-            "steps_of_cases": {
-                job.file.name: {key: of.to_json() for key, of in job.recipe.steps.items()}
-                for job in jobs
-            },
-        }
-        folder = Output(folders[fold], about)
         folder.begin()
         folder.keep_only(job.file.name for job in jobs)
         problems += apply_jobs(jobs, folder, processes)[2]

@@ -61,7 +61,7 @@ def describe_applied(applied: Applied) -> list[str]:
     lines = []
     for target in applied.recipe.targets:
         steps = applied.recipe.steps.get(target.key)
-        changes = [done.changes[target.key] for done in applied.done.values()]
+        changes = [changes[target.key] for changes in applied.done.values()]
         added, removed = (
             sum(of) for of in ([c.added for c in changes], [c.removed for c in changes])
         )

@@ -12,7 +12,7 @@ from nnunet_topo.priors.case_priors import CasePrior, read_case_priors
 from nnunet_topo.refinement.case import repair
 from nnunet_topo.refinement.controls import postprocess
 from nnunet_topo.refinement.descent import WeightsDescent
-from nnunet_topo.refinement.output import Output, Settings, WriteCase, digest_files
+from nnunet_topo.refinement.output import Settings, WriteCase, digest_files, open_output, put_case
 from nnunet_topo.refinement.part import WantedTopology
 from nnunet_topo.refinement.request import (
     Request,
@@ -21,7 +21,7 @@ from nnunet_topo.refinement.request import (
     find_priors,
     note_unknown_cases,
 )
-from nnunet_topo.refinement.result import CaseResult, describe
+from nnunet_topo.refinement.result import CaseResult, describe, summarize
 from nnunet_topo.refinement.trained_model import TrainedModel, one_line, open_model
 from nnunet_topo.topology.betti_range import BettiPrior
 
@@ -88,7 +88,7 @@ def refine(
         notes = [note] if note else []
     if output.resolve() == images.resolve():
         raise ValueError(f"-o: wanted another folder than that of the images, got {output}")
-    folder = Output(output, _settings(model, priors, request), cases, model)
+    folder = open_output(output, _settings(model, priors, request), cases, model)
     descent = None
     if not request.is_control:
         descent = WeightsDescent(model.predictor, request.options, model.connectivity)
@@ -97,14 +97,17 @@ def refine(
     for number, (case, files) in enumerate(cases.items(), start=1):
         topology = WantedTopology(priors, case_priors.get(case, []))
         digest, began = digest_files(files, topology.this_case), perf_counter()
-        result = folder.finished(case, digest)
-        if result is None:
+        earlier = folder.finished(case, digest)
+        if earlier is not None and earlier["status"] != "failed":
+            result = CaseResult.from_json(earlier)
+        else:
             result, write = _attempt(model, descent, files, topology, request)
             result = replace(result, seconds=round(perf_counter() - began, 1))
-            result = folder.put(case, digest, result, write)
+            result = put_case(folder, case, digest, result, write)
             computed += 1
             say(f"[{number}/{len(cases)}] {case}: {describe(result)}")
         results[case] = result
+    folder.close(summary=summarize(results))
     return Refinement(results, computed, notes, folder.record)
 
 

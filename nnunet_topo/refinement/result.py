@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["kept", "refined", "postprocessed", "refused", "failed"]
 
@@ -52,6 +52,16 @@ class CaseResult:
     voxels_changed: int = 0
     seconds: float = 0.0
     topology: list[LabelTopology] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "CaseResult":
+        """Returns the result whose `asdict` went into a record.
+
+        Raises:
+            KeyError: a key is missing.
+            TypeError: there is another key, or another type.
+        """
+        return cls(**{**content, "topology": [LabelTopology(**row) for row in content["topology"]]})
 
     @property
     def errors(self) -> tuple[int, int] | None:

@@ -1,5 +1,4 @@
 import csv
-import json
 
 import nibabel
 import numpy as np
@@ -9,7 +8,8 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from PIL import Image
 
 from nnunet_topo.evaluation.error_kinds import COLOURS, LABELS
-from nnunet_topo.images.placement import read_placement, write_like
+from nnunet_topo.images.placement import read_placement
+from nnunet_topo.images.written import write_like
 from nnunet_topo.labels.name_files import read_label_names
 
 from ..planted_errors import planted
@@ -378,16 +378,6 @@ def test_images_of_the_report_are_checked_before_anything_is_computed(study, cap
     assert study.command("--report", "--images", "nowhere") == 2
     assert "nowhere is not a folder" in capsys.readouterr().err
     assert not study.summary.exists()
-
-
-def test_a_record_that_was_cut_short_keeps_what_is_whole(study):
-    study.command("--error-maps")
-    record = study.pred / "summary_errors" / "written.jsonl"
-    lines = record.read_text().splitlines()
-    assert json.loads(lines[0]) == {"written_by": "nnunet-topo evaluate"}
-    record.write_text("\n".join([*lines, '{"name": "case_']))
-    assert study.command("--error-maps") == 0
-    assert len(rows(study)) == 3
 
 
 def test_random_label_maps_come_back_in_the_place_of_each_voxel(tmp_path):

@@ -13,7 +13,8 @@ import SimpleITK as sitk
 import torch
 from skimage import io
 
-from nnunet_topo.refinement import output, trained_model
+from nnunet_topo import own_folder
+from nnunet_topo.refinement import trained_model
 from nnunet_topo.refinement.descent import WeightsDescent
 from nnunet_topo.topology import betti_numbers
 
@@ -117,7 +118,9 @@ def test_a_killed_run_resumes(folders):
         assert line, "the run ended before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    done = {name: of["seconds"] for name, of in folders.record()["cases"].items()}
+    lines = (folders.out / ".refinement.json.new" / "finished.jsonl").read_text().splitlines()
+    recorded = [json.loads(line) for line in lines if line]
+    done = {of["case"]: of["content"]["seconds"] for of in recorded}
     assert 2 <= len(done) < 6
     # As if it had been killed between the record and the file.
     (folders.out / "case_1.nii.gz").unlink()
@@ -173,7 +176,7 @@ def test_a_full_disk_fails_a_case_and_loses_nothing(folders, capsys, monkeypatch
         raise OSError(28, "No space left on device")
 
     folders.put("d", ring(0.9))
-    monkeypatch.setattr(output, "write_whole", no_record)
+    monkeypatch.setattr(own_folder, "write_whole", no_record)
     assert folders.refine() == 2
     assert "No space left on device" in capsys.readouterr().err
     assert folders.files() == before
@@ -200,7 +203,7 @@ def test_other_settings_into_the_same_folder_are_refused(folders, capsys):
     before = folders.files()
     assert folders.refine("--weight", 0.5) == 2
     assert "weight: 0.02, now 0.5" in (printed := capsys.readouterr().err)
-    assert "choose another -o" in printed
+    assert "choose another folder" in printed
     assert folders.files() == before
 
 

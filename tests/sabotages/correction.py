@@ -125,13 +125,6 @@ CORRECTION = [
         "test_probabilities_decide_what_is_changed",
     ),
     Sabotage(
-        "files of others overwritten",
-        "correction.output.Output.__init__",
-        "file.exists() and digest(file.read_bytes()) not in self._files.get(name, [])",
-        "False",
-        "test_files_of_others_are_never_overwritten",
-    ),
-    Sabotage(
         "a far change not marked for review",
         "case._result",
         "row.largest_change_mm > case.review_mm",

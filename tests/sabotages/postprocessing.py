@@ -152,11 +152,4 @@ POSTPROCESSING = [
         "[job.file, *data_files(job.file)]",
         "test_a_tiff_volume_keeps_its_spacing_beside_it",
     ),
-    Sabotage(
-        "files of others replaced",
-        "Output.in_the_way",
-        "place.exists() and digest(place.read_bytes()) not in self._files.get(file.name, [])",
-        "False",
-        "test_apply.py::test_files_of_others_are_not_replaced",
-    ),
 ]

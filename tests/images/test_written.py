@@ -6,12 +6,13 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_topo.files import data_files
-from nnunet_topo.images.changed import write_changed
 from nnunet_topo.images.segmentation import read_segmentation
+from nnunet_topo.images.written import write_changed
 
 SHAPE = (4, 5, 6)
 ENDINGS = [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr"]
@@ -85,6 +86,24 @@ def test_codes_and_last_axis_of_a_nifti_header_stay(tmp_path):
     assert (int(new.header["sform_code"]), int(new.header["qform_code"])) == (4, 2)
     assert new.header.get_xyzt_units() == ("mm", "sec")
     assert new.get_data_dtype() == np.int16
+
+
+@pytest.mark.parametrize("reader", [NibabelIOWithReorient, SimpleITKIOWithReorient])
+def test_the_header_stays_where_a_reader_turns_the_axes(reader, tmp_path):
+    source, target = tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"
+    affine = np.array([[0, 0, -3.0, 4], [0.5, 0, 0, 5], [0, -1, 0, 6], [0, 0, 0, 1]])
+    image = nibabel.Nifti1Image(label_map().T, affine)
+    image.set_sform(affine, 4)
+    image.to_filename(source)
+    before = read_segmentation(reader(), source).label_map
+    after = before.copy()
+    after[0, 0, 0] = 1
+    write_changed(source, reader(), before, after, target)
+    new = nibabel.load(target)
+    np.testing.assert_array_equal(new.affine, nibabel.load(source).affine)
+    assert int(new.header["sform_code"]) == 4
+    np.testing.assert_array_equal(read_segmentation(reader(), target).label_map, after)
+    assert np.count_nonzero(np.asarray(new.dataobj).T != label_map()) == 1
 
 
 @pytest.mark.parametrize("changes", [False, True])

@@ -1,19 +1,24 @@
-"""Segmentations written again with some voxels changed, in the format of the file before."""
+"""Label maps written in the format and with the geometry of another file."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image
 
 from nnunet_topo.files import data_files
 from nnunet_topo.images.nifti import is_nifti, load_nifti
+from nnunet_topo.images.placement import read_placement
 from nnunet_topo.images.segmentation import read_silently
 
 _WITH_TYPES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
+_PICTURES = (".png", ".bmp")
 
 
 def write_changed(
@@ -45,36 +50,82 @@ def write_changed(
         if isinstance(reader, Tiff3DIO) and spacing.is_file():
             shutil.copyfile(spacing, target.with_suffix(".json"))
         return
-    if is_nifti(source) and _change_nifti(source, before, after, moved, target):
+    if is_nifti(source) and _change_nifti(source, reader, before, after, target):
         return
     reader.write_seg(after, str(target), read_silently(reader, source)[1])
     _restore_type(source, target)
 
 
+def write_like(
+    file: Path,
+    reader: BaseReaderWriter,
+    label_map: NDArray[np.uint8],
+    target: Path,
+    colours: Mapping[int, tuple[int, int, int]],
+) -> None:
+    """Writes another label map in the format, on the grid and with the geometry of a file.
+
+    The affine matrix of a NIfTI file stays the same to the last bit, with the codes of its header.
+    PNG and BMP files have the colours as a palette, whose indices are the labels.
+
+    Args:
+        file: that the reader has read.
+        reader: nnU-Net's.
+        label_map: `[z, y, x]`, as the reader has turned the file.
+        target: path with the ending of the format.
+        colours: by label.
+
+    Raises:
+        Exception: whatever readers and writers raise.
+    """
+    if is_nifti(target):
+        like = load_nifti(file)
+        values = read_placement(reader, file).turned(label_map).reshape(like.shape)
+        header = like.header.copy()
+        header.extensions.clear()
+        header["cal_max"] = header["cal_min"] = 0  # viewers take their window from these
+        _save_nifti(like, values, header, np.uint8, target)
+    elif target.name.lower().endswith(_PICTURES):
+        picture = Image.fromarray(label_map[0], mode="P")
+        palette = np.zeros((256, 3), np.uint8)
+        for label, colour in colours.items():
+            palette[label] = colour
+        picture.putpalette(palette.tobytes())
+        picture.save(target)
+    else:
+        reader.write_seg(label_map, str(target), read_silently(reader, file)[1])
+
+
 def _change_nifti(
     source: Path,
+    reader: BaseReaderWriter,
     before: NDArray[np.generic],
     after: NDArray[np.generic],
-    moved: NDArray[np.bool_],
     target: Path,
 ) -> bool:
-    """Writes with the header of the source, and returns whether its axes are those of the array."""
+    """Writes with the header of the source if its values are those that were read; else False."""
     image = load_nifti(source)
     stored = np.asanyarray(image.dataobj)
-    if stored.ndim not in (2, 3, 4):
+    placement = read_placement(reader, source)
+    old, new = (placement.turned(array) for array in (before, after))
+    if stored.size != old.size or not np.array_equal(stored.reshape(old.shape), old):
         return False
-    turned = stored.reshape(stored.shape[:3])[..., None] if stored.ndim == 2 else stored
-    turned = turned.reshape(turned.shape[:3]).T
-    if turned.shape != before.shape or not np.array_equal(turned, before):
-        return False
-    values = turned.copy()
-    values[moved] = after[moved]
     header = image.header.copy()
     header.set_slope_inter(1, 0)
-    new = type(image)(values.T.reshape(stored.shape), image.affine, header)
-    new.set_data_dtype(image.get_data_dtype())
-    new.to_filename(target)
+    kind = image.get_data_dtype()
+    _save_nifti(image, new.reshape(stored.shape).astype(kind), header, kind, target)
     return True
+
+
+def _save_nifti(
+    like: nibabel.Nifti1Image,
+    values: NDArray[np.generic],
+    header: nibabel.Nifti1Header,
+    kind: DTypeLike,
+    target: Path,
+) -> None:
+    header.set_data_dtype(kind)
+    type(like)(values, like.affine, header).to_filename(target)
 
 
 def _restore_type(source: Path, target: Path) -> None:
