@@ -6,6 +6,8 @@ from pathlib import Path
 from nnunet_topo.commands.arguments import add_processes_argument, number_of_processes
 from nnunet_topo.commands.exit_status import report_problems
 
+SUMMARY, MAPS = "changes.json", "changes_errors"
+
 HELP = "give predictions exactly the topology that is known, with as few changes as possible"
 DESCRIPTION = (
     "Changes each prediction so that its labels have the Betti numbers of topology.json: removes "
@@ -44,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MM",
         help="changes further from the old surface mark a case for review, default 5 mm",
     )
+    parser.add_argument(
+        "--error-maps",
+        action="store_true",
+        help="also write where each corrected error was, as nnunet-topo evaluate does with the "
+        f"corrected files as references, into the folder {MAPS} in -o",
+    )
     add_processes_argument(parser)
 
 
@@ -51,6 +59,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where a case could not be corrected, 2 where nothing was done."""
     from nnunet_topo.correction.correct import Request, correct_folder
     from nnunet_topo.correction.result import describe, summarize
+    from nnunet_topo.evaluation.error_maps import open_folder
     from nnunet_topo.report.words import count, printable
 
     request = Request(
@@ -61,6 +70,8 @@ def run(chosen: argparse.Namespace) -> int:
         chosen.review_distance,
         number_of_processes(chosen),
     )
+    if chosen.error_maps:
+        open_folder(chosen.o / MAPS)  # refuses one of others before anything is computed
     done = correct_folder(chosen.i, chosen.o, request)
     problems = []
     for result in done.results:
@@ -72,4 +83,40 @@ def run(chosen: argparse.Namespace) -> int:
     print(*map(printable, summarize(done.results, chosen.review_distance)), sep="\n")
     print(f"{count(done.computed, 'case was', 'cases were')} done now, all in {done.record}")
     failed = all(result.status == "failed" for result in done.results)
+    if chosen.error_maps and not failed:
+        problems += _write_error_maps(chosen)
     return report_problems(problems, nothing_done=failed)
+
+
+def _write_error_maps(chosen: argparse.Namespace) -> list[str]:
+    """Writes where the corrected files differ from the predictions in topology.
+
+    Returns:
+        What went wrong, one line each.
+    """
+    from nnunet_topo.evaluation.case import Settings
+    from nnunet_topo.evaluation.error_maps import TABLE, write_error_maps
+    from nnunet_topo.evaluation.evaluate import evaluate_folder
+    from nnunet_topo.evaluation.label_choice import LabelChoice
+    from nnunet_topo.evaluation.segmentations import find_segmentations, wanted_labels
+    from nnunet_topo.report.words import count, printable
+
+    folders, processes = (chosen.o, chosen.i), number_of_processes(chosen)
+    settings = Settings(chosen.connectivity)
+    found = find_segmentations(*folders, chosen.o / "dataset.json", None)
+    labels = wanted_labels([found], LabelChoice(), processes=processes)
+    evaluation = evaluate_folder(
+        *folders,
+        chosen.o / "dataset.json",
+        labels=labels,
+        output=chosen.o / SUMMARY,
+        processes=processes,
+        chill=True,
+        settings=settings,
+    )
+    maps = write_error_maps(
+        found, labels, evaluation, chosen.o / MAPS, settings, processes=processes
+    )
+    number = sum(map(len, maps.errors.values()))
+    print(f"{count(number, 'corrected error')}: {printable(str(chosen.o / MAPS / TABLE))}")
+    return [*evaluation.problems, *maps.problems]

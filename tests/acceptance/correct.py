@@ -194,7 +194,8 @@ def hippocampus(model: str, raw: str, folder: str, refined: str = "1000") -> Non
     ):
         print(f"\nhippocampus, {len(of)} held-out cases, prior (1, 0, 0) for {len(names)} labels")
         for name in folders:
-            record = next((work / name).glob("*tion.json"), None)
+            records = "correction.json", "refinement.json"
+            record = next(((work / name / r) for r in records if (work / name / r).is_file()), None)
             of_cases = {} if record is None else json.loads(record.read_text())["cases"]
             seconds = [of_cases[case.removesuffix(".nii.gz")]["seconds"] for case in of if of_cases]
             _table(name, work / name, labels, of, list(names), seconds)

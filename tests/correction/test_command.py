@@ -1,5 +1,6 @@
 """The command: files, their record, and what must not happen to them."""
 
+import csv
 import json
 import shutil
 
@@ -275,3 +276,28 @@ def test_dataset_json_is_found_above_a_validation_folder(folders):
     folders.predictions = validation
     assert folders.correct() == 0
     assert json.loads((folders.out / "dataset.json").read_text())["file_ending"] == ".nii.gz"
+
+
+def test_error_maps_show_where_something_was_corrected(folders, capsys):
+    folders.put("right", organ())
+    folders.put("island", with_island())
+    assert folders.correct("--error-maps") == 0
+    assert "1 corrected error: " in capsys.readouterr().out
+    maps = folders.out / "changes_errors"
+    (row,) = csv.DictReader((maps / "errors.csv").open())
+    assert (row["case"], row["kind"]) == ("island.nii.gz", "false component")
+    marked = sitk.GetArrayFromImage(sitk.ReadImage(maps / "island.nii.gz"))
+    np.testing.assert_array_equal(marked > 0, with_island() != organ())
+    written = (maps / "island.nii.gz").stat().st_mtime_ns
+    assert folders.correct("--error-maps") == 0
+    assert (maps / "island.nii.gz").stat().st_mtime_ns == written
+    assert folders.correct() == 0
+
+
+def test_error_maps_of_others_are_left_before_anything_is_computed(folders, capsys):
+    folders.put("island", with_island())
+    (folders.out / "changes_errors").mkdir(parents=True)
+    (folders.out / "changes_errors" / "island.nii.gz").write_text("mine")
+    assert folders.correct("--error-maps") == 2
+    assert "changes_errors was not written by" in capsys.readouterr().err
+    assert not (folders.out / "correction.json").exists()
