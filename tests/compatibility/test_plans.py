@@ -63,18 +63,23 @@ def test_a_cascade_without_its_lowres_is_refused(tiny_dataset, nnunet_folders):
 
 
 @pytest.mark.slow
-def test_a_cascade_trains_on_the_segmentations_of_its_own_lowres(tiny_dataset, nnunet_folders):
+@pytest.mark.parametrize("trainer", ["TAFL", "Topology_scnp"])
+def test_a_cascade_trains_on_the_segmentations_of_its_own_lowres(
+    trainer, tiny_dataset, nnunet_folders
+):
     folder = Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings"
     cascade_plans(folder)
     plans = ("-p", "nnUNetPlansCascade", "-device", "cpu", "-tr")
-    name = "nnUNetTrainerTAFL_1epochs_4iters_from0"
+    stem, *more = trainer.split("_")
+    name = "_".join([f"nnUNetTrainer{stem}_1epochs_4iters_from0", *more])
     run(
         *("nnUNetv2_preprocess", "-d", "901", "-plans_name", "nnUNetPlansCascade"),
         *("-c", "3d_lowres", "-np", "1"),
         env={"nnUNet_n_proc_DA": "1"},
     )
     printed = run("nnUNetv2_train", "901", "3d_cascade_fullres", "0", *plans, name, fails=True)
-    assert "first run nnUNetv2_train with 3d_lowres and -tr " + name in printed.replace("\n", " ")
+    told = " ".join(printed.split())
+    assert f"First run nnUNetv2_train with 3d_lowres and -tr {name} on all folds" in told
     run("nnUNetv2_train", "901", "3d_lowres", "all", *plans, name)
     printed = run("nnUNetv2_train", "901", "3d_cascade_fullres", "0", *plans, name)
     assert "Validation complete" in printed
