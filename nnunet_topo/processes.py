@@ -1,13 +1,19 @@
 """Work on cases in several processes, any of which may be killed."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import TypeVar
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")
+
+_LOOK_S = 1.0  # how often a worker looks whether its parent lives
 
 
 def in_processes(
@@ -19,6 +25,9 @@ def in_processes(
 ) -> Iterator[Result]:
     """Yields the result of each case, as they finish.
 
+    If a process is killed, most likely because memory ran out, the cases that were being computed
+    are tried again at the end, one at a time. The others go on in as many processes as before.
+
     Args:
         function: of a module, so that other processes find it; an exception in it ends all work.
         cases: arguments of the function.
@@ -29,31 +38,58 @@ def in_processes(
     if processes < 2:
         yield from map(function, cases)
         return
-    left = dict(enumerate(cases))
-    try:
-        for index, result in _in_pool(function, dict(left), processes):
-            del left[index]
-            yield result
-    except BrokenProcessPool:
-        # Most likely memory ran out. One case at a time shows which case needs too much.
-        for case in left.values():
-            try:
-                for _, result in _in_pool(function, {0: case}, 1):
-                    yield result
-            except BrokenProcessPool:
-                yield killed(case)
+    left, suspects = dict(enumerate(cases)), dict[int, Case]()
+    while left:
+        computing: set[int] = set()
+        try:
+            for index, result in _in_pool(function, dict(left), processes, computing):
+                del left[index]
+                yield result
+        except BrokenProcessPool:
+            suspects |= {index: left.pop(index) for index in sorted(computing)}
+    for index, case in suspects.items():
+        try:
+            for _, result in _in_pool(function, {index: case}, 1, set()):
+                yield result
+        except BrokenProcessPool:
+            yield killed(case)
 
 
 def _in_pool(
-    function: Callable[[Case], Result], cases: Mapping[int, Case], processes: int
+    function: Callable[[Case], Result], cases: dict[int, Case], processes: int, computing: set[int]
 ) -> Iterator[tuple[int, Result]]:
+    """Yields results by the number of the case, and keeps the set of cases being computed."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures: dict[Future[Result], int] = {
-            pool.submit(function, case): index for index, case in cases.items()
-        }
+    waiting, futures = iter(cases), dict[Future[Result], int]()
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
+    ) as pool:
+
+        def submit_next() -> None:
+            for index in islice(waiting, 1):
+                futures[pool.submit(function, cases[index])] = index
+                computing.add(index)
+
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            for _ in range(processes):
+                submit_next()
+            while futures:
+                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    index = futures.pop(future)
+                    computing.remove(index)
+                    submit_next()
+                    yield index, result
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker when its parent is gone, which may have been killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
