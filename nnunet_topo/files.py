@@ -83,11 +83,23 @@ def replacing(file: Path) -> Iterator[Path]:
     ending = "".join(file.suffixes[-2:])
     new = file.with_name(f".{file.name.removesuffix(ending)}.{os.getpid()}.topo-new{ending}")
     try:
-        yield new
+        with naming(new):
+            yield new
         new.replace(file)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Names a file in errors of the system that do not, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def digest(content: bytes | str, *files: bytes) -> str:

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import nnunet_topo
-from nnunet_topo.files import digest, read_json, write_whole
+from nnunet_topo.files import digest, naming, read_json, write_whole
 
 _LINES = "finished.jsonl"  # of this run, or of one that was interrupted
 _SECONDS = 10.0  # between two writings of the record, which may hold thousands of cases
@@ -184,7 +184,8 @@ class OwnFolder:
             file.name: [*filter(None, [self._digest(file.name)]), digest(file.read_bytes())]
             for file in files
         }
-        with (self.new / _LINES).open("a", encoding="utf-8") as lines:
+        file = self.new / _LINES
+        with naming(file), file.open("a", encoding="utf-8") as lines:
             # A run that was killed may have left part of a line.
             lines.write(f"\n{json.dumps(line | {'files': recorded})}\n")
         self._files |= recorded

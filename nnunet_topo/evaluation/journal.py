@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_topo.evaluation.case import CaseResult
+from nnunet_topo.files import naming
 
 _KEYS = {"nnunet_metrics": "of_nnunet", "problems": "troubles"}  # as files of users have them
 _FIELDS = {key: field for field, key in _KEYS.items()}
@@ -25,12 +26,17 @@ class Journal:
             raise OSError(
                 f"cannot write beside the summary, {error}; -o names a file elsewhere"
             ) from None
+        if self.handle.tell():  # a run that was killed may have left part of a line
+            self.handle.write("\n")
         return self
 
     def __exit__(self, *_) -> None:
-        self.handle.close()
-        if self.file.is_file() and self.file.stat().st_size == 0:
-            self.file.unlink()
+        try:
+            with naming(self.file):
+                self.handle.close()
+        finally:
+            if self.file.is_file() and self.file.stat().st_size == 0:
+                self.file.unlink()
 
     def read(self) -> Iterator[CaseResult]:
         """Yields the results of an interrupted run, without a line that was cut short."""
@@ -46,8 +52,9 @@ class Journal:
         """Writes the result of a case that could be evaluated."""
         if result.metrics:
             recorded = {_KEYS.get(field, field): value for field, value in asdict(result).items()}
-            self.handle.write(json.dumps(recorded) + "\n")
-            self.handle.flush()
+            with naming(self.file):
+                self.handle.write(json.dumps(recorded) + "\n")
+                self.handle.flush()
 
     def remove(self) -> None:
         """Closes and removes the file."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from nnunet_topo.files import write_whole
+from nnunet_topo.files import naming, write_whole
 from nnunet_topo.postprocessing.cases import Measured
 
 FILE = "candidates.jsonl"
@@ -42,7 +42,7 @@ class Journal:
     def append(self, measured: Measured) -> None:
         """Adds the result of a case that could be measured."""
         if measured.digest:
-            with self.file.open("a", encoding="utf-8") as opened:
+            with naming(self.file), self.file.open("a", encoding="utf-8") as opened:
                 # A run that was killed may have left part of a line.
                 opened.write(f"\n{json.dumps(asdict(measured))}\n")
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import numba
 import platformdirs
+from numba.core.caching import FunctionCache
 
 _ANNOUNCED_AFTER_S = 1.0
-_MOST_KERNELS = 50
 _CONFIG: Any = importlib.import_module("numba.core.config")  # its names are made at run time
 
 
@@ -33,9 +33,39 @@ def kernel(function: Callable[..., Any]) -> Any:
     before = _CONFIG.CACHE_DIR
     _CONFIG.CACHE_DIR = str(folder)
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        compiled: Any = numba.njit(nogil=True)(function)
+        compiled._cache = _Cache(function)  # as numba's own option `cache` does
+        return compiled
     finally:
         _CONFIG.CACHE_DIR = before
+
+
+class _Cache(FunctionCache):
+    """Numba's cache, whose files may be damaged or cannot be written: then it is compiled again.
+
+    Power losses and full disks leave files that are empty or end early.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Returns the compiled function for some types, None if it is not in the cache."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # of whatever damaged bytes are taken for
+            _tell_of_damage(self.cache_path, type(error).__name__)
+            with suppress(OSError):
+                self.flush()  # the index of its files, which may be what is damaged
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Saves the compiled function, if that is possible."""
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
+@cache
+def _tell_of_damage(folder: str, kind: str) -> None:
+    told = f"machine code in {folder} is damaged ({kind}) and is compiled again"
+    print(f"nnunet-topo: {told}", file=sys.stderr, flush=True)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -85,18 +115,6 @@ def _private_temporary_folder() -> Path:
     if folder.is_symlink() or state.st_uid != os.getuid() or state.st_mode & 0o077:
         raise PermissionError(f"{folder} is not private")
     return folder
-
-
-def despite_a_full_disk(call: Callable[[], object]) -> None:
-    """Calls kernels until all are compiled, even if their machine code cannot be saved.
-
-    Numba compiles a kernel, then fails to write it; the next call finds it in memory.
-    """
-    for _ in range(_MOST_KERNELS):
-        with suppress(OSError):
-            call()
-            return
-    call()
 
 
 @contextmanager

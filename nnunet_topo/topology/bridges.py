@@ -133,12 +133,9 @@ def _bridges(
 
 @cache
 def _spread() -> Any:
-    """Returns the kernel, compiled."""
-    from nnunet_topo.topology._kernel import despite_a_full_disk
+    """Returns the kernel."""
     from nnunet_topo.topology._paths import spread  # numba: heavy
 
-    none = np.zeros(1, np.int32), np.zeros(1, bool), np.ones(1, np.int64)
-    despite_a_full_disk(lambda: spread(*none, np.zeros(1, np.int64), np.zeros(1, np.int32)))
     return spread
 
 

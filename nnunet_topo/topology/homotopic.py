@@ -201,7 +201,7 @@ def _kernels() -> tuple[Any, Any]:
 @cache
 def _compile() -> None:
     from nnunet_topo.topology import _homotopic, _thinning
-    from nnunet_topo.topology._kernel import despite_a_full_disk, first_use_announced
+    from nnunet_topo.topology._kernel import first_use_announced
 
     def call() -> None:
         image = _thinning.padded(np.ones((2, 2, 2), bool))
@@ -216,4 +216,4 @@ def _compile() -> None:
         _homotopic.part_basins(np.zeros(9, np.int8), np.zeros(9), one)
 
     with first_use_announced("homotopic changes", "_homotopic"):
-        despite_a_full_disk(call)
+        call()

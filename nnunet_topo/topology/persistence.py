@@ -245,12 +245,12 @@ def compile_once(ndim: int, connectivity: Connectivity) -> None:
 
 @cache
 def _compile(ndim: int, connectivity: Connectivity) -> None:
-    from nnunet_topo.topology._kernel import despite_a_full_disk, first_use_announced
+    from nnunet_topo.topology._kernel import first_use_announced
 
     image = np.arange(3**ndim, dtype=np.float32).reshape((3,) * ndim) % 5
     dimensions = tuple(range(ndim))
     with first_use_announced(f"the persistence engine for {ndim}D", f"_cubical{ndim}d"):
-        despite_a_full_disk(lambda: _cubical_pairs(image, image.min(), connectivity, dimensions))
+        _cubical_pairs(image, image.min(), connectivity, dimensions)
 
 
 def ordered_integers(values: NDArray[Any], lowest: Any) -> tuple[NDArray[np.int32], int]:

@@ -215,6 +215,25 @@ def test_a_summary_written_on_windows_is_merged_into(study):
     assert file_name("C:/results\\fold_0\\b.nii.gz") == "b.nii.gz"
 
 
+def test_a_full_disk_is_told_with_the_name_of_the_file(study):
+    study.evaluate()
+    before = study.summary.read_bytes()
+    study.put("case_1", *pair(0))
+    # A limit on the size of files stands for the full disk: the journal's first line is longer.
+    limited = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "from nnunet_topo.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", limited, "evaluate", str(study.gt), str(study.pred)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "File too large: '" in done.stderr
+    assert "summary.json.topo-part'" in done.stderr
+    assert study.summary.read_bytes() == before
+
+
 def test_several_processes_give_the_same_and_a_killed_one_only_costs_its_case(study, tmp_path):
     study.evaluate()
     alone = study.read()

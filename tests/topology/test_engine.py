@@ -335,6 +335,22 @@ caching.IndexDataCacheFile.save = save
     assert not list(tmp_path.rglob("*.nbc"))
 
 
+@pytest.mark.parametrize(("ending", "left"), [("nbi", 0), ("nbc", 0.5)])
+def test_damaged_machine_code_is_compiled_again(ending, left, tmp_path):
+    def run():
+        process = start_python(COMPUTE, NUMBA_CACHE_DIR=str(tmp_path))
+        printed, errors = process.communicate(timeout=300)
+        assert printed == "1\n", errors
+        return errors
+
+    run()
+    for file in tmp_path.rglob(f"*.{ending}"):
+        content = file.read_bytes()
+        file.write_bytes(content[: int(left * len(content))])
+    assert "is damaged (" in run()
+    assert "damaged" not in run()
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs file modes")
 def test_a_cache_that_others_can_write_to_is_not_used(tmp_path):
     folder = tmp_path / f"nnunet-topo-{os.getuid()}"
