@@ -115,8 +115,8 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         of_maps = study, models, evaluated, options.settings, options.processes
         problems += write_maps_of_models(*of_maps)
     labels = dict(sorted(names.items(), key=lambda item: _numbers(item[0])))
-    trainings = {model.name: _read_trainings(model) for model in models}
-    notes += left_out + notes_on_data(predicted, labels, options.missing, unit)
+    trainings, unreadable = _read_trainings(models)
+    notes += unreadable + left_out + notes_on_data(predicted, labels, options.missing, unit)
     named = {model.name: bool(model.trainings) for model in models}
     notes += notes_on_trainings(trainings, predicted, names, named)
     instead = {of.before: of.model for of in processed}
@@ -242,10 +242,23 @@ def _pictures(
     return pictures, problems
 
 
-def _read_trainings(model: Model) -> dict[str, TrainingRecord]:
-    """Returns the records of a model's trainings by fold, of those that have one."""
-    records = {fold: read_training(folder) for fold, folder in model.trainings.items()}
-    return {fold: record for fold, record in records.items() if record is not None}
+def _read_trainings(
+    models: Sequence[Model],
+) -> tuple[dict[str, dict[str, TrainingRecord]], list[str]]:
+    """Returns the records of trainings by model and fold, and a note on each that is unreadable."""
+    records: dict[str, dict[str, TrainingRecord]] = {}
+    notes = []
+    for model in models:
+        of_model = records.setdefault(model.name, {})
+        for fold, folder in model.trainings.items():
+            try:
+                record = read_training(folder)
+            except ValueError as error:
+                notes.append(f"{model.name}, fold {fold}: no training curves, {error}")
+                continue
+            if record is not None:
+                of_model[fold] = record
+    return records, notes
 
 
 def _picture(

@@ -8,6 +8,7 @@ from nnunet_topo.files import OWN_KEY
 
 CHECKPOINT = "checkpoint_final.pth"
 NNUNET_ITERATIONS = 250  # of an epoch
+_KINDS = "?bBhHiIlLqQefd"  # types of numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,35 @@ class TrainingRecord:
 def read_training(folder: Path) -> TrainingRecord | None:
     """Returns what the final checkpoint of a fold records, None without one.
 
+    Nothing in the checkpoint is executed: comparing the results of others runs no code of theirs.
     Curves that are lists of lists, such as the Dice of every class, are left out, and so are
     priors of unions.
+
+    Raises:
+        ValueError: the checkpoint is damaged, or has objects that only code could restore.
     """
+    import numpy as np
     import torch
 
     file = folder / CHECKPOINT
     if not file.is_file():
         return None
-    # As nnU-Net reads its own checkpoints.
-    checkpoint = torch.load(file, map_location="cpu", weights_only=False, mmap=True)
+    # Numbers of numpy, which nnU-Net logs.
+    safe = [np.float64(0).__reduce__()[0], np.dtype, *{type(np.dtype(kind)) for kind in _KINDS}]
+    try:
+        with torch.serialization.safe_globals(safe):
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(checkpoint, dict):
+            raise TypeError(f"it holds a {type(checkpoint).__name__}")
+        return _from_checkpoint(checkpoint)
+    except Exception as error:  # of whatever damaged bytes are taken for
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{file} cannot be read without running code from it: {type(error).__name__}: {reason}"
+        ) from None
+
+
+def _from_checkpoint(checkpoint: dict[str, Any]) -> TrainingRecord:
     curves = {}
     for key, values in checkpoint.get("logging", {}).items():
         try:

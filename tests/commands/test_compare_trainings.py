@@ -1,5 +1,6 @@
 import json
 from math import nan
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -92,6 +93,33 @@ def test_training_curves_come_from_the_checkpoint(results):
     assert "topology term over the epochs of fold 1" in labels
     assert "training loss over the epochs of fold 1" in labels
     assert not any("dice_per_class" in label or "fold 0" in label for label in labels)
+
+
+class RunsCode:
+    """As a pickle it writes a file when it is read."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_a_checkpoint_runs_no_code_and_a_damaged_one_only_costs_its_curves(
+    results, capsys, tmp_path
+):
+    files = [
+        results.fold("nnUNetTrainerTAFL_5epochs", fold) / "checkpoint_final.pth" for fold in (0, 1)
+    ]
+    torch.save({"logging": {"train_losses": [1.0]}, "more": RunsCode(tmp_path / "ran")}, files[0])
+    files[1].write_bytes(files[0].read_bytes()[:200])
+    assert results.compare() == 0
+    assert not (tmp_path / "ran").exists()
+    printed = capsys.readouterr().out
+    for fold in (0, 1):
+        assert f"nnUNetTrainerTAFL_5epochs, fold {fold}: no training curves" in printed
+    torch.load(files[0], weights_only=False)
+    assert (tmp_path / "ran").exists()  # the check above can fail
 
 
 def test_a_trainer_for_face_connectivity_is_measured_so(results, capsys):
