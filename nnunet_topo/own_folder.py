@@ -10,6 +10,7 @@ from typing import Any
 
 import nnunet_topo
 from nnunet_topo.files import digest, naming, read_json, write_whole
+from nnunet_topo.locks import hold, release
 
 _LINES = "finished.jsonl"  # of this run, or of one that was interrupted
 _SECONDS = 10.0  # between two writings of the record, which may hold thousands of cases
@@ -125,9 +126,10 @@ class OwnFolder:
         """Makes the folder, and removes incomplete files of a run that was killed.
 
         Raises:
+            ValueError: another process writes into the folder.
             OSError: the folder cannot be written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        hold(self._folder, self._author)
         self._write({})
         shutil.rmtree(self.new, ignore_errors=True)
         self.new.mkdir(exist_ok=True)
@@ -208,6 +210,7 @@ class OwnFolder:
         """
         self._write(more)
         shutil.rmtree(self.new, ignore_errors=True)
+        release(self._folder)
 
     def _write(self, more: Mapping[str, object]) -> None:
         content = {

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from nnunet_topo.commands import watched
+
 
 def continued(command: tuple[str, ...], fold: Path) -> tuple[str, ...]:
     """Returns the command of a training with the option that lets nnU-Net resume it.
@@ -26,7 +28,7 @@ def continued(command: tuple[str, ...], fold: Path) -> tuple[str, ...]:
 def call(command: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> int:
     """Runs a command of this Python's environment, and returns its exit status.
 
-    An interruption of this process also ends the command and its workers.
+    The end of this process, even by a kill, also ends the command and its workers.
 
     Args:
         command: with its arguments.
@@ -43,7 +45,7 @@ def call(command: tuple[str, ...], log: Path, environment: Mapping[str, str]) ->
         raise ValueError(f"{command[0]} is not found beside {sys.executable}: is it installed?")
     with log.open("a") as output:
         process = subprocess.Popen(
-            [executable, *command[1:]],
+            [sys.executable, watched.__file__, str(os.getpid()), executable, *command[1:]],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

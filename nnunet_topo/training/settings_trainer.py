@@ -3,6 +3,7 @@
 The methods are in the order in which nnU-Net calls them.
 """
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 import nnunet_topo
+from nnunet_topo.locks import hold, release
 from nnunet_topo.training import checkpoints, checks
 from nnunet_topo.training.augmentation import restrict_transforms
 from nnunet_topo.training.context import TrainingContext
@@ -105,7 +107,11 @@ class SettingsTrainerMixin(nnUNetTrainer):
         Raises:
             RuntimeError: other weights were already loaded, or predictions of the first stage of a
                 cascade are missing.
+            ValueError: another process trains this fold.
         """
+        if self.local_rank == 0:
+            hold(Path(self.output_folder), f"trains {type(self).__name__}")
+            weakref.finalize(self, release, Path(self.output_folder))
         if self.is_cascaded:
             folder = Path(str(self.folder_with_segs_from_previous_stage))
             cases = {case for part in self.do_split() for case in part}
@@ -119,6 +125,11 @@ class SettingsTrainerMixin(nnUNetTrainer):
             self.topology_settings["finetuned_from"] = source
             self.print_to_log_file(f"finetune: all weights come from {source}")
         super().on_train_start()
+
+    def on_train_end(self) -> None:
+        """Ends as nnU-Net does, and lets other processes train the fold again."""
+        super().on_train_end()
+        release(Path(self.output_folder))
 
     def get_dataloaders(self):
         """Returns nnU-Net's data loaders, after seeding."""
