@@ -10,7 +10,12 @@ from pathlib import Path
 
 import nnunet_topo
 from nnunet_topo.commands.comparison_errors import write_maps_of_models
-from nnunet_topo.commands.comparison_output import check_output, own_folder, write_comparison
+from nnunet_topo.commands.comparison_output import (
+    AUTHOR,
+    check_output,
+    own_folder,
+    write_comparison,
+)
 from nnunet_topo.commands.comparison_steps import Processed, process_models
 from nnunet_topo.commands.notes import notes_on_data, notes_on_trainings, origins
 from nnunet_topo.evaluation.case import Settings
@@ -18,6 +23,7 @@ from nnunet_topo.evaluation.models import ModelEvaluation, evaluate_model
 from nnunet_topo.evaluation.study import Model, Study, label_names, unit_of_distances
 from nnunet_topo.evaluation.training_record import TrainingRecord, read_training
 from nnunet_topo.evaluation.volumes import Volumes, read_volumes
+from nnunet_topo.locks import hold, release
 from nnunet_topo.postprocessing.nested import keep_largest_components
 from nnunet_topo.report import MEASURES, PRIMARY_METRIC, make_table
 from nnunet_topo.report.cases import Cases
@@ -66,11 +72,13 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
     Nothing is written elsewhere. Only files that an earlier comparison wrote there are replaced.
 
     Raises:
-        ValueError: nothing to compare, unknown metrics, or other files in the way.
+        ValueError: nothing to compare, unknown metrics, other files in the way, or another
+            comparison writes into the folder.
         OSError: a file cannot be read or written.
     """
     _check_options(study, options)
     before = check_output(output)
+    hold(output, AUTHOR)
     models, problems = list(study.models), []
     if options.control:
         control, unwritten = keep_largest_components(
@@ -154,6 +162,7 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
             steps={of.model.name: of.steps for of in processed},
         )
     write_comparison(output, comparison, before)
+    release(output)
     return comparison
 
 

@@ -42,6 +42,7 @@ def run(chosen: argparse.Namespace) -> int:
 
     from nnunet_topo.commands.comparison_output import check_output
     from nnunet_topo.commands.trainings import choose_trainings, train
+    from nnunet_topo.locks import hold
     from nnunet_topo.report.words import printable
 
     if chosen.device == "cuda" and not torch.cuda.is_available():
@@ -52,6 +53,7 @@ def run(chosen: argparse.Namespace) -> int:
     options += ["--npz"] if chosen.npz else []
     trainings = choose_trainings(chosen.d, chosen.c, chosen.p, chosen.tr, chosen.f, options)
     check_output(chosen.o)
+    hold(chosen.o, "nnunet-topo run")
     failed = train(
         trainings,
         chosen.o / "logs",

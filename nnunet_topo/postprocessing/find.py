@@ -10,6 +10,7 @@ from tqdm import tqdm
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.study import Model, Study, study_labels
 from nnunet_topo.files import digest, read_json
+from nnunet_topo.locks import hold, release
 from nnunet_topo.postprocessing import record
 from nnunet_topo.postprocessing.cases import (
     Measured,
@@ -100,6 +101,7 @@ def find_steps(study: Study, output: Path, options: Options) -> Postprocessing:
     """
     check_folder(output)
     works, problems = find_works(study, options.metric, options.settings, options.grid)
+    hold(output, record.AUTHOR)
     output.mkdir(parents=True, exist_ok=True)
     journal = Journal(output / JOURNAL)
     measured = _measure(works, journal, options)
@@ -111,6 +113,7 @@ def find_steps(study: Study, output: Path, options: Options) -> Postprocessing:
         raise ValueError(f"no case could be measured{': ' if told else ''}{told}")
     result = _choose(study, works, measured, problems, options)
     write_result(output / record.FILE, result)
+    release(output)
     return result
 
 
