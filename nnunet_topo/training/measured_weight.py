@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 MEASURED_ITERATIONS = 40
 _LOOKED_AT = 5  # times as many iterations at most, if some have no gradient
+_SCATTER = 1.5  # factor by which a measurement may differ from the last by chance
+_TAKEN = 2 / 3  # of the logarithm of such a change
 _CHANGE = 10.0  # largest factor from one measurement to the next
 _RANGE = 1e6  # largest factor between the weight and the printed one
 
@@ -19,6 +21,9 @@ class MeasuredWeight:
     After five times as many iterations as it needs, a measurement ends with those that it has. If
     it has none, the weight does not change; before the first successful measurement it is the
     printed one.
+
+    A change of the weight by less than half is mostly scatter, so two thirds of it are taken, in
+    the logarithm. Larger changes are taken whole.
 
     Two bounds keep rounding errors from turning into weights. A measurement changes the weight at
     most tenfold, because a term that is nearly satisfied has a small gradient, which should not be
@@ -76,6 +81,8 @@ class MeasuredWeight:
         ratio = self.term_norm / self.base_norm
         exact = self.printed * self.wanted / ratio
         least, most = self.printed / _RANGE, self.printed * _RANGE
+        if before and 1 / _SCATTER < exact / before < _SCATTER:
+            exact = before * (exact / before) ** _TAKEN
         if before:
             least, most = max(least, before / _CHANGE), min(most, before * _CHANGE)
         self.weight = min(max(exact, least), most)

@@ -167,6 +167,13 @@ TRAINING = [
         "test_a_weight_is_raised_or_lowered_until_the_ratio_is_the_wanted_one",
     ),
     Sabotage(
+        "the scatter of single measurements taken whole",
+        "MeasuredWeight._finish",
+        "(exact / before) ** _TAKEN",
+        "(exact / before)",
+        "test_small_changes_are_smoothed_and_large_ones_are_taken_whole",
+    ),
+    Sabotage(
         "ratio of gradients upside down",
         "MeasuredWeight._finish",
         "self.term_norm / self.base_norm",

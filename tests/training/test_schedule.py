@@ -116,6 +116,18 @@ def test_without_any_gradient_the_weight_is_the_printed_one_and_then_stays_as_it
     assert "the weight stays 0.05, until" in said
 
 
+@pytest.mark.parametrize(
+    ("wanted", "taken"), [(1.4, 1.4 ** (2 / 3)), (1 / 1.4, 1.4 ** (-2 / 3)), (1.6, 1.6), (0.5, 0.5)]
+)
+def test_small_changes_are_smoothed_and_large_ones_are_taken_whole(wanted, taken):
+    measured = MeasuredWeight(printed=1.0, wanted=10)
+    measure(measured, 1.0, 10.0)
+    said = measure(measured, 1.0, 10.0 / wanted)
+    assert measured.weight == pytest.approx(taken)
+    assert f"the weight is now {taken:.4g}" in said
+    assert "bounded" not in said
+
+
 def test_a_measurement_changes_a_weight_at_most_tenfold_and_says_so():
     measured = MeasuredWeight(printed=1.0, wanted=10)
     measure(measured, 1.0, 10.0)
