@@ -42,7 +42,7 @@ def read_json_value(
     try:
         text = file.read_text(encoding="utf-8-sig")  # editors on Windows mark it
         return json.loads(text, object_pairs_hook=object_pairs_hook)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # not JSON, or brackets in brackets in brackets
         raise ValueError(f"{file} is not a JSON file: {error}") from None
 
 

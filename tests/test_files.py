@@ -22,7 +22,7 @@ def test_a_write_that_fails_halfway_leaves_the_earlier_file_and_nothing_else(tmp
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', b"\xff\xfe"])
+@pytest.mark.parametrize("content", ["", "{", "[1]", '"text"', b"\xff\xfe", "[" * 10**5])
 def test_a_file_without_a_json_object_is_named_in_one_line(tmp_path, content):
     file = tmp_path / "broken.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())

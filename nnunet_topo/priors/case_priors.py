@@ -81,8 +81,12 @@ def _read_rows(file: Path, space: int) -> Iterator[tuple[str, dict[str, str]]]:
             f"{''.join(f', and {name} if needed' for name in optional)}, got "
             f"{', '.join(columns) or 'none'}"
         )
-    for row in reader:
-        place = f"{file}, line {reader.line_num}"
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:  # a cell above the limit of csv, for example
+        raise ValueError(f"{file}, line {reader.line_num + 1}: not a CSV file, {error}") from None
+    for number, row in rows:
+        place = f"{file}, line {number}"
         if len(row) > len(columns) or None in row.values():
             raise ValueError(f"{place}: wanted {len(columns)} columns, as in the header")
         cells = {name: value.strip() for name, value in row.items()}

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+_MOST = 2**31 - 1  # no image has so many voxels that it could have more
 _IN_JSON = (
-    "numbers from 0, for each dimension one (1), a range ([1, 2], or [1, null] for at least 1) or "
-    "null if it is free"
+    "numbers from 0 to 2147483647, for each dimension one (1), a range ([1, 2], or [1, null] for "
+    "at least 1) or null if it is free"
 )
-_IN_CSV = "a number from 0, a range (1-2, or 1- for at least 1) or nothing if it is free"
+_IN_CSV = (
+    "a number from 0 to 2147483647, a range (1-2, or 1- for at least 1) or nothing if it is free"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class BettiRange:
     """The wanted Betti numbers in one dimension.
 
     Attributes:
-        low: the smallest, at least 0.
+        low: the smallest, from 0 to 2147483647.
         high: the largest, infinite if there is no largest one.
     """
 
@@ -39,9 +42,11 @@ class BettiRange:
             return value
         low, high = (0, inf) if value is None else np.broadcast_to(value, 2).tolist()
         ends_are_whole = float(low).is_integer() and (high == inf or float(high).is_integer())
-        if not (0 <= low <= high and ends_are_whole):
+        is_possible = 0 <= low <= high and low <= _MOST and (high == inf or high <= _MOST)
+        if not (is_possible and ends_are_whole):
             raise ValueError(
-                f"a Betti number must be a number from 0, a range (low, high) or None, got {value}"
+                f"a Betti number must be a number from 0 to {_MOST}, a range (low, high) or None, "
+                f"got {value}"
             )
         return cls(int(low), high if high == inf else int(high))
 
@@ -74,7 +79,7 @@ class BettiRange:
         if match is not None:
             low = int(match[1])
             high = low if not match[2] else int(match[3]) if match[3] else inf
-            if low <= high:
+            if low <= high and low <= _MOST and (high == inf or high <= _MOST):
                 return cls(low, high)
         raise ValueError(f"{place}: wanted {_IN_CSV}, got {cell!r}")
 
@@ -191,4 +196,4 @@ def as_json(value: Any) -> str:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST

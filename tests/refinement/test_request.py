@@ -91,6 +91,10 @@ def test_weights_of_another_number_of_dimensions_are_refused_before_anything(fol
     [
         ("case,label,betti0\ngap,ring,1", "line 1: wanted the columns case, label, betti0, betti1"),
         (f"{HEADER}\ngap,ring,1,1\ngap,blood,1,1", "line 3, column label: wanted one of ring"),
+        (
+            f"{HEADER}\ngap,{'x' * 140_000},1,1",
+            "line 2: not a CSV file, field larger than field limit",
+        ),
         (f"{HEADER}\ngap,ring,one,1", "line 2, column betti0: wanted a number from 0"),
         (f"{HEADER}\ngap,ring,1,2-1", "line 2, column betti1: wanted a number from 0"),
         (f"{HEADER}\ngap,ring,0,1", "line 2, column betti0: without a component"),
