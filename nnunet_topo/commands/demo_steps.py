@@ -13,6 +13,7 @@ from typing import Any
 from nnunet_topo.commands.demo_data import DATASET, make_dataset
 from nnunet_topo.commands.nnunet_commands import call, continued, last_lines
 from nnunet_topo.files import read_json, write_whole
+from nnunet_topo.locks import hold, release
 
 PLANS = "nnUNetPlansDemo"
 FEATURES = [8, 16, 32, 64]
@@ -123,6 +124,7 @@ def run_demo(folder: Path, size: Size, device: str | None) -> int:
     folder = folder.resolve()
     record = folder / "demo.json"
     state = _read_or_begin(record, size)
+    hold(folder, "nnunet-topo demo")
     device = device or _best_device()
     todo = steps(folder, size, device)
     print(f"{len(todo) + 1} steps in {folder}, on {device}", flush=True)
@@ -161,6 +163,7 @@ def run_demo(folder: Path, size: Size, device: str | None) -> int:
         f"{size.test} test cases and networks trained for minutes: this shows how the workflow "
         "works, not how much a topology term gains on your data."
     )
+    release(folder)
     print(f"{(time.monotonic() - began) / 60:.1f} minutes. Open {folder / 'report/report.html'}")
     return 0
 
@@ -176,11 +179,15 @@ def _read_or_begin(record: Path, size: Size) -> dict[str, Any]:
         state = read_json(record)
         if state.get("size") != asdict(size):
             raise ValueError(f"{folder} holds a demo of another size; -o names another folder")
+        if not isinstance(state.get("done"), list):
+            raise ValueError(f"{record} was not written by nnunet-topo demo: it lists no steps")
         return state
     if folder.exists() and any(not file.name.startswith(".") for file in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and does not hold a demo; -o names another folder")
     (folder / "logs").mkdir(parents=True)
-    return {"size": asdict(size), "done": []}
+    state = {"size": asdict(size), "done": []}
+    write_whole(record, json.dumps(state, indent=2))  # at once: making the data may be interrupted
+    return state
 
 
 def log_of_comparison(folder: Path, number: int) -> str:

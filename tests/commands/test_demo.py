@@ -84,6 +84,22 @@ def test_folders_that_are_not_the_demos_are_left_alone(short_steps, capsys):
     assert "holds a demo of another size" in capsys.readouterr().err
 
 
+def test_a_demo_that_is_interrupted_while_it_makes_its_data_resumes(
+    short_steps, capsys, monkeypatch
+):
+    def interrupted(raw, *_):
+        raw.mkdir(exist_ok=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(demo_steps, "make_dataset", interrupted)
+        for _ in range(2):  # the second one knows its folder, and gets as far
+            assert main(["demo", "-o", str(short_steps / "demo"), "-device", "cpu"]) == 130
+    (short_steps / "demo" / "demo.json").write_text("{}")
+    assert main(["demo", "-o", str(short_steps / "demo"), "-device", "cpu"]) == 2
+    assert "holds a demo of another size" in capsys.readouterr().err
+
+
 def test_an_interrupted_training_is_continued_and_a_finished_one_validated(tmp_path):
     command = ("nnUNetv2_train", "900")
     assert continued(command, tmp_path) == command
