@@ -1,9 +1,11 @@
 """Shared fixtures: a tiny data set that nnU-Net itself plans, preprocesses and trains on."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jaxtyping
@@ -210,3 +212,14 @@ def started(make_trainer):
         return trainer
 
     return start
+
+
+def wait_until_gone(*processes: int) -> None:
+    """Waits until processes have ended, also orphans, which init removes a moment later."""
+    deadline = time.monotonic() + 30
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                os.kill(process, 0)
+                assert time.monotonic() < deadline, f"process {process} is still alive"
+                time.sleep(0.05)

@@ -1,12 +1,13 @@
 """Work in several processes: what a killed one costs, and that none outlives its parent."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from .conftest import wait_until_gone
 
 SCRIPT = """
 import os, signal, sys, time
@@ -70,15 +71,4 @@ def test_workers_end_with_their_parent(start, tmp_path, name):
         time.sleep(0.1)
     process.send_signal(getattr(signal, name))
     process.communicate(timeout=60)  # the pipe ends, because no worker holds it
-    deadline = time.monotonic() + 30
-    while any(map(is_alive, workers)):
-        assert time.monotonic() < deadline, "a worker outlives its parent"
-        time.sleep(0.1)
-
-
-def is_alive(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    wait_until_gone(*workers)

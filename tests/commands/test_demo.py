@@ -16,7 +16,7 @@ from nnunet_topo.commands.demo_steps import Step
 from nnunet_topo.commands.nnunet_commands import call, continued
 from nnunet_topo.topology import betti_numbers
 
-from ..conftest import run
+from ..conftest import run, wait_until_gone
 
 PYTHON = Path(sys.executable).name
 
@@ -128,11 +128,7 @@ def test_a_closed_terminal_and_a_cancelled_job_end_the_training_too(tmp_path, wa
     threading.Thread(target=cancel).start()
     with pytest.raises(KeyboardInterrupt):
         call((PYTHON, "-c", f"{code}; time.sleep(60)"), tmp_path / "log", os.environ)
-    deadline = time.monotonic() + 20
-    with pytest.raises(ProcessLookupError):
-        while time.monotonic() < deadline:  # init may take a moment to remove it
-            os.kill(int(started.read_text()), 0)
-            time.sleep(0.05)
+    wait_until_gone(int(started.read_text()))
     assert signal.getsignal(way) == signal.SIG_DFL
 
 

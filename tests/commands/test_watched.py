@@ -1,12 +1,13 @@
 """Commands of nnU-Net that must not outlive the process that wanted them."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from ..conftest import wait_until_gone
 
 CALL = """
 import os, sys
@@ -34,20 +35,10 @@ def test_a_command_and_its_workers_end_with_the_process_that_wanted_them(name, t
         time.sleep(0.1)
     process.send_signal(getattr(signal, name))
     process.communicate(timeout=60)
-    while any(is_alive(int(file.read_text())) for file in files):
-        assert time.monotonic() < deadline, "the command outlives its parent"
-        time.sleep(0.1)
+    wait_until_gone(*(int(file.read_text()) for file in files))
 
 
 def test_status_and_output_are_those_of_the_command(tmp_path):
     printed, _ = start(tmp_path, "echo to the log; exit 3").communicate(timeout=60)
     assert printed == "3\n"
     assert (tmp_path / "log").read_text() == "to the log\n"
-
-
-def is_alive(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
