@@ -12,6 +12,7 @@ from .experiments import EXPERIMENTS
 from .postprocessing import POSTPROCESSING
 from .settings_table import SETTINGS
 from .topology_and_losses import LOSSES, TOPOLOGY
+from .trust import TRUST
 
 PLACE = "test_sides_slice_and_position_are_those_of_the_file"
 
@@ -342,4 +343,5 @@ SABOTAGES = [
     *ADDED_LOSSES,
     *CORRECTION,
     *POSTPROCESSING,
+    *TRUST,
 ]
