@@ -78,14 +78,14 @@ def match_loops(
     if not loops:
         none = np.empty(0, np.int32)
         return MatchedBars(1, births, deaths, none, none, np.empty(0, np.int64))
-    foreground = target.components > 0
+    foreground = target.parts > 0
     shift = FAR if grid.dual else -FAR
     comparison = replace(
         grid,
         ages=np.where(foreground, grid.ages + shift, grid.ages),
         words=np.empty_like(grid.words),
     )
-    of_c = critical_cells(comparison, {1})
+    of_c = critical_cells(comparison, {1}, joined=False)
     assert of_c.squares is not None
     assert cells.squares is not None
     kept = Columns.none() if pairs.columns is None else pairs.columns

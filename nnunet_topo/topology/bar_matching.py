@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from numpy.typing import ArrayLike, NDArray
 
 from nnunet_topo.topology.betti import euler_characteristic
-from nnunet_topo.topology.masks import as_booleans, dual, foreground_box, label_components
+from nnunet_topo.topology.masks import Box, as_booleans, dual, foreground_box, label_components
 from nnunet_topo.topology.persistence import (
     Connectivity,
     PersistencePairs,
@@ -92,12 +92,12 @@ def match_betti(
     lowest = lowest_value(values, clamp)
     if values.size == 0:
         return _joined([])
-    if values.min() < 0 or values.max() > 1:
+    least, peak = values.min(), int(values.argmax())
+    if least < 0 or values.flat[peak] > 1:
         raise ValueError(
             "prediction must hold probabilities in [0, 1], got values from "
-            f"{values.min()} to {values.max()}"
+            f"{least} to {values.flat[peak]}"
         )
-    peak = int(values.argmax())
     if not foreground.any():
         none = np.empty(0, np.int64)
         bars = persistence_pairs(values, connectivity=connectivity, dimensions=wanted, clamp=clamp)
@@ -124,21 +124,20 @@ def _match(
     planar, is_dual, top = values.ndim == 2, connectivity == "full", values.ndim - 1
     keys, least = ordered_integers(values[None] if planar else values, lowest)
     mask = foreground[None] if planar else foreground
-    box = _box(keys, least, mask)
+    extent = foreground_box(mask)
+    box = _box(keys, least, extent)
     grid = _cubical.make_grid(keys, box, floor=least, planar=planar, dual=is_dual)
-    components, enclosed = _parts(mask, grid, connectivity)
+    parts = _parts(mask[extent], extent, grid, connectivity)
     offsets = {kind: _offsets(grid, kind) for kind in get_args(Connectivity)}
-    goal = _image_persistence.target_in_grid(
-        grid, components, enclosed, offsets[connectivity], offsets["full"]
-    )
+    goal = _image_persistence.target_in_grid(grid, parts, offsets[connectivity], offsets["full"])
     in_grid = {top - k if is_dual else k for k in wanted}
     loops = 0
     cells = None if planar else critical_cells(grid, in_grid, goal.watched)
     if cells is None:
         every = cubical_pairs_2d(grid, in_grid, goal.watched)
     else:
-        euler = euler_characteristic(mask[foreground_box(mask)], connectivity=connectivity)
-        loops = int(components.max()) + int(enclosed.max()) - euler
+        euler = euler_characteristic(mask[extent], connectivity=connectivity)
+        loops = int(parts.max()) - int(parts.min()) - euler
         every = pair_cells(grid, cells, in_grid, goal.moved() if loops else None)
     found: list[MatchedBars] = []
     for pairs in every:
@@ -182,48 +181,35 @@ def _joined(found: "list[tuple[MatchedBars, list[NDArray[np.int64]]]]") -> Match
     return MatchedPairs(sides[0], sides[1], np.concatenate(matched))
 
 
-def _box(keys: NDArray[np.int32], least: int, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Returns the box that holds the foreground and all that exceeds the least key, or a voxel."""
+def _box(keys: NDArray[np.int32], least: int, extent: Box) -> NDArray[np.int64]:
+    """Returns the box that holds the foreground and all that exceeds the least key."""
     from nnunet_topo.topology._cubical import box_above
 
-    boxes = []
-    if keys.max() > least:
-        boxes.append(box_above(keys, least))
-    if mask.any():
-        boxes.append(
-            np.array([end for side in foreground_box(mask) for end in (side.start, side.stop)])
-        )
-    if not boxes:
-        return np.array([0, 1, 0, 1, 0, 1])
-    box = np.empty(6, np.int64)
-    box[::2] = np.min([sides[::2] for sides in boxes], axis=0)
-    box[1::2] = np.max([sides[1::2] for sides in boxes], axis=0)
+    box = np.array([end for side in extent for end in (side.start, side.stop)])
+    above = box_above(keys, least)
+    if above[1]:
+        box[::2], box[1::2] = np.minimum(box, above)[::2], np.maximum(box, above)[1::2]
     return box
 
 
 def _parts(
-    mask: NDArray[np.bool_], grid: "Grid", connectivity: Connectivity
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Returns components and enclosed parts of the background for each voxel of the grid."""
-    components, enclosed = np.zeros((2, *grid.shape), np.int32)
-    box = foreground_box(mask)
-    if box[0].start == box[0].stop:
-        return components.ravel(), enclosed.ravel()
-    wide = np.pad(mask[box], [(int(margin > 0),) * 2 for margin in grid.margin])
+    mask: NDArray[np.bool_], extent: Box, grid: "Grid", connectivity: Connectivity
+) -> NDArray[np.int32]:
+    """Returns the `Target.parts` of a mask that lies at an extent of the image."""
+    from nnunet_topo.topology._image_persistence import number_parts
+
+    parts = np.zeros(grid.shape, np.int32)
+    wide = np.pad(mask, [(int(margin > 0),) * 2 for margin in grid.margin])
     flat = wide[0] if not grid.margin[0] else wide
     begin = [
         side.start - int(b) + int(m) - int(m > 0)
-        for side, b, m in zip(box, grid.box[::2], grid.margin, strict=True)
+        for side, b, m in zip(extent, grid.box[::2], grid.margin, strict=True)
     ]
     place = tuple(slice(b, b + n) for b, n in zip(begin, wide.shape, strict=True))
-    components[place] = label_components(flat, connectivity)[0].reshape(wide.shape)
-    outside, number = label_components(~flat, dual(connectivity))
-    if number > 1:
-        renumbered = np.arange(number + 1, dtype=np.int32)
-        renumbered[outside.flat[0] :] -= 1
-        renumbered[outside.flat[0]] = 0
-        enclosed[place] = renumbered[outside].reshape(wide.shape)
-    return components.ravel(), enclosed.ravel()
+    components, _ = label_components(flat, connectivity)
+    outside, _ = label_components(~flat, dual(connectivity))
+    number_parts(components.reshape(wide.shape), outside.reshape(wide.shape), parts[place])
+    return parts.ravel()
 
 
 def _offsets(grid: "Grid", connectivity: Connectivity) -> NDArray[np.int64]:
