@@ -117,8 +117,8 @@ def _forest(
 ) -> Forest:
     """Returns what joins, in order; the voxels watched are the last of the starts."""
     count = int(np.count_nonzero(ended != UNKNOWN))
-    joined = joins_in_order(order, saddles, roots, ended, ends, grid.ages, count)
-    return Forest(roots, *joined, starts[ends.size :])
+    at, joined, last, lasts = joins_in_order(order, saddles, roots, ended, ends, grid.ages, count)
+    return Forest(roots, at, joined, last, lasts, starts[ends.size :])
 
 
 @kernel

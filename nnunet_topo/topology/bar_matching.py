@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from numpy.typing import ArrayLike, NDArray
 
 from nnunet_topo.topology.betti import euler_characteristic
-from nnunet_topo.topology.masks import Box, as_booleans, dual, foreground_box, label_components
+from nnunet_topo.topology.masks import Box, dual, foreground_box, label_components
 from nnunet_topo.topology.persistence import (
     Connectivity,
     PersistencePairs,
@@ -81,32 +81,66 @@ def match_betti(
         ValueError: different shapes, probabilities outside [0, 1], and what `persistence_pairs`
             refuses.
     """
-    values, foreground = check_image(prediction), as_booleans(target)
-    if values.shape != foreground.shape:
+    values, goal = check_image(prediction), np.asarray(target)
+    if values.shape != goal.shape:
         raise ValueError(
-            "prediction and target must have the same shape, got "
-            f"{values.shape} and {foreground.shape}"
+            f"prediction and target must have the same shape, got {values.shape} and {goal.shape}"
         )
     check_connectivity(connectivity)
     wanted = check_dimensions(dimensions, values.ndim)
     lowest = lowest_value(values, clamp)
     if values.size == 0:
         return _joined([])
-    least, peak = values.min(), int(values.argmax())
-    if least < 0 or values.flat[peak] > 1:
-        raise ValueError(
-            "prediction must hold probabilities in [0, 1], got values from "
-            f"{least} to {values.flat[peak]}"
-        )
-    if not foreground.any():
+    _refuse_others(values, "prediction")
+    peak = int(values.argmax())
+    compile_once(values.ndim, connectivity)
+    foreground = goal if goal.dtype.kind == "b" else goal == 1
+    if not (foreground | (goal == 0)).all():
+        goal = check_image(target)
+        _refuse_others(goal, "target")
+        found = _match_grey(values, goal, lowest, connectivity, wanted)
+    elif foreground.any():
+        found = _match(values, foreground, values.dtype.type(lowest), connectivity, wanted)
+    else:
         none = np.empty(0, np.int64)
         bars = persistence_pairs(values, connectivity=connectivity, dimensions=wanted, clamp=clamp)
         return MatchedPairs(bars, PersistencePairs(none, none, none), np.empty((0, 2), np.int64))
-    compile_once(values.ndim, connectivity)
-    found = _match(values, foreground, values.dtype.type(lowest), connectivity, wanted)
     if values.flat[peak].item() <= lowest:  # only the essential class, as persistence_pairs has it
         found.prediction.birth[:] = peak
     return found
+
+
+def _refuse_others(values: NDArray[Any], name: str) -> None:
+    """Raises ValueError for values outside [0, 1]."""
+    least, most = values.min(), values.max()
+    if least < 0 or most > 1:
+        raise ValueError(
+            f"{name} must hold probabilities in [0, 1], got values from {least} to {most}"
+        )
+
+
+def _match_grey(
+    values: NDArray[Any],
+    goal: NDArray[Any],
+    lowest: float,
+    connectivity: Connectivity,
+    wanted: tuple[int, ...],
+) -> MatchedPairs:
+    from nnunet_topo.topology._grey_matching import match_images  # numba: heavy
+
+    planar = values.ndim == 2
+    both = np.stack([np.maximum(values, values.dtype.type(lowest)), goal])
+    keys, least = ordered_integers(both, both.min())
+    f, g = np.maximum(keys, least)
+    shape = (1, *values.shape) if planar else values.shape
+    grid, found = match_images(
+        f.reshape(shape),
+        g.reshape(shape),
+        planar=planar,
+        dual=connectivity == "full",
+        wanted=wanted,
+    )
+    return _in_image(found, grid, shape)
 
 
 def _match(
@@ -153,12 +187,14 @@ def _match(
                 _image_persistence.match_enclosed(grid, pairs.forest, goal, offsets["full"])
             )
     found.sort(key=lambda bars: bars.dimension)
-    return _joined(
-        [
-            (bars, [_cubical.to_image(voxels, grid, keys.shape) for voxels in bars.voxels()])
-            for bars in found
-        ]
-    )
+    return _in_image(found, grid, keys.shape)
+
+
+def _in_image(bars: "list[MatchedBars]", grid: "Grid", shape: tuple[int, ...]) -> MatchedPairs:
+    """Returns the bars of all dimensions, with voxels of the image."""
+    from nnunet_topo.topology._cubical import to_image
+
+    return _joined([(own, [to_image(v, grid, shape) for v in own.voxels()]) for own in bars])
 
 
 def _joined(found: "list[tuple[MatchedBars, list[NDArray[np.int64]]]]") -> MatchedPairs:
