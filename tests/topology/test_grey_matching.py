@@ -27,7 +27,7 @@ seeds = st.integers(0, 2**32 - 1)
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @settings(max_examples=150)
 @given(seeds)
-def test_bars_are_matched_where_linear_algebra_over_f2_matches_them(connectivity, seed):
+def test_bars_of_two_images_are_matched_where_linear_algebra_matches_them(connectivity, seed):
     p, target = two_images(seed)
     for k in range(p.ndim):
         of_p, of_target, matched = match_values(p, target, connectivity, k)
@@ -39,7 +39,7 @@ def test_bars_are_matched_where_linear_algebra_over_f2_matches_them(connectivity
 
 @settings(max_examples=200)
 @given(seeds, st.booleans())
-def test_bars_are_matched_as_the_authors_code_matches_them(seed, flat):
+def test_bars_of_two_images_are_matched_as_the_authors_code_matches_them(seed, flat):
     authors = authors_module()
     if authors is None:
         pytest.skip("neither Betti-Matching-3D nor topolosses is installed")
