@@ -163,20 +163,6 @@ TOPOLOGY = [
         "test_bars_of_two_images_are_matched_where_linear_algebra_matches_them",
     ),
     Sabotage(
-        "grey matching in the order of the target where the prediction is greater",
-        "match_images",
-        "np.where(g >= f, f, 0)",
-        "np.zeros_like(f)",
-        "test_bars_of_two_images_are_matched_where_linear_algebra_matches_them",
-    ),
-    Sabotage(
-        "grey matching of enclosed parts in the order of each image",
-        "_common_enclosed",
-        "entry_times(comparison.grid, comparison.forest(dimension).roots)",
-        "entry_times(images[0].grid, comparison.forest(dimension).roots)",
-        "test_bars_of_two_images_are_matched_where_linear_algebra_matches_them",
-    ),
-    Sabotage(
         "grey matching of loops that end before they are born",
         "_common_loops",
         "image.at(births) > comparison.at(deaths)",
