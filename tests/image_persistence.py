@@ -35,18 +35,23 @@ def entry_orders(f, g, connectivity):
     What lies outside of the box around the mask and all that exceeds the least value enters last.
     """
     place = np.arange(f.size) if connectivity == "face" else -np.arange(f.size)
-    inside = (f > f.min()) | g
-    outside = np.zeros(f.shape, bool)
-    for axis in range(f.ndim if inside.any() else 0):
-        others = tuple(other for other in range(f.ndim) if other != axis)
-        rows = np.flatnonzero(inside.any(axis=others))
-        position = np.indices(f.shape)[axis]
-        outside |= (position < rows[0]) | (position > rows[-1])
+    last = outside((f > f.min()) | g).ravel()
     in_f = np.empty(f.size, int)
-    in_f[np.lexsort([place, outside.ravel(), -f.ravel()])] = np.arange(f.size)
+    in_f[np.lexsort([place, last, -f.ravel()])] = np.arange(f.size)
     in_c = np.empty(f.size, int)
-    in_c[np.lexsort([place, outside.ravel(), -f.ravel(), ~g.ravel()])] = np.arange(f.size)
+    in_c[np.lexsort([place, last, -f.ravel(), ~g.ravel()])] = np.arange(f.size)
     return in_f, in_c
+
+
+def outside(inside):
+    """Returns what lies outside of the box around some voxels; nothing if there are none."""
+    found = np.zeros(inside.shape, bool)
+    for axis in range(inside.ndim if inside.any() else 0):
+        others = tuple(other for other in range(inside.ndim) if other != axis)
+        rows = np.flatnonzero(inside.any(axis=others))
+        position = np.indices(inside.shape)[axis]
+        found |= (position < rows[0]) | (position > rows[-1])
+    return found
 
 
 def match(f, g, connectivity, k):
@@ -94,6 +99,68 @@ def match(f, g, connectivity, k):
             if target_birth < inside and value[voxel_f[birth]] > value[voxel_c[death]]:
                 by_birth[int(voxel_f[birth]), int(voxel_c[death])] += 1
     return Matching(bars, ended, by_place, by_birth)
+
+
+def orders_of_values(f, g, connectivity):
+    """Returns for each voxel its place in F, in G and in C, for a target of any values.
+
+    F is ordered by f, G by g and then f, and C by the greater of both and then by f where g is as
+    great; all three then by what lies outside of the box and by place in memory, as above.
+    """
+    place = np.arange(f.size) if connectivity == "face" else -np.arange(f.size)
+    last = outside((f > f.min()) | (g > g.min())).ravel()
+    found = []
+    for first, second in ((f, 0 * f), (g, f), (np.maximum(f, g), np.where(g >= f, f, 0))):
+        order = np.empty(f.size, int)
+        order[np.lexsort([place, last, -second.ravel(), -first.ravel()])] = np.arange(f.size)
+        found.append(order)
+    return found
+
+
+def match_values(f, g, connectivity, k):
+    """Returns the bars of F and of G as (birth, death) voxels, and matches, as two births."""
+    everything = cells(np.ones(f.shape, bool), connectivity)
+    order_f, order_g, order_c = orders_of_values(f, g, connectivity)
+    voxel = [np.argsort(order) for order in (order_f, order_g, order_c)]
+    of_f, of_g, of_c = (
+        entries(everything, order, f.shape, connectivity) for order in (order_f, order_g, order_c)
+    )
+    rows = [cell for cell in everything if dimension(cell) == k]
+    columns = [cell for cell in everything if dimension(cell) == k + 1]
+    bars, images = [], []
+    level = np.maximum(f, g).ravel()[voxel[2]]
+    name = {cell: number for number, cell in enumerate(sorted(rows))}
+    for own, at, image in ((of_f, voxel[0], f.ravel()), (of_g, voxel[1], g.ravel())):
+        pairs = [(int(at[b]), int(at[d])) for b, d, _ in reduced(rows, columns, own, own)]
+        bars.append(Counter((b, d) for b, d in pairs if image[b] > image[d]))
+        chains = reduced(rows, columns, own, of_c)
+        images.append([(b, d, sum(1 << name[c] for c in chain)) for b, d, chain in chains])
+    matched = Counter()
+    for death in {d for _, d, _ in images[0]}:
+        before = [chain for _, d, chain in images[0] if d < death]
+        here = []
+        for side, own in enumerate((f, g)):
+            value = own.ravel()[voxel[side]]
+            here.append(sorted((b, d, c) for b, d, c in images[side] if value[b] > level[death]))
+        ends = [[b for b, d, _ in side if d == death] for side in here]
+        if (f.ndim, k) != (3, 1):
+            ends = [_shared(ends[side], here[side], here[1 - side], death, before)
+                    for side in (0, 1)]  # fmt: skip
+        for birth_f, birth_g in zip(*ends, strict=False):
+            matched[int(voxel[0][birth_f]), int(voxel[1][birth_g])] += 1
+    return *bars, matched
+
+
+def _shared(births, own, others, death, before):
+    """Returns at which births the intersection of what both images have there grows."""
+    of_others = [chain for _, d, chain in others if d <= death]
+    grows, shared = [], 0
+    for birth in births:
+        source = [chain for b, d, chain in own if d <= death and b <= birth]
+        now = rank(source, before) + rank(of_others, before) - rank(source + of_others, before)
+        grows += [birth] * (now - shared)
+        shared = now
+    return grows
 
 
 def entries(everything, order, shape, connectivity):

@@ -83,6 +83,7 @@ class Forest:
         saddles: voxel of each join.
         ends: `[join, 2]`, numbers of what it joins as they were in the beginning.
         ended: the number of the one that ends there.
+        lasts: whether its two voxels differ in age.
         watched: the number at each voxel watched.
     """
 
@@ -90,6 +91,7 @@ class Forest:
     saddles: Voxels
     ends: Voxels
     ended: NDArray[np.int64]
+    lasts: NDArray[np.bool_]
     watched: Voxels
 
 

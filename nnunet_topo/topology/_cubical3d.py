@@ -91,11 +91,22 @@ def pair_cells(
 
 
 def critical_cells(
-    grid: Grid, dimensions: set[int], watched: Voxels | None = None
+    grid: Grid,
+    dimensions: set[int],
+    watched: Voxels | None = None,
+    *,
+    joined: bool = True,
 ) -> "CriticalCells":
     """Returns the critical cells that the dimensions wanted need, and the first and last pairs.
 
     Writes the grid's words.
+
+    Args:
+        grid: without words.
+        dimensions: those wanted.
+        watched: further voxels whose component is wanted, as `Forest`.
+        joined: whether edges that join components are told from those that create loops. No loop is
+            ever due to one, but leaving them out of chains makes these shorter.
     """
     offsets = neighbour_offsets(grid)
     axes = offsets[:6]
@@ -104,12 +115,14 @@ def critical_cells(
     critical = grid.labels[: counts[0]].copy()
     edges = squares = components = cavities = None
     if dimensions & {0, 1}:
-        edge_voxel, edge_axis = critical_edges(critical, grid.words, flow, counts[1])
-        ends = np.stack([edge_voxel, edge_voxel + axes[edge_axis]], axis=1).astype(np.int32)
+        voxel, axis = critical_edges(critical, grid.words, flow, counts[1])
+        edges = CriticalEdges(voxel, axis, np.ones(len(voxel), np.bool_))
+    if edges is not None and joined:
+        ends = np.stack([edges.voxel, edges.voxel + axes[edges.axis]], axis=1).astype(np.int32)
         joins, components = merge_components(
-            grid, edge_voxel, ends, AXES, offsets, watched if 0 in dimensions else None
+            grid, edges.voxel, ends, AXES, offsets, watched if 0 in dimensions else None
         )
-        edges = CriticalEdges(edge_voxel, edge_axis, ~joins)
+        edges = replace(edges, creates=~joins)
     if dimensions & {1, 2}:
         voxel, square, sides = critical_squares(critical, grid.words, flow, offsets, counts[2])
         closes, cavities = merge_outsides(

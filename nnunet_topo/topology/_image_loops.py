@@ -36,6 +36,7 @@ from nnunet_topo.topology._image_persistence import (
     NOTHING,
     MatchedBars,
     Target,
+    Times,
     entry_times,
     lasts_until,
 )
@@ -78,14 +79,14 @@ def match_loops(
     if not loops:
         none = np.empty(0, np.int32)
         return MatchedBars(1, births, deaths, none, none, np.empty(0, np.int64))
-    foreground = target.components > 0
+    foreground = target.parts > 0
     shift = FAR if grid.dual else -FAR
     comparison = replace(
         grid,
         ages=np.where(foreground, grid.ages + shift, grid.ages),
         words=np.empty_like(grid.words),
     )
-    of_c = critical_cells(comparison, {1})
+    of_c = critical_cells(comparison, {1}, joined=False)
     assert of_c.squares is not None
     assert cells.squares is not None
     kept = Columns.none() if pairs.columns is None else pairs.columns
@@ -101,26 +102,50 @@ def match_loops(
     lasts = lasts_until(grid, image_births, image_deaths) & ~foreground[image_deaths]
     image_births, image_deaths = image_births[lasts], image_deaths[lasts]
 
-    def origin(births: Voxels) -> NDArray[np.int64]:
-        # Those of a plateau at the maximum may be any voxel of it, see `_loops`.
-        on_plateau = grid.dual & (grid.ages[births] == grid.youngest)
-        return np.where(on_plateau, 0, births).astype(np.int64)
-
     # Only what ends where a bar of the target does, and what is born with it, is put in order.
     ends = np.isin(image_deaths, target_deaths)
     of_image = _numbered(image_deaths[ends].astype(np.int64), entry_times(grid, image_births[ends]))
     of_target = _numbered(target_deaths.astype(np.int64), entry_times(grid, target_births))
     image_bar, target_bar = _common(of_image, of_target)
-    image_bar = np.flatnonzero(ends)[image_bar]
-    born = origin(image_births[image_bar])
-    with_it = np.flatnonzero(np.isin(origin(image_births), born))
-    bars = np.flatnonzero(np.isin(origin(births), born))
-    of_image = _numbered(origin(image_births[with_it]), ~entry_times(grid, image_deaths[with_it]))
-    of_bar = _numbered(origin(births[bars]), ~entry_times(grid, deaths[bars]))
-    place, bar = _common(of_image[np.searchsorted(with_it, image_bar)], of_bar)
+    image = image_births, entry_times(grid, image_deaths)
+    place, bar = _bars_of_image(grid, image, np.flatnonzero(ends)[image_bar], (births, deaths))
     partner = np.full(len(of_target), NOTHING)
-    partner[target_bar[place]] = bars[bar]
+    partner[target_bar[place]] = bar
     return MatchedBars(1, births, deaths, target_births, target_deaths, partner)
+
+
+def _bars_of_image(
+    grid: Grid,
+    image: tuple[Voxels, Times],
+    chosen: NDArray[np.int64],
+    bars: tuple[Voxels, Voxels],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the bars of an image that some bars of its image in C belong to.
+
+    Args:
+        grid: of the image.
+        image: where each bar of its image in C is born, and when it ends.
+        chosen: some of them.
+        bars: births and deaths of the bars of the image itself.
+
+    Returns:
+        Places among the chosen, and the bar of each.
+    """
+
+    def origin(births: Voxels) -> NDArray[np.int64]:
+        # Those of a plateau at the maximum may be any voxel of it, see `_loops`.
+        on_plateau = grid.dual & (grid.ages[births] == grid.youngest)
+        return np.where(on_plateau, 0, births).astype(np.int64)
+
+    image_births, image_ends = image
+    births, deaths = bars
+    born = origin(image_births[chosen])
+    with_it = np.flatnonzero(np.isin(origin(image_births), born))
+    of_it = np.flatnonzero(np.isin(origin(births), born))
+    of_image = _numbered(origin(image_births[with_it]), ~image_ends[with_it])
+    of_bar = _numbered(origin(births[of_it]), ~entry_times(grid, deaths[of_it]))
+    place, bar = _common(of_image[np.searchsorted(with_it, chosen)], of_bar)
+    return place, of_it[bar]
 
 
 def _bars_of_target(

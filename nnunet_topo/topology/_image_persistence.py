@@ -43,22 +43,23 @@ class Target:
     """A mask within a grid.
 
     Attributes:
-        components: of each voxel, from 1; 0 in the background.
-        enclosed: part of the background that the foreground encloses, from 1; 0 elsewhere.
+        parts: component of each voxel of the foreground, from 1 on; the enclosed part of each voxel
+            that the foreground encloses, from -1 down; 0 elsewhere.
+        foreground: its voxels.
         surface: voxels of the background that touch the foreground, in a corner at least.
         contacts: `[contact, 2]`, a place in `surface` and a component that it is connected to.
         watched: the surface, and one voxel that is there in any case.
     """
 
-    components: NDArray[np.int32]
-    enclosed: NDArray[np.int32]
+    parts: NDArray[np.int32]
+    foreground: NDArray[np.int64]
     surface: Voxels
     contacts: NDArray[np.int32]
     watched: Voxels
 
     def moved(self) -> NDArray[np.bool_]:
         """Returns the voxels whose place among their neighbours may be another in C than in F."""
-        voxels = self.components > 0
+        voxels = self.parts > 0
         voxels[self.surface] = True
         return voxels
 
@@ -90,8 +91,7 @@ class MatchedBars:
 
 def target_in_grid(
     grid: Grid,
-    components: NDArray[np.int32],
-    enclosed: NDArray[np.int32],
+    parts: NDArray[np.int32],
     connected: NDArray[np.int64],
     around: NDArray[np.int64],
 ) -> Target:
@@ -99,46 +99,54 @@ def target_in_grid(
 
     Args:
         grid: what it lies in.
-        components: of each voxel of the grid.
-        enclosed: of each voxel of the grid.
+        parts: see `Target`.
         connected: offsets to the neighbours that a voxel of the foreground is connected to.
         around: offsets to all neighbours.
     """
-    foreground = np.flatnonzero(components)
-    seen = np.zeros(components.size, np.bool_)
-    touched = mark_surface(foreground, components, grid.ages, around, seen)
-    surface = np.flatnonzero(seen).astype(np.int32) if touched else np.empty(0, np.int32)
+    foreground = np.flatnonzero(parts > 0)
+    seen = np.zeros(parts.size, np.bool_)
+    mark_surface(foreground, parts, around, seen)
+    surface = np.flatnonzero(seen).astype(np.int32)
+    surface = surface[(grid.ages[surface] != OLDEST) & (grid.ages[surface] != YOUNGEST)]
     contacts = np.empty((surface.size * min(connected.size, 8), 2), np.int32)
-    count = find_contacts(surface, components, connected, contacts)
+    count = find_contacts(surface, parts, connected, contacts)
     _, ny, nx = grid.shape
     first = (grid.margin[0] * ny + grid.margin[1]) * nx + grid.margin[2]
     watched = np.append(surface, np.int32(first))
-    return Target(components, enclosed, surface, contacts[:count], watched)
+    return Target(parts, foreground, surface, contacts[:count], watched)
 
 
 @kernel
-def mark_surface(foreground, components, ages, around, seen):
-    """Marks the voxels of the image beside the foreground, and returns how many there are."""
-    count = 0
+def number_parts(components, outside, parts):
+    """Writes `Target.parts`; what is outside and reaches the first corner is not enclosed."""
+    open_ = outside[0, 0, 0]
+    nz, ny, nx = parts.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                part = outside[z, y, x]
+                parts[z, y, x] = components[z, y, x]
+                if part != open_:
+                    parts[z, y, x] -= part - np.int32(part > open_)
+
+
+@kernel
+def mark_surface(foreground, parts, around, seen):
+    """Marks the voxels beside the foreground."""
     for voxel in foreground:
         for offset in around:
-            other = voxel + offset
-            if components[other] or seen[other] or ages[other] in (OLDEST, YOUNGEST):
-                continue
-            seen[other] = True
-            count += 1
-    return count
+            seen[voxel + offset] = parts[voxel + offset] <= 0
 
 
 @kernel
-def find_contacts(surface, components, connected, contacts):
+def find_contacts(surface, parts, connected, contacts):
     """Lists each component at each voxel of the surface once, and returns how many there are."""
     count = 0
     for place in range(surface.size):
         first = count
         for offset in connected:
-            label = components[surface[place] + offset]
-            if label == 0:
+            label = parts[surface[place] + offset]
+            if label <= 0:
                 continue
             known = False
             for i in range(first, count):
@@ -158,44 +166,73 @@ def match_components(grid: Grid, forest: Forest, target: Target) -> MatchedBars:
         forest: of the components of superlevel sets; with those that the target has watched.
         target: the mask.
     """
-    in_image = grid.ages[forest.saddles] != OLDEST  # not where a shell parts the last one and it
-    saddles, ends = forest.saddles[in_image], forest.ends[in_image]
-    births, deaths = forest.roots[forest.ended[in_image]], saddles
-    lasts = grid.ages[births] != grid.ages[deaths]
-    born = entry_times(grid, forest.roots)
-    if grid.dual:
-        born[OUTSIDE] = NEVER
-    essential = int(np.argmin(born))
-    bar_of = np.full(len(born) + 1, NOTHING)  # the last one is for what has no voxel of F
-    bar_of[forest.ended[in_image][lasts]] = np.arange(np.count_nonzero(lasts))
-    bar_of[essential] = np.count_nonzero(lasts)
-    births = np.append(births[lasts], forest.roots[essential])
-    deaths = np.append(deaths[lasts], NOTHING)
+    bars = component_bars(grid, forest)
+    born, saddles, essential = bars.born, forest.saddles, bars.essential
+    bar_of = np.append(bars.bar_of, NOTHING)  # the last one is for what has no voxel of F
 
     # Components of the foreground are numbered after those of F. What joins them to these: F's
     # maxima within them, at once, and what lies beside them, when it enters.
-    inside = np.flatnonzero(target.components[forest.roots])
+    inside = np.flatnonzero(target.parts[forest.roots] > 0)
     place, label = target.contacts.T
-    label = np.concatenate([target.components[forest.roots[inside]], label]) - 1
+    when = entry_times(grid, target.surface[place])
+    in_time = np.argsort(when)
+    place, label, when = place[in_time], label[in_time], when[in_time]
+    label = np.concatenate([target.parts[forest.roots[inside]], label]) - 1
     of_f = np.concatenate([inside, forest.watched[place]])
-    joins = np.concatenate([np.stack([of_f, len(born) + label], axis=1), ends])
+    joins = np.concatenate([np.stack([of_f, len(born) + label], axis=1), forest.ends])
     at = np.concatenate([forest.roots[inside], target.surface[place], saddles])
-    when = entry_times(grid, at)
-    when[: len(inside)] = 0
-    first = np.full(int(target.components.max(initial=0)), NEVER)
-    first_times(target.components, grid.words, grid.dual, first)
+    labels = target.parts[target.foreground]
+    first = first_times(target.foreground, labels, grid.words, grid.dual)
     rank = np.concatenate([born, np.full(len(first), NEVER)])
     carried = np.concatenate([np.full(len(born), NEVER), first])
-    order = np.argsort(when, kind="stable")
+    order = merged_order(np.concatenate([np.zeros(len(inside), np.uint64), when]), bars.when)
     dead, target_births, ended = merge_carrying(order, len(inside), joins, at, rank, carried)
     target_birth, target_death = voxels_of(grid, target_births), dead
     partner = bar_of[np.minimum(ended, len(born))]
-    partner[~lasts_until(grid, births[partner], target_death)] = NOTHING
+    partner[~lasts_until(grid, bars.births[partner], target_death)] = NOTHING
     if len(first):
         target_birth = np.append(target_birth, voxels_of(grid, first.min(keepdims=True)))
         target_death = np.append(target_death, NOTHING)
         partner = np.append(partner, bar_of[essential])
-    return MatchedBars(0, births, deaths, target_birth, target_death, partner)
+    return MatchedBars(0, bars.births, bars.deaths, target_birth, target_death, partner)
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentBars:
+    """The bars of the components of an image, the essential class last.
+
+    Attributes:
+        births: voxel of each.
+        deaths: voxel of each, NOTHING for the essential class.
+        bar_of: the bar of each root of the forest, NOTHING for none.
+        born: when each root enters, NEVER if it is not in the image.
+        when: each join happens.
+        essential: root of the essential class.
+    """
+
+    births: Voxels
+    deaths: Voxels
+    bar_of: NDArray[np.int64]
+    born: Times
+    when: Times
+    essential: int
+
+
+def component_bars(grid: Grid, forest: Forest) -> ComponentBars:
+    """Returns the bars of a forest of components."""
+    born, when = entry_times(grid, forest.roots), entry_times(grid, forest.saddles)
+    lasts = forest.lasts
+    if grid.dual:
+        born[OUTSIDE] = NEVER
+        lasts = lasts & (grid.ages[forest.saddles] != OLDEST)  # a shell parts the last one and it
+    essential, count = int(np.argmin(born)), int(np.count_nonzero(lasts))
+    ended = forest.ended[lasts]
+    bar_of = np.full(len(born), NOTHING)
+    bar_of[ended] = np.arange(count)
+    bar_of[essential] = count
+    births = np.append(forest.roots[ended], forest.roots[essential])
+    deaths = np.append(forest.saddles[lasts], NOTHING)
+    return ComponentBars(births, deaths, bar_of, born, when, essential)
 
 
 def match_enclosed(
@@ -209,14 +246,13 @@ def match_enclosed(
         target: the mask.
         around: offsets to all neighbours.
     """
-    births, deaths = forest.saddles, forest.roots[forest.ended]
-    lasts = grid.ages[births] != grid.ages[deaths]
-    bar_of = np.where(lasts, np.cumsum(lasts) - 1, NOTHING)
+    births, lasts = forest.saddles, forest.lasts
+    deaths = forest.roots[forest.ended[lasts]]
     dimension = 1 if grid.shape[0] == 1 else 2
 
     # The voxel of each part that enters C last: of the background if there is one.
     last = entry_times(grid, forest.roots)
-    inside = target.components[forest.roots] > 0
+    inside = target.parts[forest.roots] > 0
     last[inside] = 0
     beside = np.flatnonzero(inside[forest.watched[:-1]])
     at_surface = entry_times(grid, target.surface[beside])
@@ -227,22 +263,19 @@ def match_enclosed(
         last[OUTSIDE] = NEVER
     ended = last[merge(np.arange(len(births)), forest.ends.copy(), ~last)]
 
-    filled = np.full(int(target.enclosed.max(initial=0)), NEVER)
-    first_times(target.enclosed, grid.words, not grid.dual, filled)
-    filled = ~filled
+    enclosed = np.flatnonzero(target.parts < 0)
+    filled = ~first_times(enclosed, -target.parts[enclosed], grid.words, not grid.dual)
     target_death = voxels_of(grid, filled)
     wall = np.zeros(len(filled), np.int32)
-    last_in_wall(
-        target.surface, target.enclosed, target.components, grid.words, grid.dual, around, wall
-    )
+    last_in_wall(target.surface, target.parts, grid.words, grid.dual, around, wall)
     partner = np.full(len(filled), NOTHING)
     dies = voxels_of(grid, ended)
-    part = target.enclosed[np.where(ended > 0, dies, 0)]
+    part = -target.parts[np.where(ended > 0, dies, 0)]
     found = np.flatnonzero((part > 0) & lasts)
     found = found[ended[found] == filled[part[found] - 1]]
     found = found[lasts_until(grid, births[found], dies[found])]
-    partner[part[found] - 1] = bar_of[found]
-    return MatchedBars(dimension, births[lasts], deaths[lasts], wall, target_death, partner)
+    partner[part[found] - 1] = np.cumsum(lasts)[found] - 1
+    return MatchedBars(dimension, births[lasts], deaths, wall, target_death, partner)
 
 
 def lasts_until(grid: Grid, births: Voxels, deaths: Voxels) -> NDArray[np.bool_]:
@@ -263,29 +296,46 @@ def voxels_of(grid: Grid, entries: Times) -> Voxels:
 
 
 @kernel
-def first_times(labels, words, dual, first):
-    """Finds when the first voxel of each label enters; `dual` reverses the order."""
-    for voxel in range(labels.size):
-        label = labels[voxel]
-        if label == 0:
-            continue
-        entry = (words[voxel] & ~VOXEL_BITS) | np.uint64(voxel)
+def first_times(voxels, labels, words, dual):
+    """Returns when the first voxel of each label, from 1 on, enters; `dual` reverses the order."""
+    count = 0
+    for label in labels:
+        count = max(count, label)
+    first = np.full(count, NEVER)
+    for i in range(voxels.size):
+        entry = (words[voxels[i]] & ~VOXEL_BITS) | np.uint64(voxels[i])
         if dual:
             entry = ~entry
-        first[label - 1] = min(first[label - 1], entry)
+        first[labels[i] - 1] = min(first[labels[i] - 1], entry)
+    return first
 
 
 @kernel
-def last_in_wall(surface, enclosed, components, words, dual, around, wall):
+def merged_order(first, second):
+    """Returns the order of two sorted arrays, one after the other; of equals the first first."""
+    order = np.empty(first.size + second.size, np.int64)
+    i = j = 0
+    for place in range(order.size):
+        if j == second.size or (i < first.size and first[i] <= second[j]):
+            order[place] = i
+            i += 1
+        else:
+            order[place] = first.size + j
+            j += 1
+    return order
+
+
+@kernel
+def last_in_wall(surface, parts, words, dual, around, wall):
     """Finds for each enclosed part the voxel around it that is the last to enter F."""
     last = np.zeros(wall.size, np.uint64)
     for voxel in surface:
-        part = enclosed[voxel] - 1
+        part = -parts[voxel] - 1
         if part < 0:
             continue
         for offset in around:
             other = voxel + offset
-            if components[other] == 0:
+            if parts[other] <= 0:
                 continue
             entry = (words[other] & ~VOXEL_BITS) | np.uint64(other)
             if dual:

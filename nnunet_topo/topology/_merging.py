@@ -4,8 +4,6 @@ Both are union-find over critical cells, and both start from voxels that a path 
 leads to. See `_cubical` for order, duality and sources.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,10 +58,11 @@ def merge_components(
     order = order_by_age(saddles, grid.words)
     ended = merge(order, ends, age_and_voxel(grid, minima))
     joins = ended != UNKNOWN
-    pairs = lasting(grid, Pairs(0, minima[ended[joins]], saddles[joins]))
-    if watched is not None:
-        pairs = replace(pairs, forest=_forest(order, saddles, minima, ended, ends, starts))
-    return joins, pairs
+    if watched is None:
+        return joins, lasting(grid, Pairs(0, minima[ended[joins]], saddles[joins]))
+    forest = _forest(grid, order, saddles, minima, ended, ends, starts)
+    created, destroyed = minima[forest.ended[forest.lasts]], forest.saddles[forest.lasts]
+    return joins, Pairs(0, created, destroyed, forest)
 
 
 def merge_outsides(
@@ -100,14 +99,15 @@ def merge_outsides(
     ended = merge(youngest_first, sides, rank)
     closes = ended != UNKNOWN
     top = 1 if grid.shape[0] == 1 else 2
-    pairs = lasting(grid, Pairs(top, saddles[closes], maxima[ended[closes]]))
-    if watched is not None:
-        forest = _forest(youngest_first, saddles, maxima, ended, sides, starts)
-        pairs = replace(pairs, forest=forest)
-    return closes, pairs
+    if watched is None:
+        return closes, lasting(grid, Pairs(top, saddles[closes], maxima[ended[closes]]))
+    forest = _forest(grid, youngest_first, saddles, maxima, ended, sides, starts)
+    created, destroyed = forest.saddles[forest.lasts], maxima[forest.ended[forest.lasts]]
+    return closes, Pairs(top, created, destroyed, forest)
 
 
 def _forest(
+    grid: Grid,
     order: NDArray[np.int32],
     saddles: Voxels,
     roots: Voxels,
@@ -116,8 +116,28 @@ def _forest(
     starts: Voxels,
 ) -> Forest:
     """Returns what joins, in order; the voxels watched are the last of the starts."""
-    joins = order[ended[order] != UNKNOWN]
-    return Forest(roots, saddles[joins], ends[joins], ended[joins], starts[ends.size :])
+    count = int(np.count_nonzero(ended != UNKNOWN))
+    at, joined, last, lasts = joins_in_order(order, saddles, roots, ended, ends, grid.ages, count)
+    return Forest(roots, at, joined, last, lasts, starts[ends.size :])
+
+
+@kernel
+def joins_in_order(order, saddles, roots, ended, ends, ages, count):
+    """Returns what joins, in order: voxels, ends, what ends there, and whether that has lasted."""
+    at = np.empty(count, np.int32)
+    joined = np.empty((count, 2), np.int32)
+    ends_there = np.empty(count, np.int64)
+    lasts = np.empty(count, np.bool_)
+    place = 0
+    for item in order:
+        if ended[item] == UNKNOWN:
+            continue
+        at[place] = saddles[item]
+        joined[place, 0], joined[place, 1] = ends[item, 0], ends[item, 1]
+        ends_there[place] = ended[item]
+        lasts[place] = ages[saddles[item]] != ages[roots[ended[item]]]
+        place += 1
+    return at, joined, ends_there, lasts
 
 
 def trace_up(grid: Grid, starts: Voxels, whole: int, offsets: NDArray[np.int64]) -> Voxels:

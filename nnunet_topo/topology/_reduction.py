@@ -93,6 +93,7 @@ def reduce_boundaries(
         a, b = SQUARE_AXES[squares[i]]
         size = _add_edges(voxel, 1 << a | 1 << b, words, heap, 0, moved, touched, i)
         size = _add_far_edges(voxel, squares[i], words, offsets, heap, size, moved, touched, i)
+        before, edge_before = np.uint64(2**64 - 1), edge_axis.size
         while True:
             edge, voxel, size = _sink(
                 heap,
@@ -117,6 +118,10 @@ def reduce_boundaries(
             if edge == ON_PLATEAU:
                 sunk += 1
                 break
+            now = words[voxel] >> AGE_SHIFT << AGE_SHIFT | np.uint64(voxel)
+            if now > before or (now == before and edge >= edge_before):  # it would never end
+                raise RuntimeError("the youngest edge of a chain must be older after each sum")
+            before, edge_before = now, edge
             other = owner[edge]
             if other == UNKNOWN or enters[i] < enters[other]:
                 owner[edge] = i

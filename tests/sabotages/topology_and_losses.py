@@ -156,6 +156,20 @@ TOPOLOGY = [
         "test_loops_are_matched_where_linear_algebra_over_f2_matches_them",
     ),
     Sabotage(
+        "grey matching of components that only one of the images has",
+        "merge_common",
+        "values_f[f] > levels[begin] and values_g[g] > levels[begin]",
+        "values_f[f] > levels[begin] or values_g[g] > levels[begin]",
+        "test_bars_of_two_images_are_matched_where_linear_algebra_matches_them",
+    ),
+    Sabotage(
+        "grey matching of loops that end before they are born",
+        "_common_loops",
+        "image.at(births) > comparison.at(deaths)",
+        "births != deaths",
+        "test_bars_of_two_images_are_matched_where_linear_algebra_matches_them",
+    ),
+    Sabotage(
         "thinning removes end points",
         "thin_in_order",
         "ends_in & (ends_in - 1)",
