@@ -1,5 +1,6 @@
 """A lock on a folder, so that two runs do not write into it at once."""
 
+import atexit
 import os
 import socket
 from contextlib import suppress
@@ -12,7 +13,7 @@ except ImportError:  # Windows
     fcntl = None
 
 NAME = ".nnunet-topo.lock"
-_held: dict[Path, IO[str]] = {}
+_held: dict[tuple[int, Path], IO[str]] = {}  # by process: a forked one holds nothing
 
 
 def hold(folder: Path, doing: str) -> None:
@@ -29,7 +30,7 @@ def hold(folder: Path, doing: str) -> None:
         ValueError: another process holds it; the message says which.
         OSError: the folder cannot be written.
     """
-    place = folder.resolve()
+    place = os.getpid(), folder.resolve()
     if fcntl is None or place in _held:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,9 +60,15 @@ def hold(folder: Path, doing: str) -> None:
         file.flush()
 
 
+@atexit.register
+def _release_all() -> None:
+    for _, folder in list(_held):
+        release(folder)
+
+
 def release(folder: Path) -> None:
     """Lets others take a folder that this process holds."""
-    file = _held.pop(folder.resolve(), None)
+    file = _held.pop((os.getpid(), folder.resolve()), None)
     if file is not None:
         Path(file.name).unlink(missing_ok=True)  # first: whoever opens it later makes a new one
         file.close()

@@ -130,9 +130,13 @@ class OwnFolder:
             OSError: the folder cannot be written.
         """
         hold(self._folder, self._author)
-        self._write({})
-        shutil.rmtree(self.new, ignore_errors=True)
-        self.new.mkdir(exist_ok=True)
+        try:
+            self._write({})
+            shutil.rmtree(self.new, ignore_errors=True)
+            self.new.mkdir(exist_ok=True)
+        except BaseException:
+            release(self._folder)
+            raise
 
     def finished(self, name: str, of_inputs: str) -> dict[str, Any] | None:
         """Returns what an earlier run recorded of a case, None if the case must be computed.

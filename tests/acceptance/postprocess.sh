@@ -30,7 +30,7 @@ if wanted 2; then
     in_tree tests.acceptance.correct maps || failed+=("2 maps")
     trained=$(ls -d "$work"/results/Dataset004_Hippocampus/*__nnUNetPlansSteps__3d_fullres 2>/dev/null || true) # of section 1
     if [ -n "$trained" ]; then
-        in_tree tests.acceptance.correct hippocampus "$trained" "$data/Dataset004_Hippocampus" "$work/corrected" 20 || failed+=("2 hippocampus")
+        in_tree tests.acceptance.correct hippocampus "$trained" "$data/Dataset004_Hippocampus" "$work/corrected" 6 || failed+=("2 hippocampus")
     else
         echo "hippocampus: not measured, section 1 trains its network"
     fi
