@@ -1,0 +1,106 @@
+"""The methods that are compared, by the name of their trainer, and the stages of the comparison."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.comparison.data_sets import DATA_SETS
+from nnunet_topo.training.settings import Settings
+
+EPOCHS, ITERATIONS = 20, 30  # of a stock model, and again of each arm that starts from it
+SMOKE_EPOCHS, SMOKE_ITERATIONS = 2, 2
+_PAPERS_ADAM = {"lr": 0.0005, "adam": True}  # without it the focal loss hardly learns so fast
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A trainer with settings.
+
+    Attributes:
+        stem: name of the trainer, without nnUNetTrainer.
+        settings: of the method.
+        needs_prior: whether it takes Betti numbers that are known.
+    """
+
+    stem: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    needs_prior: bool = False
+
+    def trainer(self, seed: int, pretrained: bool, smoke: bool) -> str:
+        """Returns the full name of the trainer."""
+        epochs, iterations = length(smoke)
+        settings = Settings(
+            epochs=epochs if pretrained else 2 * epochs,
+            iters=iterations,
+            finetune=pretrained,
+            nomirror=True,
+            seed=seed,
+            **self.settings,
+        )
+        return f"nnUNetTrainer{self.stem}{settings.suffixes()}"
+
+
+def base(seed: int, smoke: bool) -> str:
+    """Returns the trainer of the stock model from which arms start."""
+    epochs, iterations = length(smoke)
+    settings = Settings(epochs=epochs, iters=iterations, nomirror=True, seed=seed)
+    return f"nnUNetTrainerStock{settings.suffixes()}"
+
+
+def length(smoke: bool) -> tuple[int, int]:
+    """Returns epochs and iterations per epoch."""
+    return (SMOKE_EPOCHS, SMOKE_ITERATIONS) if smoke else (EPOCHS, ITERATIONS)
+
+
+ARMS = {
+    "Stock": Arm("Stock"),
+    "Wasserstein, ratio 0.3": Arm("Wasserstein", {"ratio": 0.3}),
+    "Wasserstein, ratio 1": Arm("Wasserstein", {"ratio": 1}),
+    "Wasserstein, ratio 3": Arm("Wasserstein", {"ratio": 3}),
+    "Wasserstein": Arm("Wasserstein"),
+    "Betti matching": Arm("BettiMatching"),
+    "TopoLoss": Arm("TopoLoss"),
+    "Betti prior": Arm("BettiPrior", needs_prior=True),
+    "projected pooling": Arm("ProjectedPooling"),
+    "Skeleton Recall": Arm("SkeletonRecall"),
+    "clDice": Arm("ClDice"),
+    "SCNP": Arm("SCNP"),
+    "Topology": Arm("Topology"),
+    "Topology, ratio 3": Arm("Topology", {"ratio": 3}),
+    "Topology, recall 0.3": Arm("Topology", {"skelrecall": 0.3}),
+    "Topology, ratio 3, recall 0.3": Arm("Topology", {"ratio": 3, "skelrecall": 0.3}),
+    "Skeleton Recall + Betti matching": Arm("BettiMatching", {"skelrecall": 1}),
+    "Focal": Arm("Focal", _PAPERS_ADAM),
+    "TAFL": Arm("TAFL", _PAPERS_ADAM),
+    "TAFL as printed": Arm("TAFL", _PAPERS_ADAM | {"weight": 0.001, "optimal": True}),
+    "TopoLoss as printed": Arm("TopoLoss", {"ce": True, "weight": 0.01, "optimal": True}),
+    "Betti matching as printed": Arm("BettiMatching", {"dice": True, "weight": 0.5, "face": True}),
+    "projected pooling as printed": Arm("ProjectedPoolingDice", {"weight": 1}),
+    "Betti prior as printed": Arm("BettiPrior", {"dice": True, "weight": 0.01}, needs_prior=True),
+}
+CONTROL = "Stock"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training and what follows it."""
+
+    data_set: str
+    arm: str
+    seed: int
+
+
+def _screening() -> Iterator[Run]:
+    """All arms with one seed on two data sets: which ones go on."""
+    for data_set in ("ChaseDB1", "TopoMortar"):
+        yield from _runs(data_set, list(ARMS), [1])
+
+
+def _runs(data_set: str, arms: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
+    for seed in seeds:
+        for arm in arms:
+            if DATA_SETS[data_set].prior or not ARMS[arm].needs_prior:
+                yield Run(data_set, arm, seed)
+
+
+STAGES = {"screening": list(_screening())}

@@ -1,0 +1,126 @@
+"""One run: a training by nnUNetv2_train, its post-processing, its metrics."""
+
+import os
+import subprocess
+import time
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from experiments.comparison.arms import ARMS, Run, base
+from experiments.comparison.data_sets import DATA_SETS, PLANS, DataSet, prepare
+
+FOLD = "0"
+PRIMARY = "topo_betti_matching_error"
+METRICS = (
+    "Dice",
+    PRIMARY,
+    "topo_betti_error_0",
+    "topo_betti_error_1",
+    "topo_betti_error_2",
+    "topo_cldice",
+    "topo_hd95_mm",
+)
+DIGITS = 5
+
+
+def call(*command: str, log: Path, **environment: str) -> None:
+    """Runs a command, and keeps what it prints.
+
+    Raises:
+        RuntimeError: it failed; the message has its last line.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        status = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | environment
+        ).returncode
+    if status:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+        told = next((line for line in reversed(lines) if line), "it printed nothing")
+        raise RuntimeError(f"{command[0]} ended with status {status}: {told[-300:]}")
+
+
+def carry_out(run: Run, data: Path, work: Path, smoke: bool) -> dict[str, Any]:
+    """Returns the record of a run; of a failed one with the reason."""
+    data_set, arm = DATA_SETS[run.data_set], ARMS[run.arm]
+    trainer = arm.trainer(run.seed, data_set.pretrained, smoke)
+    record: dict[str, Any] = {
+        "data_set": run.data_set,
+        "arm": run.arm,
+        "seed": run.seed,
+        "trainer": trainer,
+    }
+    began = time.monotonic()
+    try:
+        prepare(data_set, data, smoke)
+        start = base(run.seed, smoke)
+        if data_set.pretrained:
+            _train(data_set, start, work)
+        began = time.monotonic()
+        _train(data_set, trainer, work, NNUNET_TOPO_FINETUNE_FROM=start)
+        trained = time.monotonic()
+        record |= _measure(data_set, trainer, work)
+        record["seconds"] = [round(trained - began), round(time.monotonic() - trained)]
+    except (RuntimeError, ValueError, OSError) as error:
+        record["failed"] = " ".join(str(error).split())
+    return record
+
+
+def _train(data_set: DataSet, trainer: str, work: Path, **environment: str) -> None:
+    """Trains and validates, unless that is done."""
+    folder = work / "results" / data_set.name / f"{trainer}__{PLANS}__{data_set.configuration}"
+    fold = folder / f"fold_{FOLD}"
+    if (fold / "checkpoint_final.pth").is_file() and (fold / "validation/summary.json").is_file():
+        return
+    call(
+        "nnUNetv2_train",
+        *(data_set.number, data_set.configuration, FOLD, "-tr", trainer, "-p", PLANS),
+        *("-device", "cpu"),
+        log=work / "logs" / data_set.name / f"{trainer}.log",
+        **environment,
+    )
+
+
+def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
+    """Returns the metrics of each case, as predicted and after steps chosen on other cases."""
+    from nnunet_topo.commands.comparison import versions
+    from nnunet_topo.commands.comparison_steps import process_models
+    from nnunet_topo.evaluation.case import Settings
+    from nnunet_topo.evaluation.models import evaluate_model
+    from nnunet_topo.evaluation.results import find_trainings
+    from nnunet_topo.evaluation.training_record import read_training
+
+    study = find_trainings(data_set.name, data_set.configuration, PLANS, [trainer], [FOLD])
+    settings = Settings()  # one connectivity for all arms
+    output = work / "evaluation" / data_set.name / trainer
+    found, notes, problems = process_models(
+        study,
+        lambda _: output / "steps",
+        metric=PRIMARY,
+        settings=settings,
+        processes=1,
+    )
+    if not found:
+        raise ValueError("; ".join(notes))
+    names = [key for key in METRICS if not key.endswith(f"_{len(data_set.patch_size)}")]
+    record: dict[str, Any] = {"steps": found[0].steps, "metrics": names, "cases": {}}
+    for name, model in (("predicted", study.models[0]), ("processed", found[0].model)):
+        evaluated = evaluate_model(study, model, output / name, processes=1, settings=settings)
+        problems += evaluated.problems
+        for case, metrics in sorted(evaluated.cases.items()):
+            record["cases"].setdefault(case.split(".")[0], {})[name] = {
+                label: [_number(of_label[key]) for key in names]
+                for label, of_label in metrics.labels.items()
+            }
+    if problems:
+        raise ValueError("; ".join(problems))
+    training = read_training(study.models[0].trainings[FOLD])
+    curves = {} if training is None else training.curves
+    record["weight"] = [_number(weight) for weight in curves.get("topology_weight", [])]
+    record["versions"] = versions()
+    return record
+
+
+def _number(value: float) -> float | None:
+    return None if isnan(value) else float(f"{value:.{DIGITS}g}")
