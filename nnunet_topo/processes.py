@@ -3,11 +3,12 @@
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 Case = TypeVar("Case")
@@ -61,9 +62,18 @@ def _in_pool(
     """Yields results by the number of the case, and keeps the set of cases being computed."""
     context = multiprocessing.get_context("spawn")
     waiting, futures = iter(cases), dict[Future[Result], int]()
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-    ) as pool:
+    # Closing one end tells the other; an Event would wait for workers that were killed.
+    open_end, watched_end = context.Pipe(duplex=False)[::-1]
+    with (
+        watched_end,
+        open_end,
+        ProcessPoolExecutor(
+            processes,
+            mp_context=context,
+            initializer=_end_with,
+            initargs=(os.getpid(), watched_end),
+        ) as pool,
+    ):
 
         def submit_next() -> None:
             for index in islice(waiting, 1):
@@ -80,16 +90,20 @@ def _in_pool(
                     computing.remove(index)
                     submit_next()
                     yield index, result
+        except BaseException:  # Ctrl-C, SIGTERM, or an error of the caller
+            open_end.close()  # do not wait for cases that may take minutes
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with(parent: int) -> None:
-    """Ends this worker when its parent is gone, which may have been killed."""
+def _end_with(parent: int, watched_end: Connection) -> None:
+    """Ends this worker when its parent gives up, or is gone, which may have been killed."""
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_S)
+        with suppress(OSError):  # which Windows raises where the other end is closed
+            while os.getppid() == parent and not watched_end.poll(_LOOK_S):
+                pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -72,3 +72,25 @@ def test_workers_end_with_their_parent(start, tmp_path, name):
     process.send_signal(getattr(signal, name))
     process.communicate(timeout=60)  # the pipe ends, because no worker holds it
     wait_until_gone(*workers)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_command_does_not_wait_for_cases_that_are_computed(start, tmp_path, name):
+    script = tmp_path / "script.py"
+    script.write_text(
+        script.read_text()
+        .replace("    print(sorted(", "    sys.exit(exit_status('work', lambda: print(sorted(")
+        .replace("killed=lambda case: -case)))", "killed=lambda case: -case)))))")
+        .replace("FOLDER =", "from nnunet_topo.commands.exit_status import exit_status\n\nFOLDER =")
+    )
+    process = start("wait")
+    folder, workers = tmp_path / "work", []
+    while len(workers) < 2:
+        assert process.poll() is None
+        workers = [int(file.name) for file in folder.iterdir() if file.name.isdigit()]
+        time.sleep(0.1)
+    process.send_signal(getattr(signal, name))
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name)
+    wait_until_gone(*workers)

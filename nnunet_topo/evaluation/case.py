@@ -13,7 +13,8 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 import nnunet_topo
 from nnunet_topo.evaluation.record import PREFIX
 from nnunet_topo.files import data_files, digest
-from nnunet_topo.images.grids import check_grids, slice_first
+from nnunet_topo.images.grids import check_grids, check_shapes, slice_first
+from nnunet_topo.images.layouts import read_layout
 from nnunet_topo.images.segmentation import (
     NotALabelMapError,
     Segmentation,
@@ -223,9 +224,10 @@ def _read(case: Case) -> tuple[Segmentation, Segmentation]:
     """Returns reference and prediction.
 
     Raises:
-        ValueError: one cannot be read.
+        ValueError: one cannot be read, or they differ in size.
     """
     read = []
+    check_shapes(*map(read_layout, case.readers, (case.reference, case.prediction)))
     files = ("reference", case.reference), ("prediction", case.prediction)
     for reader, (role, file) in zip(case.readers, files, strict=True):
         try:

@@ -3,10 +3,28 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_topo.images.layouts import Layout
 from nnunet_topo.images.segmentation import Segmentation, in_words
 
 _SAME_DIRECTION = 0.01  # of direction cosines; rounding in headers makes 1e-4 to 1e-3
 _SAME_ORIGIN = 0.1  # of a voxel
+
+
+def check_shapes(reference: Layout | None, prediction: Layout | None) -> None:
+    """Refuses two files with different numbers of voxels before either is read.
+
+    Which axes differ is only known afterwards, because some readers turn volumes.
+
+    Raises:
+        ValueError: the numbers differ.
+    """
+    both = [layout for layout in (reference, prediction) if layout and layout.channels == 1]
+    if len(both) == 2 and both[0].voxels != both[1].voxels:
+        raise ValueError(_different_shapes(str(both[0]), str(both[1])))
+
+
+def _different_shapes(reference: str, prediction: str) -> str:
+    return f"the reference has shape {reference}, the prediction {prediction}"
 
 
 def check_grids(reference: Segmentation, prediction: Segmentation) -> list[str]:
@@ -16,9 +34,7 @@ def check_grids(reference: Segmentation, prediction: Segmentation) -> list[str]:
         ValueError: they cannot be compared: shape or direction differ.
     """
     if reference.label_map.shape != prediction.label_map.shape:
-        raise ValueError(
-            f"the reference has shape {reference.shape}, the prediction {prediction.shape}"
-        )
+        raise ValueError(_different_shapes(reference.shape, prediction.shape))
     told = []
     for role, one, other in (
         ("reference", reference, prediction),

@@ -1,5 +1,6 @@
 """How a segmentation file is laid out on disk: its axes, and the values of each voxel."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from PIL import Image
 
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 
+_MOST_VOXELS_PER_BYTE = 1032  # deflate, of one byte each; NIfTI and MetaImage know nothing better
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -22,6 +25,11 @@ class Layout:
     lengths: tuple[int, ...]
     channels: int = 1
     kind: str = "channels"
+
+    @property
+    def voxels(self) -> int:
+        """Returns the number of voxels; Python's integers do not overflow."""
+        return math.prod(map(int, self.lengths))
 
     def __str__(self) -> str:
         axes = "x, y, z"[: 3 * len(self.lengths) - 2]
@@ -55,6 +63,22 @@ def read_layout(reader: BaseReaderWriter, file: Path) -> Layout | None:
         return _layout_of_lengths(header.GetSize(), header.GetNumberOfComponents())
     except Exception:  # the reader says what is wrong with the file
         return None
+
+
+def check_size(file: Path, layout: Layout) -> None:
+    """Refuses a file whose header promises more than it can hold, before a reader makes room.
+
+    Raises:
+        ValueError: it is far too small.
+    """
+    if not file.name.lower().endswith((".nii", ".nii.gz", ".mha")):
+        return
+    size = file.stat().st_size
+    if layout.voxels * layout.channels > _MOST_VOXELS_PER_BYTE * size:
+        raise ValueError(
+            f"its header promises shape {layout}, which a file of {size} bytes cannot hold: cut "
+            "short, or a damaged header?"
+        )
 
 
 def _layout_of_lengths(lengths: tuple[int, ...], channels: int) -> Layout:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nnunet_topo.images.layouts import (
     Layout,
+    check_size,
     describe_channels,
     is_colour_image,
     is_grey,
@@ -142,7 +143,15 @@ def _other_reader(
 
 
 def read_silently(reader: BaseReaderWriter, file: Path) -> tuple[NDArray, Any]:
-    """Returns what nnU-Net's reader gives, without what it prints of each TIFF without spacing."""
+    """Returns what nnU-Net's reader gives, without what it prints of each TIFF without spacing.
+
+    Raises:
+        ValueError: the header promises more than the file can hold.
+        Exception: whatever the reader raises.
+    """
+    layout = read_layout(reader, file)
+    if layout is not None:
+        check_size(file, layout)
     with contextlib.redirect_stdout(io.StringIO()):
         return reader.read_seg(str(file))
 

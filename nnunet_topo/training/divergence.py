@@ -64,6 +64,23 @@ class DivergenceGuard:
         if not (self._cause or np.isfinite(loss).all()):
             self._cause = self._describe(self._batch)
 
+    def check_weights(self, network: nn.Module, checkpoint: str) -> None:
+        """Refuses a checkpoint of weights that are not finite.
+
+        A network that is not finite predicts background, and its validation would end well.
+
+        Raises:
+            FloatingPointError: a weight or a buffer is NaN or infinite.
+        """
+        broken = _broken_tensors(network)
+        if broken:
+            raise FloatingPointError(
+                f"{len(broken)} tensors of the network, such as {broken[0]}, contain NaN or "
+                f"infinite values, so {checkpoint} was not written. "
+                f"{self._cause or self._describe(None)}. The checkpoints in {self._folder} were "
+                "not changed"
+            )
+
     def check_epoch(self, epoch: int, losses: Sequence[float]) -> int:
         """Returns how many losses of an epoch are not finite.
 
@@ -100,11 +117,7 @@ def describe_cause(
         started_from: where the weights came from, "" if they were random.
         lr: initial learning rate.
     """
-    broken = [
-        name
-        for name, tensor in network.state_dict().items()
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
-    ]
+    broken = _broken_tensors(network)
     if broken:
         where = f"{len(broken)} of its tensors, such as {broken[0]}"
         if started_from:
@@ -126,6 +139,15 @@ def describe_cause(
     if batch is None:
         cures.append("check the images for NaN, too")
     return f"{looked_at}, so the training diverged: {'; '.join(cures)}"
+
+
+def _broken_tensors(network: nn.Module) -> list[str]:
+    """Returns the names of weights and buffers that are not finite."""
+    return [
+        name
+        for name, tensor in network.state_dict().items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
 
 
 def _describe_batch(

@@ -216,7 +216,12 @@ class SettingsTrainerMixin(nnUNetTrainer):
         self._started_from.finetuned_from = origin.finetuned_from
 
     def save_checkpoint(self, filename: str) -> None:
-        """Writes nnU-Net's checkpoint in one step, under the name of nnU-Net's trainer."""
+        """Writes nnU-Net's checkpoint in one step, under the name of nnU-Net's trainer.
+
+        Raises:
+            FloatingPointError: a weight is not finite; the earlier checkpoint is kept.
+        """
+        self._guard.check_weights(self._bare_network(), filename)
         written = Path(f"{filename}.part")
         super().save_checkpoint(str(written))
         if self.local_rank or not written.is_file():  # nnU-Net may not have written one

@@ -1,6 +1,8 @@
 """Direction, origin and spacing in headers."""
 
+import gzip
 import struct
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -123,3 +125,51 @@ def test_lengths_in_micrometres_are_mm_by_every_reader(folders):
     for reader in READERS[:3]:
         assert folders.evaluate(*described, *folders.plans(reader)) == 0
         assert_equal(folders.metrics(), BROKEN)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha"])
+@pytest.mark.parametrize("side", [1500, 20000])
+def test_a_header_of_a_huge_volume_is_refused_before_anything_is_read(
+    folders, ending, side, capsys
+):
+    folders.put(tube(), broken(), ending=ending)
+    file = folders.pred / f"case{ending}"
+    if ending == ".mha":
+        text = file.read_bytes().replace(
+            b"DimSize = 16 14 12", b"DimSize = %d %d %d" % (3 * (side,))
+        )
+        file.write_bytes(text)
+    else:
+        content = bytearray(
+            (gzip.decompress if ending.endswith("gz") else bytes)(file.read_bytes())
+        )
+        struct.pack_into("<3h", content, 42, *3 * (side,))
+        file.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+    tracemalloc.start()
+    status = folders.evaluate()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert status == 2
+    assert peak < 1e9  # a byte for each voxel would be 3.4e9
+    told = capsys.readouterr().err
+    assert f"{file}: " in told or "case" in told
+    assert f"{side} x {side} x {side} (x, y, z)" in told
+
+
+def test_a_header_of_a_huge_volume_on_both_sides_is_told_by_the_size_of_the_file(folders, capsys):
+    folders.put(tube(), broken(), ending=".nii")
+    for folder in (folders.gt, folders.pred):
+        content = bytearray((folder / "case.nii").read_bytes())
+        struct.pack_into("<3h", content, 42, 30000, 30000, 30000)
+        (folder / "case.nii").write_bytes(content)
+    assert folders.evaluate() == 2
+    told = capsys.readouterr().err
+    assert (
+        "header promises shape 30000 x 30000 x 30000 (x, y, z), which a file of 3040 bytes" in told
+    )
+
+
+def test_an_empty_volume_that_compresses_well_is_read(folders):
+    folders.put(np.zeros((200, 210, 220), np.uint8), np.zeros((200, 210, 220), np.uint8))
+    assert (folders.pred / "case.nii.gz").stat().st_size < 20_000
+    assert folders.evaluate("-l", "1") == 0

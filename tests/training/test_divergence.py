@@ -88,3 +88,22 @@ def test_a_whole_epoch_of_lost_losses_is_an_error(started):
     lost = {"loss": np.array(np.nan), **dict.fromkeys(LOGGED, np.nan)}
     with pytest.raises(FloatingPointError, match="in every iteration"):
         trainer.on_train_epoch_end([lost, lost])
+
+
+@pytest.mark.parametrize("lost", ["weight", "buffer"])
+def test_a_network_that_is_not_finite_gets_no_checkpoint(started, lost, tmp_path):
+    trainer = started("nnUNetTrainerStock_3iters")
+    file = tmp_path / "checkpoint_final.pth"
+    trainer.save_checkpoint(str(file))
+    whole = file.read_bytes()
+    if lost == "buffer":
+        trainer.network.register_buffer("running_mean", torch.full((2,), torch.inf))
+        name = "running_mean"
+    else:
+        name = "decoder.seg_layers.0.bias"
+        with torch.no_grad():
+            trainer.network.decoder.seg_layers[0].bias[0] = torch.nan
+    with pytest.raises(FloatingPointError, match=f"such as {name}, contain .* was not written"):
+        trainer.save_checkpoint(str(file))
+    assert file.read_bytes() == whole
+    assert [f.name for f in tmp_path.iterdir()] == [file.name]
