@@ -170,6 +170,20 @@ TOPOLOGY = [
         "test_bars_of_two_images_are_matched_where_linear_algebra_matches_them",
     ),
     Sabotage(
+        "grey matching with another order of equal voxels in the common image",
+        "match_images",
+        "np.where(g >= f, f, 0)",
+        "np.zeros_like(f)",
+        "test_bars_of_two_images_are_matched_where_linear_algebra_matches_them",
+    ),
+    Sabotage(
+        "grey matching of holes by their last voxel in the prediction",
+        "_common_enclosed",
+        "entry_times(comparison.grid, comparison.forest(dimension).roots)",
+        "entry_times(images[0].grid, comparison.forest(dimension).roots)",
+        "test_bars_of_two_images_are_matched_where_linear_algebra_matches_them",
+    ),
+    Sabotage(
         "thinning removes end points",
         "thin_in_order",
         "ends_in & (ends_in - 1)",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nnunet_topo.topology import match_betti, persistence_pairs
@@ -27,6 +27,9 @@ seeds = st.integers(0, 2**32 - 1)
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
 @settings(max_examples=150)
 @given(seeds)
+@example(270)  # the order of equal voxels of C changes what is matched, here and in a volume
+@example(275)
+@example(88)  # a hole whose darkest voxel is another one in F than in C
 def test_bars_of_two_images_are_matched_where_linear_algebra_matches_them(connectivity, seed):
     p, target = two_images(seed)
     for k in range(p.ndim):
