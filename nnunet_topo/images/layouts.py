@@ -43,6 +43,7 @@ def read_layout(reader: BaseReaderWriter, file: Path) -> Layout | None:
     """Returns how a file is laid out on disk, None where only its reader knows."""
     name = file.name.lower()
     try:
+        check_path(file)
         if is_nifti(file):
             image = load_nifti(file)
             colours = len(image.get_data_dtype().fields or (0,))
@@ -65,13 +66,15 @@ def read_layout(reader: BaseReaderWriter, file: Path) -> Layout | None:
         return None
 
 
-def check_size(file: Path, layout: Layout) -> None:
-    """Refuses a file whose header promises more than it can hold, before a reader makes room.
+def check_file(reader: BaseReaderWriter, file: Path) -> None:
+    """Refuses a file before a reader could end the process or make room for what is not there.
 
     Raises:
-        ValueError: it is far too small.
+        ValueError: its path is not Unicode, or its header promises more than it can hold.
     """
-    if not file.name.lower().endswith((".nii", ".nii.gz", ".mha")):
+    check_path(file)
+    layout = read_layout(reader, file)
+    if layout is None or not file.name.lower().endswith((".nii", ".nii.gz", ".mha")):
         return
     size = file.stat().st_size
     if layout.voxels * layout.channels > _MOST_VOXELS_PER_BYTE * size:
@@ -79,6 +82,20 @@ def check_size(file: Path, layout: Layout) -> None:
             f"its header promises shape {layout}, which a file of {size} bytes cannot hold: cut "
             "short, or a damaged header?"
         )
+
+
+def check_path(file: Path) -> None:
+    """Refuses a path that is not Unicode, on which SimpleITK ends the process.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        str(file).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(
+            "its path is not valid UTF-8, and the readers cannot open it: rename it"
+        ) from None
 
 
 def _layout_of_lengths(lengths: tuple[int, ...], channels: int) -> Layout:

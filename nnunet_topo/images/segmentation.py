@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nnunet_topo.images.layouts import (
     Layout,
-    check_size,
+    check_file,
     describe_channels,
     is_colour_image,
     is_grey,
@@ -146,12 +146,10 @@ def read_silently(reader: BaseReaderWriter, file: Path) -> tuple[NDArray, Any]:
     """Returns what nnU-Net's reader gives, without what it prints of each TIFF without spacing.
 
     Raises:
-        ValueError: the header promises more than the file can hold.
+        ValueError: the path is not Unicode, or the header promises more than the file can hold.
         Exception: whatever the reader raises.
     """
-    layout = read_layout(reader, file)
-    if layout is not None:
-        check_size(file, layout)
+    check_file(reader, file)
     with contextlib.redirect_stdout(io.StringIO()):
         return reader.read_seg(str(file))
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunet_topo.dataset import Channels, Union
+from nnunet_topo.images.layouts import check_file
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.training.checkpoints import read_origin
@@ -105,6 +106,7 @@ class TrainedModel:
         if len(files) > number:
             raise ValueError(f"the model takes {number} channels for each case, got {found}")
         for file in files:
+            check_file(manager.image_reader_writer_class(), file)
             if is_nifti(file):
                 # If a file was cut short, SimpleITK fills the rest with zeros.
                 load_nifti(file).dataobj.get_unscaled()

@@ -9,6 +9,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tqdm import tqdm
 
 from nnunet_topo.files import case_files, read_json_if_whole, write_whole
+from nnunet_topo.images.layouts import check_file
 from nnunet_topo.processes import in_processes
 from nnunet_topo.unlabeled.case import (
     Case,
@@ -81,9 +82,10 @@ def digests_of_labelled(
 
 def _digest_of(case: Case) -> Outcome:
     try:
-        data = case.target.plans.image_reader_writer_class().read_images(
-            [str(file) for file in case.files]
-        )[0]
+        reader = case.target.plans.image_reader_writer_class()
+        for file in case.files:
+            check_file(reader, file)
+        data = reader.read_images([str(file) for file in case.files])[0]
     except Exception as error:
         return Outcome(
             case.name,

@@ -20,6 +20,7 @@ from tqdm import tqdm
 import nnunet_topo
 from nnunet_topo.dataset import Dataset
 from nnunet_topo.files import OWN_KEY, read_json
+from nnunet_topo.images.layouts import check_file
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.processes import in_processes
 from nnunet_topo.unlabeled.case import (
@@ -204,6 +205,8 @@ def _check(case: Case) -> str:
     target = case.target
     try:
         reader = target.plans.image_reader_writer_class()
+        for file in case.files:
+            check_file(reader, file)
         data, properties = reader.read_images([str(file) for file in case.files])
         for file in case.files:
             if is_nifti(file):

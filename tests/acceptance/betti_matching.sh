@@ -17,7 +17,7 @@ authors=topolosses.losses.betti_matching.src.betti_matching_loss
 if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
     python3 -m venv "$work/plugin"
     "$work/plugin/bin/pip" install -q "$root[test]"
-    "$work/plugin/bin/pip" install -q --no-deps topolosses==0.2.0 || echo "topolosses cannot be installed"
+    "$work/plugin/bin/pip" install -q --no-deps topolosses==0.2.0 opencv-python-headless || echo "topolosses cannot be installed"
 fi
 "$work/plugin/bin/pip" install -q --no-deps --force-reinstall "$root"
 rm -rf "$work/now" && mkdir -p "$work"/{now,raw,preprocessed,results}

@@ -1,7 +1,9 @@
 """How files are named, compressed and marked."""
 
 import gzip
+import os
 import struct
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,3 +169,18 @@ def test_folders_whose_names_do_not_match_are_told_with_an_example(folders, caps
     folders.put(None, tube(), "case_1_seg")
     assert folders.evaluate() == 2
     assert "there are case_1.nii.gz and case_1_seg.nii.gz, for example" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_name_that_is_not_unicode_costs_its_case_only(folders, processes, capsys):
+    folders.put(tube(), broken())
+    folders.put(tube(), broken(), name="other")
+    for folder in (folders.gt, folders.pred):
+        (folder / "case.nii.gz").replace(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.nii.gz"))
+    assert folders.evaluate("-np", processes) == 1
+    assert_equal(folders.metrics(), BROKEN)
+    assert (
+        "caf\\udce9.nii.gz cannot be read: its path is not valid UTF-8, and the readers cannot "
+        "open it: rename it"
+    ) in capsys.readouterr().err
