@@ -8,13 +8,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import islice
-from multiprocessing.connection import Connection
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")
-
-_LOOK_S = 1.0  # how often a worker looks whether its parent lives
 
 
 def in_processes(
@@ -63,15 +60,12 @@ def _in_pool(
     context = multiprocessing.get_context("spawn")
     waiting, futures = iter(cases), dict[Future[Result], int]()
     # Closing one end tells the other; an Event would wait for workers that were killed.
-    open_end, watched_end = context.Pipe(duplex=False)[::-1]
+    seen_by_workers, ours = context.Pipe(duplex=False)
     with (
-        watched_end,
-        open_end,
+        seen_by_workers,
+        ours,
         ProcessPoolExecutor(
-            processes,
-            mp_context=context,
-            initializer=_end_with,
-            initargs=(os.getpid(), watched_end),
+            processes, mp_context=context, initializer=_end_with, initargs=(seen_by_workers,)
         ) as pool,
     ):
 
@@ -91,19 +85,18 @@ def _in_pool(
                     submit_next()
                     yield index, result
         except BaseException:  # Ctrl-C, SIGTERM, or an error of the caller
-            open_end.close()  # do not wait for cases that may take minutes
+            ours.close()  # do not wait for cases that may take minutes
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with(parent: int, watched_end: Connection) -> None:
-    """Ends this worker when its parent gives up, or is gone, which may have been killed."""
+def _end_with(end_of_pipe: Any) -> None:
+    """Ends this worker when its parent closes the other end, or is gone and so has closed it."""
 
     def watch() -> None:
-        with suppress(OSError):  # which Windows raises where the other end is closed
-            while os.getppid() == parent and not watched_end.poll(_LOOK_S):
-                pass
+        with suppress(OSError):  # which Windows raises for a closed end
+            end_of_pipe.poll(None)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -256,6 +256,13 @@ def test_every_file_and_function_of_the_architecture_exists():
         assert not name or name in defined_names(ROOT / path), f"{path}::{name}"
 
 
+def test_every_test_that_the_reliability_page_names_exists():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/reliability.md").read_text()))
+    assert len(named) > 20
+    defined = {name for file in (ROOT / "tests").rglob("test_*.py") for name in defined_names(file)}
+    assert not named - defined
+
+
 def test_the_architecture_names_every_room_and_the_layers_in_their_order():
     text = ARCHITECTURE.read_text(encoding="utf-8")
     rooms = {file.parent.name for file in (ROOT / "nnunet_topo").glob("*/__init__.py")}

@@ -34,8 +34,36 @@ TRUST = [
     Sabotage(
         "workers that outlive their parent",
         "processes._end_with",
-        "os.getppid() == parent",
-        "True",
+        "end_of_pipe.poll(None)",
+        "threading.Event().wait()",
         "test_workers_end_with_their_parent[SIGKILL]",
+    ),
+    Sabotage(
+        "SIGTERM that ends a command in the middle of its work",
+        "_interrupted_by_sigterm",
+        "signal.signal(signal.SIGTERM, interrupt)",
+        "None",
+        "test_an_interrupted_command_does_not_wait_for_cases_that_are_computed[SIGTERM]",
+    ),
+    Sabotage(
+        "cases that an interrupted command waits for",
+        "_in_pool",
+        "ours.close()",
+        "None",
+        "test_an_interrupted_command_does_not_wait_for_cases_that_are_computed[SIGTERM]",
+    ),
+    Sabotage(
+        "memory taken for what a damaged header promises",
+        "read_silently",
+        "check_file(reader, file)",
+        "None",
+        "test_a_header_of_a_huge_volume_on_both_sides_is_told_by_the_size_of_the_file",
+    ),
+    Sabotage(
+        "a checkpoint of weights that are NaN",
+        "SettingsTrainerMixin.save_checkpoint",
+        "self._guard.check_weights(self._bare_network(), filename)",
+        "None",
+        "test_a_network_that_is_not_finite_gets_no_checkpoint[weight]",
     ),
 ]
