@@ -69,6 +69,8 @@ ARMS = {
     "Topology, ratio 3": Arm("Topology", {"ratio": 3}),
     "Topology, recall 0.3": Arm("Topology", {"skelrecall": 0.3}),
     "Topology, ratio 3, recall 0.3": Arm("Topology", {"ratio": 3, "skelrecall": 0.3}),
+    "clDice + Wasserstein": Arm("Wasserstein", {"cldice": 1}),
+    "clDice + Wasserstein, ratio 3": Arm("Wasserstein", {"ratio": 3, "cldice": 1}),
     "Skeleton Recall + Betti matching": Arm("BettiMatching", {"skelrecall": 1}),
     "Focal": Arm("Focal", _PAPERS_ADAM),
     "TAFL": Arm("TAFL", _PAPERS_ADAM),
