@@ -26,6 +26,7 @@ EXCLUSIVE = {"cldice0.5", "exactcldice0.5"}
 FIELD = ("SkeletonRecall", "ClDice", "SCNP", "Topology")
 REGIONS = "Dataset905_HippocampusRegions"
 CASES, BATCHES, RUNS = 20, 4, 9
+LEAST_DICE = 0.4
 CPU = torch.device("cpu")
 
 
@@ -84,7 +85,7 @@ def hippocampus() -> None:
     print("|---" * 4 + "|")
     for stem in ("Stock", *FIELD):
         trainer = make(
-            "905", "3d_fullres", f"nnUNetTrainer{stem}_3epochs_15iters_seed1", "nnUNetPlansLean"
+            "905", "3d_fullres", f"nnUNetTrainer{stem}_10epochs_30iters_seed1", "nnUNetPlansLean"
         )
         with quiet():
             trainer.run_training()
@@ -97,7 +98,10 @@ def hippocampus() -> None:
             for key, values in logged.items()
             if key.startswith("added")
         ]
-        dice = ", ".join(f"{value:.3f}" for value in logged["dice_per_class_or_region"][-1])
+        of_regions = logged["dice_per_class_or_region"][-1]
+        if min(of_regions) < LEAST_DICE or losses[-1] >= losses[0]:
+            raise RuntimeError(f"{stem} has learned nothing: losses {losses}, Dice {of_regions}")
+        dice = ", ".join(f"{value:.3f}" for value in of_regions)
         print(
             f"| {stem} | {losses[0]:.3f}, {losses[-1]:.3f} | {', '.join(added)} | {dice} |",
             flush=True,
