@@ -56,7 +56,10 @@ def tables(results: Path) -> str:
     failed = [record for record in records if "failed" in record]
     done = [record for record in records if "failed" not in record]
     seconds = sum(sum(record["seconds"]) for record in done)
-    lines = [f"{len(records)} runs, {len(failed)} failed, {seconds / 3600:.1f} hours", ""]
+    lines = [
+        f"{len(records)} runs, {len(failed)} failed, {seconds / 3600:.1f} hours of one core",
+        "",
+    ]
     lines += [
         f"- failed: {r['data_set']}, {r['arm']}, seed {r['seed']}: {r['failed']}" for r in failed
     ]

@@ -51,32 +51,31 @@ def carry_out(run: Run, data: Path, work: Path, smoke: bool) -> dict[str, Any]:
         "seed": run.seed,
         "trainer": trainer,
     }
-    began = time.monotonic()
     try:
         prepare(data_set, data, smoke)
         start = base(run.seed, smoke)
         if data_set.pretrained:
             _train(data_set, start, work)
-        began = time.monotonic()
         _train(data_set, trainer, work, NNUNET_TOPO_FINETUNE_FROM=start)
-        trained = time.monotonic()
+        began = time.monotonic()
         record |= _measure(data_set, trainer, work)
-        record["seconds"] = [round(trained - began), round(time.monotonic() - trained)]
+        record["seconds"].append(round(time.monotonic() - began))
     except (RuntimeError, ValueError, OSError) as error:
         record["failed"] = " ".join(str(error).split())
     return record
 
 
 def _train(data_set: DataSet, trainer: str, work: Path, **environment: str) -> None:
-    """Trains and validates, unless that is done."""
+    """Trains and validates, or does what is left of it."""
     folder = work / "results" / data_set.name / f"{trainer}__{PLANS}__{data_set.configuration}"
     fold = folder / f"fold_{FOLD}"
-    if (fold / "checkpoint_final.pth").is_file() and (fold / "validation/summary.json").is_file():
+    is_trained = (fold / "checkpoint_final.pth").is_file()
+    if is_trained and (fold / "validation/summary.json").is_file():
         return
     call(
         "nnUNetv2_train",
         *(data_set.number, data_set.configuration, FOLD, "-tr", trainer, "-p", PLANS),
-        *("-device", "cpu"),
+        *("-device", "cpu", *(["--val"] if is_trained else [])),
         log=work / "logs" / data_set.name / f"{trainer}.log",
         **environment,
     )
@@ -116,7 +115,10 @@ def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
     if problems:
         raise ValueError("; ".join(problems))
     training = read_training(study.models[0].trainings[FOLD])
-    curves = {} if training is None else training.curves
+    assert training is not None  # or there would be no validation
+    curves = training.curves
+    epochs = zip(curves["epoch_start_timestamps"], curves["epoch_end_timestamps"], strict=True)
+    record["seconds"] = [round(sum(end - start for start, end in epochs))]
     record["weight"] = [_number(weight) for weight in curves.get("topology_weight", [])]
     record["versions"] = versions()
     return record

@@ -121,7 +121,7 @@ def test_tables_tell_differences_and_failed_runs(tmp_path):
     failed = {"data_set": "ChaseDB1", "arm": "SCNP", "seed": 1, "failed": "no space"}
     write(tmp_path, record("Stock", 1, stock, stock), record("Topology", 1, stock, ours), failed)
     text = part("tables").tables(tmp_path)
-    assert text.startswith("3 runs, 1 failed, 0.0 hours")
+    assert text.startswith("3 runs, 1 failed, 0.0 hours of one core")
     assert "failed: ChaseDB1, SCNP, seed 1: no space" in text
     # 1 to 6 fewer errors in six images; exact signed-rank test: 2 / 2^6.
     row = next(line for line in text.splitlines() if line.startswith("| Topology | 6 |"))
