@@ -6,7 +6,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import nnunet_topo
 
@@ -27,8 +27,8 @@ def report_problems(problems: Sequence[str], *, nothing_done: bool) -> int:
 def exit_status(name: str, call: Callable[[], int], *, interrupted: str = RESUMES) -> int:
     """Returns the exit status of a command; errors are printed in one line.
 
-    SIGTERM, which a scheduler sends before it kills, ends a command as Ctrl-C does. The traceback
-    of an error that nobody expected goes to a file.
+    A cancelled job (SIGTERM) and a closed terminal (SIGHUP) end a command as Ctrl-C does. The
+    traceback of an error that nobody expected goes to a file.
 
     Args:
         name: of the command.
@@ -36,44 +36,52 @@ def exit_status(name: str, call: Callable[[], int], *, interrupted: str = RESUME
         interrupted: what to tell the user after Ctrl-C.
     """
     try:
-        with _interrupted_by_sigterm():
+        with interrupted_by_signals():
             return call()
     except (OSError, ValueError, NotImplementedError) as error:
         _print_error(name, str(error))
         return 2
     except KeyboardInterrupt as interrupt:
-        terminated = isinstance(interrupt, _Terminated)
-        how = "terminated" if terminated else "interrupted"
-        print(f"\n{how}; {interrupted}", file=sys.stderr)
-        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+        number = interrupt.number if isinstance(interrupt, Signalled) else signal.SIGINT
+        how = "interrupted" if number == signal.SIGINT else "terminated"
+        with suppress(OSError):  # the terminal may be closed
+            print(f"\n{how}; {interrupted}", file=sys.stderr)
+        return 128 + number
     except Exception as error:
         kind = type(error).__name__
         _print_error(name, f"unexpected {kind}: {error}. {_keep_traceback(name)}")
         return 2
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+class Signalled(KeyboardInterrupt):
+    """A signal came that ends the process.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Raises where SIGTERM interrupts the main thread, if nobody else handles it."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield
-        return
+def interrupted_by_signals() -> Iterator[None]:
+    """Raises `Signalled` in the main thread at SIGTERM and SIGHUP, unless others handle them."""
 
-    def interrupt(*_: object) -> None:
-        raise _Terminated
+    def interrupt(number: int, _: object) -> None:
+        raise Signalled(number)
 
-    signal.signal(signal.SIGTERM, interrupt)
+    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # no HUP on Windows
+    is_main = threading.current_thread() is threading.main_thread()
+    handled = [n for n in numbers if n and is_main and signal.getsignal(n) is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _print_error(name: str, told: str) -> None:

@@ -6,10 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_topo.commands import watched
+from nnunet_topo.commands.exit_status import interrupted_by_signals
 
 
 def continued(command: tuple[str, ...], fold: Path) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ def call(command: tuple[str, ...], log: Path, environment: Mapping[str, str]) ->
             start_new_session=True,
         )
         try:
-            with _interrupted_by_signals():
+            with interrupted_by_signals():
                 return process.wait()
         except BaseException:
             _end(process)
@@ -63,28 +64,6 @@ def call(command: tuple[str, ...], log: Path, environment: Mapping[str, str]) ->
 def last_lines(log: Path, number: int = 15) -> str:
     """Returns the end of what a command printed."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-number:])
-
-
-@contextlib.contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Lets a closed terminal and a cancelled job interrupt like Ctrl-C, unless they are ignored.
-
-    Otherwise a training would keep running, and the next run would train into its folder.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no HUP
-    numbers = [getattr(signal, name) for name in names]
-    handled = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-    for number in handled:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -41,21 +41,23 @@ def test_where_no_file_can_be_written_the_traceback_is_printed(capsys, tmp_path,
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without asking it")
-def test_sigterm_is_an_interrupt_and_what_is_open_is_closed(capsys):
-    closed = []
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_is_an_interrupt_and_what_is_open_is_closed(name, status, capsys):
+    closed, number = [], getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)  # nohup ignores one of them
 
     def call():
         try:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             time.sleep(60)
         finally:
             closed.append(True)
         return 0
 
-    assert exit_status("evaluate", call, interrupted="come back") == 143
+    assert exit_status("evaluate", call, interrupted="come back") == status
     assert closed
     assert capsys.readouterr().err == "\nterminated; come back\n"
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.signal(number, before) is signal.SIG_DFL
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without asking it")

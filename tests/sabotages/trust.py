@@ -40,8 +40,8 @@ TRUST = [
     ),
     Sabotage(
         "SIGTERM that ends a command in the middle of its work",
-        "_interrupted_by_sigterm",
-        "signal.signal(signal.SIGTERM, interrupt)",
+        "interrupted_by_signals",
+        "signal.signal(number, interrupt)",
         "None",
         "test_an_interrupted_command_does_not_wait_for_cases_that_are_computed[SIGTERM]",
     ),
