@@ -19,6 +19,7 @@ from nnunet_topo.refinement.request import (
     find_cases,
     find_form,
     find_priors,
+    find_topology,
     note_unknown_cases,
 )
 from nnunet_topo.refinement.result import CaseResult, describe, summarize
@@ -76,15 +77,16 @@ def refine(
         device=request.device,
         probabilities=request.probabilities,
     )
-    priors = find_priors(model, model_folder, request)
-    form = find_form(model, model_folder, request)
+    file = find_topology(model_folder, request)
+    priors = find_priors(model, file, model_folder, request)
+    form = find_form(model, file, request)
     request = replace(request, options=replace(request.options, form=form))
     cases = find_cases(images, model.ending)
     case_priors: dict[str, list[CasePrior]] = {}
     notes: list[str] = []
-    if (file := request.case_priors) is not None:
-        case_priors = read_case_priors(file, model.channels, space=model.space)
-        note = note_unknown_cases(case_priors, file, cases, images)
+    if (table := request.case_priors) is not None:
+        case_priors = read_case_priors(table, model.channels, space=model.space)
+        note = note_unknown_cases(case_priors, table, cases, images)
         notes = [note] if note else []
     if output.resolve() == images.resolve():
         raise ValueError(f"-o: wanted another folder than that of the images, got {output}")

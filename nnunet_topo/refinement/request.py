@@ -77,21 +77,34 @@ class Request:
             )
 
 
-def find_priors(model: TrainedModel, folder: Path, request: Request) -> dict[Union, BettiPrior]:
+def find_topology(folder: Path, request: Request) -> TopologyJson | None:
+    """Returns the topology.json that is named, or that of the model's folder, None without one.
+
+    Raises:
+        ValueError: it is not JSON.
+        OSError: it cannot be read.
+    """
+    file = request.prior or folder / FILE
+    return None if request.prior is None and not file.is_file() else TopologyJson.read(file)
+
+
+def find_priors(
+    model: TrainedModel, topology: TopologyJson | None, folder: Path, request: Request
+) -> dict[Union, BettiPrior]:
     """Returns the priors in a file, or those of the model.
 
     Args:
         model: the model that predicts.
-        folder: its folder, which may hold a topology.json.
-        request: names the file, and whether priors are needed.
+        topology: the file, None if there is none.
+        folder: of the model, for messages.
+        request: says whether priors are needed.
 
     Raises:
         ValueError: there are no priors, neither for all nor for single cases.
-        OSError: the file cannot be read.
+        OSError: the checkpoint cannot be read.
     """
-    own = folder / FILE
     is_needed = request.case_priors is None and not request.is_control
-    if request.prior is None and not own.is_file():
+    if topology is None:
         priors = _priors_in_checkpoint(model.checkpoints[0])
         if not priors and is_needed:
             dataset = model.predictor.plans_manager.dataset_name
@@ -102,14 +115,13 @@ def find_priors(model: TrainedModel, folder: Path, request: Request) -> dict[Uni
             )
         return priors
     space, connectivity = model.space, model.connectivity
-    file = request.prior or own
-    found = TopologyJson.read(file).priors(model.channels, space=space, connectivity=connectivity)
+    found = topology.priors(model.channels, space=space, connectivity=connectivity)
     wanted = [number for betti in found.channels.values() for number in betti]
     if is_needed and all(number.is_free for number in wanted):
         example = json.dumps({model.channels.names[0]: [1] + [0] * (space - 1)})[1:-1]
         raise ValueError(
-            f"no label has a prior: in {file} every prior of {OBJECTS[space]} at {connectivity} "
-            f'connectivity is "{NO_PRIOR}" or free, because the training labels do not agree on '
+            f"no label has a prior: in {topology.file} every prior of {OBJECTS[space]} at "
+            f'{connectivity} connectivity is "{NO_PRIOR}" or free, because the training labels do not agree on '
             f"one. Write what you know into it, priors > {connectivity} > {OBJECTS[space]} > "
             f"{example}, or give --per-case-priors. --largest-component needs no prior"
         )
@@ -120,21 +132,20 @@ def find_priors(model: TrainedModel, folder: Path, request: Request) -> dict[Uni
     }
 
 
-def find_form(model: TrainedModel, folder: Path, request: Request) -> PriorForm:
+def find_form(model: TrainedModel, topology: TopologyJson | None, request: Request) -> PriorForm:
     """Returns how the loss is computed: as requested, else as the priors or the model have it.
 
     Args:
         model: the model that predicts.
-        folder: its folder, which may hold a topology.json.
-        request: names the file, and perhaps form and weights.
+        topology: the file, None if there is none.
+        request: may ask for form and weights.
 
     Raises:
         ValueError: it is not a form; the message names the place.
-        OSError: the file cannot be read.
+        OSError: the checkpoint cannot be read.
     """
-    file = request.prior or folder / FILE
-    if request.prior is not None or file.is_file():
-        form = TopologyJson.read(file).form(model.space)
+    if topology is not None:
+        form = topology.form(model.space)
     else:
         origin = read_origin(model.checkpoints[0])
         form = PriorForm(**({} if origin is None else origin.prior.get(KEY, {})))
