@@ -121,9 +121,10 @@ def find_priors(
         example = json.dumps({model.channels.names[0]: [1] + [0] * (space - 1)})[1:-1]
         raise ValueError(
             f"no label has a prior: in {topology.file} every prior of {OBJECTS[space]} at "
-            f'{connectivity} connectivity is "{NO_PRIOR}" or free, because the training labels do not agree on '
-            f"one. Write what you know into it, priors > {connectivity} > {OBJECTS[space]} > "
-            f"{example}, or give --per-case-priors. --largest-component needs no prior"
+            f'{connectivity} connectivity is "{NO_PRIOR}" or free, because the training labels do '
+            f"not agree on one. Write what you know into it, priors > {connectivity} > "
+            f"{OBJECTS[space]} > {example}, or give --per-case-priors. --largest-component needs "
+            "no prior"
         )
     classes = len(model.channels)
     return {
