@@ -26,7 +26,7 @@ EXCLUSIVE = {"cldice0.5", "exactcldice0.5"}
 FIELD = ("SkeletonRecall", "ClDice", "SCNP", "Topology")
 REGIONS = "Dataset905_HippocampusRegions"
 CASES, BATCHES, RUNS = 20, 4, 9
-LEAST_DICE = 0.4
+LEAST_DICE = 0.4  # of the whole hippocampus, after 300 iterations
 CPU = torch.device("cpu")
 
 
@@ -99,7 +99,7 @@ def hippocampus() -> None:
             if key.startswith("added")
         ]
         of_regions = logged["dice_per_class_or_region"][-1]
-        if min(of_regions) < LEAST_DICE or losses[-1] >= losses[0]:
+        if of_regions[0] < LEAST_DICE or losses[-1] >= losses[0]:
             raise RuntimeError(f"{stem} has learned nothing: losses {losses}, Dice {of_regions}")
         dice = ", ".join(f"{value:.3f}" for value in of_regions)
         print(
