@@ -4,7 +4,7 @@
 # Usage: tests/acceptance/betti_matching.sh [FOLDER [SECTION ...]]    about an hour on 2 cores, 6 GB of disk
 #
 # FOLDER is empty, or holds what an earlier run has left. Sections are 1 to 4, default all. Section 3 measures speed: run nothing
-# beside it. Section 4 needs Dataset004_Hippocampus, Dataset101_ChaseDB1 and Dataset103_TopoMortar under $NNUNET_TOPO_DATA
+# beside it. Sections 3 and 4 need Dataset004_Hippocampus, Dataset101_ChaseDB1 and Dataset103_TopoMortar under $NNUNET_TOPO_DATA
 # (default ../shared/data). The authors' code comes with topolosses from PyPI; where it cannot be installed, what needs it is
 # not measured.
 source "$(dirname "$0")/prelude.sh" betti_matching "$@"
@@ -40,6 +40,15 @@ if wanted 2; then
     in_tree tests.descent 20 "Wasserstein, TAFL" BettiMatching "the same, missing bars pushed" || failed+=(table)
 fi
 
+plan() {
+    for planned in "4 3d_fullres Dataset004_Hippocampus" "101 2d Dataset101_ChaseDB1" "103 2d Dataset103_TopoMortar"; do
+        read -r id configuration dataset <<<"$planned"
+        [ -d "$work/preprocessed/$dataset/nnUNetPlans_$configuration" ] && continue
+        ln -sfn "$data/$dataset" "$work/raw/$dataset"
+        N_PROC_DA=1 in_env nnUNetv2_plan_and_preprocess -d "$id" -c "$configuration" -np 1 -npfp 1 >"$work/plan.log" 2>&1
+    done
+}
+
 if wanted 3; then
     say "3. speed and memory"
     in_tree benchmarks matching -o "$work/matching.json" 2>"$work/matching.log" || failed+=(matching)
@@ -47,17 +56,13 @@ if wanted 3; then
     part speed "$work/matching.json"
     in_tree benchmarks matching_memory -o "$work/memory.json" 2>"$work/memory.log" || failed+=(memory)
     part memory "$work/memory.json"
+    plan
+    part step
 fi
 
 if wanted 4; then
     say "4. trainings of small nets"
-    for planned in "4 3d_fullres Dataset004_Hippocampus" "101 2d Dataset101_ChaseDB1" "103 2d Dataset103_TopoMortar"; do
-        read -r id configuration dataset <<<"$planned"
-        [ -d "$work/preprocessed/$dataset/nnUNetPlans_$configuration" ] && continue
-        ln -sfn "$data/$dataset" "$work/raw/$dataset"
-        N_PROC_DA=1 in_env nnUNetv2_plan_and_preprocess -d "$id" -c "$configuration" -np 1 -npfp 1 >"$work/plan.log" 2>&1
-    done
-    part step
+    plan
     part trainings
 fi
 
