@@ -16,6 +16,7 @@ from pathlib import Path
 from nnunet_topo.processes import in_processes
 
 FOLDER = Path(sys.argv[-1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
 
 
 def work(case):

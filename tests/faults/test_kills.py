@@ -65,6 +65,7 @@ def run(command: list[str], moment: float | None = None, how: int = 0) -> int:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may ignore it
     )
     try:
         return process.wait(moment)
