@@ -1,7 +1,8 @@
-"""What experiments share: where the data is, and the test of a difference."""
+"""What experiments share: where the data is, commands, and the test of a difference."""
 
 import argparse
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,23 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("NNUNET_TOPO_DATA", DATA),
         help="folder that holds the data sets (default: NNUNET_TOPO_DATA, else ../shared/data)",
     )
+
+
+def call(*command: str, log: Path, **environment: str) -> None:
+    """Runs a command, and keeps what it prints.
+
+    Raises:
+        RuntimeError: it failed; the message has its last line.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        status = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | environment
+        ).returncode
+    if status:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+        told = next((line for line in reversed(lines) if line), "it printed nothing")
+        raise RuntimeError(f"{command[0]} ended with status {status}: {told[-300:]}")
 
 
 def wilcoxon_p(differences: NDArray[np.float64]) -> float:

@@ -13,6 +13,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 
+from nnunet_topo.commands.exit_status import exit_status
 from nnunet_topo.processes import in_processes
 
 FOLDER = Path(sys.argv[-1])
@@ -32,8 +33,13 @@ def work(case):
 
 
 if __name__ == "__main__":
-    cases = [99, 99] if sys.argv[1] == "wait" else range(int(sys.argv[1]))
-    print(sorted(in_processes(work, cases, 2, killed=lambda case: -case)))
+    cases = range(int(sys.argv[1])) if sys.argv[1].isdigit() else [99, 99]
+
+    def run():
+        print(sorted(in_processes(work, cases, 2, killed=lambda case: -case)))
+        return 0
+
+    sys.exit(exit_status("work", run) if sys.argv[1] == "command" else run())
 """
 
 
@@ -48,6 +54,16 @@ def start(tmp_path):
         return subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, text=True)
 
     return start
+
+
+def wait_for_workers(process, folder):
+    """Returns the workers of a process as soon as there are two."""
+    workers = []
+    while len(workers) < 2:
+        assert process.poll() is None
+        workers = [int(file.name) for file in folder.iterdir() if file.name.isdigit()]
+        time.sleep(0.1)
+    return workers
 
 
 def test_a_killed_process_costs_its_case_and_the_others_keep_their_processes(start, tmp_path):
@@ -65,11 +81,7 @@ def test_a_killed_process_costs_its_case_and_the_others_keep_their_processes(sta
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 def test_workers_end_with_their_parent(start, tmp_path, name):
     process = start("wait")
-    folder, workers = tmp_path / "work", []
-    while len(workers) < 2:
-        assert process.poll() is None
-        workers = [int(file.name) for file in folder.iterdir() if file.name.isdigit()]
-        time.sleep(0.1)
+    workers = wait_for_workers(process, tmp_path / "work")
     process.send_signal(getattr(signal, name))
     process.communicate(timeout=60)  # the pipe ends, because no worker holds it
     wait_until_gone(*workers)
@@ -78,19 +90,8 @@ def test_workers_end_with_their_parent(start, tmp_path, name):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_command_does_not_wait_for_cases_that_are_computed(start, tmp_path, name):
-    script = tmp_path / "script.py"
-    script.write_text(
-        script.read_text()
-        .replace("    print(sorted(", "    sys.exit(exit_status('work', lambda: print(sorted(")
-        .replace("killed=lambda case: -case)))", "killed=lambda case: -case)))))")
-        .replace("FOLDER =", "from nnunet_topo.commands.exit_status import exit_status\n\nFOLDER =")
-    )
-    process = start("wait")
-    folder, workers = tmp_path / "work", []
-    while len(workers) < 2:
-        assert process.poll() is None
-        workers = [int(file.name) for file in folder.iterdir() if file.name.isdigit()]
-        time.sleep(0.1)
+    process = start("command")
+    workers = wait_for_workers(process, tmp_path / "work")
     process.send_signal(getattr(signal, name))
     process.communicate(timeout=60)
     assert process.returncode == 128 + getattr(signal, name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.shared import call
 from tests.small_plans import shrink
 
 PLANS = "nnUNetPlansComparison"
@@ -28,7 +29,6 @@ class DataSet:
         pretrained: whether arms start from a trained stock model; otherwise from scratch.
         prior: whether the Betti numbers of a label are known.
         subject: gives what a case was taken from. Its cases are not independent.
-        dimensions: in which Betti numbers are told.
     """
 
     source: str
@@ -117,8 +117,6 @@ def prepare(data_set: DataSet, data: Path, smoke: bool) -> None:
         return
     train, test = split(data_set, data, smoke)
     _link(data_set, data, train, test)
-    from experiments.comparison.training import call
-
     call(
         "nnUNetv2_plan_and_preprocess",
         *("-d", data_set.number, "-c", data_set.configuration, "-np", "1", "-npfp", "1"),

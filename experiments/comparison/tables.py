@@ -22,7 +22,7 @@ from experiments.comparison.training import PRIMARY
 from nnunet_topo.evaluation.record import nanmean
 from nnunet_topo.report.statistics import compare, holm
 
-KINDS = {"predicted": "as predicted", "processed": "post-processed"}
+KINDS = ("predicted", "processed")
 HIGHER = {"Dice", "topo_cldice"}
 TITLES = {
     "Dice": "Dice",
@@ -42,12 +42,10 @@ class Outcome:
     Attributes:
         seeds: of its runs.
         values: by kind and metric, one of each subject.
-        per_seed: the same, the mean over subjects of each seed.
     """
 
     seeds: tuple[int, ...]
     values: dict[tuple[str, str], NDArray[np.float64]]
-    per_seed: dict[tuple[str, str], NDArray[np.float64]]
 
 
 def tables(results: Path) -> str:
@@ -79,13 +77,12 @@ def tables(results: Path) -> str:
 def outcome(records: Sequence[dict[str, Any]], data_set: str) -> Outcome:
     """Returns what the runs of an arm have given."""
     subject = DATA_SETS[data_set].subject
-    values, per_seed = {}, {}
+    values = {}
     for kind in KINDS:
         for metric in records[0]["metrics"]:
             of_seeds = [_of_subjects(record, kind, metric, subject) for record in records]
-            values[kind, metric] = _mean(of_seeds, axis=0)
-            per_seed[kind, metric] = _mean(of_seeds, axis=1)
-    return Outcome(tuple(record["seed"] for record in records), values, per_seed)
+            values[kind, metric] = np.apply_along_axis(nanmean, 0, np.asarray(of_seeds, float))
+    return Outcome(tuple(record["seed"] for record in records), values)
 
 
 def _of_subjects(record: dict[str, Any], kind: str, metric: str, subject) -> list[float]:
@@ -95,11 +92,6 @@ def _of_subjects(record: dict[str, Any], kind: str, metric: str, subject) -> lis
         of_labels = [nan if of[index] is None else of[index] for of in of_kinds[kind].values()]
         found.setdefault(subject(case), []).append(nanmean(of_labels))
     return [nanmean(values) for values in found.values()]
-
-
-def _mean(values: Sequence[Sequence[float]], axis: int) -> NDArray[np.float64]:
-    """Returns the mean of the values that are defined, NaN where none is."""
-    return np.apply_along_axis(nanmean, axis, np.asarray(values, float))
 
 
 def _means(of_arms: dict[str, Outcome]) -> list[str]:

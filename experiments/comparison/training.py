@@ -1,7 +1,5 @@
 """One run: a training by nnUNetv2_train, its post-processing, its metrics."""
 
-import os
-import subprocess
 import time
 from math import isnan
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 from experiments.comparison.arms import ARMS, Run, base
 from experiments.comparison.data_sets import DATA_SETS, PLANS, DataSet, prepare
+from experiments.shared import call
 
 FOLD = "0"
 PRIMARY = "topo_betti_matching_error"
@@ -22,23 +21,6 @@ METRICS = (
     "topo_hd95_mm",
 )
 DIGITS = 5
-
-
-def call(*command: str, log: Path, **environment: str) -> None:
-    """Runs a command, and keeps what it prints.
-
-    Raises:
-        RuntimeError: it failed; the message has its last line.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
-        status = subprocess.run(
-            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | environment
-        ).returncode
-    if status:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-        told = next((line for line in reversed(lines) if line), "it printed nothing")
-        raise RuntimeError(f"{command[0]} ended with status {status}: {told[-300:]}")
 
 
 def carry_out(run: Run, data: Path, work: Path, smoke: bool) -> dict[str, Any]:
