@@ -1,17 +1,41 @@
-"""Work on cases in several processes, any of which may be killed."""
+"""Work on cases in several processes, here or elsewhere, any of which may be killed."""
 
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")
+
+
+class Elsewhere(Protocol):
+    """Computes cases on other machines."""
+
+    def __call__(
+        self, function: Callable[[Any], Any], cases: Mapping[int, Any], processes: int
+    ) -> Iterator[tuple[int, Any]]:
+        """Yields results by the number of the case; those without one were killed."""
+        ...
+
+
+_elsewhere: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
+
+
+@contextmanager
+def computed(elsewhere: Elsewhere | None) -> Iterator[None]:
+    """Lets heavy work on cases be done on other machines meanwhile."""
+    token = _elsewhere.set(elsewhere)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
 
 
 def in_processes(
@@ -20,6 +44,7 @@ def in_processes(
     processes: int,
     *,
     killed: Callable[[Case], Result],
+    heavy: bool = False,
 ) -> Iterator[Result]:
     """Yields the result of each case, as they finish.
 
@@ -31,7 +56,16 @@ def in_processes(
         cases: arguments of the function.
         processes: maximum number; with fewer than two, this process does all the work.
         killed: returns the result of a case whose process was killed.
+        heavy: whether it is worth a queue: `computed` may send it to other machines.
     """
+    elsewhere = _elsewhere.get()
+    if heavy and elsewhere is not None and cases:
+        left = dict(enumerate(cases))
+        for index, result in elsewhere(function, dict(left), processes):
+            del left[index]
+            yield result
+        yield from map(killed, left.values())
+        return
     processes = min(processes, len(cases))
     if processes < 2:
         yield from map(function, cases)

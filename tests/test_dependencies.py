@@ -14,7 +14,7 @@ else:
     import tomli as tomllib  # which pytest brings
 
 ROOT = Path(__file__).parents[1]
-OPTIONAL = {"cripser"}  # a second engine, imported where it is asked for
+OPTIONAL = {"cripser", "submitit"}  # a second engine, and Slurm; imported where asked for
 
 
 def declared():

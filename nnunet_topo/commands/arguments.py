@@ -1,10 +1,13 @@
 """Arguments that several commands take, and what they stand for."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nnunet_topo.commands.slurm import Slurm
     from nnunet_topo.evaluation.label_choice import LabelChoice
     from nnunet_topo.metrics import Windows
 
@@ -69,6 +72,97 @@ def add_metric_arguments(command: argparse.ArgumentParser) -> None:
 def add_processes_argument(command: argparse.ArgumentParser) -> None:
     """Adds the number of processes."""
     command.add_argument("-np", type=int, help="processes; default $nnUNet_def_n_proc")
+
+
+def add_executor_arguments(command: argparse.ArgumentParser) -> None:
+    """Adds where the work is done, and what a cluster gives for it."""
+    command.add_argument(
+        "--executor",
+        choices=("local", "slurm"),
+        default="local",
+        help="on this machine (default), or as jobs of a Slurm cluster",
+    )
+    command.add_argument("--partition", metavar="P", help="of the cluster; default: Slurm's")
+    command.add_argument(
+        "--time",
+        metavar="T",
+        default="24:00:00",
+        help="limit of a job as for sbatch, default %(default)s; then it is queued again and "
+        "resumes",
+    )
+    command.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another option of sbatch, such as mem=32G or cpus-per-task=12; may be repeated",
+    )
+
+
+def add_jobs_arguments(command: argparse.ArgumentParser) -> None:
+    """Adds where cases are computed, and in how many jobs."""
+    add_executor_arguments(command)
+    command.add_argument(
+        "--jobs",
+        type=int,
+        default=8,
+        metavar="N",
+        help="Slurm jobs that share the cases, default %(default)s",
+    )
+
+
+@contextmanager
+def cases_where_chosen(
+    chosen: argparse.Namespace, folder: Path, *, processes: int = 1, gpus: int = 0
+) -> Iterator[None]:
+    """Lets the cases be computed where the user has chosen, meanwhile.
+
+    Args:
+        chosen: with the arguments of `add_jobs_arguments`.
+        folder: for files of the jobs, near the results.
+        processes: of each job.
+        gpus: of each job.
+
+    Raises:
+        ValueError: there is no cluster here, or an argument is wrong.
+    """
+    from nnunet_topo.processes import computed
+
+    if chosen.executor == "local":
+        yield
+        return
+    from nnunet_topo.commands.case_jobs import CaseJobs
+
+    with computed(
+        CaseJobs(cluster(chosen, folder, gpus=gpus, cpus=processes), folder, chosen.jobs)
+    ):
+        yield
+
+
+def cluster(chosen: argparse.Namespace, folder: Path, *, gpus: int = 0, cpus: int = 1) -> "Slurm":
+    """Returns the cluster that the user has chosen.
+
+    Args:
+        chosen: with the arguments of `add_executor_arguments`.
+        folder: for files of the jobs.
+        gpus: of each job.
+        cpus: of each job, unless --slurm says how many.
+
+    Raises:
+        ValueError: there is none here, or an argument is wrong.
+    """
+    from nnunet_topo.commands.slurm import Resources, Slurm, minutes_of, options_of
+
+    wanted, at_once = getattr(chosen, "gpus", None), None
+    if wanted is not None:
+        if not gpus or wanted < gpus:
+            raise ValueError(f"--gpus: wanted at least {gpus or 1} on -device cuda, got {wanted}")
+        at_once = wanted // gpus
+    options = options_of(chosen.slurm)
+    if cpus > 1:
+        options = {"cpus-per-task": str(cpus)} | options
+    resources = Resources(chosen.partition, minutes_of(chosen.time), gpus, at_once, options)
+    return Slurm(folder, resources)
 
 
 def number_of_processes(chosen: argparse.Namespace) -> int:

@@ -3,7 +3,12 @@
 import argparse
 from pathlib import Path
 
-from nnunet_topo.commands.arguments import add_processes_argument, number_of_processes
+from nnunet_topo.commands.arguments import (
+    add_jobs_arguments,
+    add_processes_argument,
+    cases_where_chosen,
+    number_of_processes,
+)
 from nnunet_topo.commands.exit_status import report_problems
 
 SUMMARY, MAPS = "changes.json", "changes_errors"
@@ -53,10 +58,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"corrected files as references, into the folder {MAPS} in -o",
     )
     add_processes_argument(parser)
+    add_jobs_arguments(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where a case could not be corrected, 2 where nothing was done."""
+    with cases_where_chosen(chosen, chosen.o / "jobs", processes=number_of_processes(chosen)):
+        return _run(chosen)
+
+
+def _run(chosen: argparse.Namespace) -> int:
     from nnunet_topo.correction.correct import Request, correct_folder
     from nnunet_topo.correction.result import describe, summarize
     from nnunet_topo.evaluation.error_maps import open_folder

@@ -5,8 +5,10 @@ import tempfile
 from pathlib import Path
 
 from nnunet_topo.commands.arguments import (
+    add_jobs_arguments,
     add_label_arguments,
     add_metric_arguments,
+    cases_where_chosen,
     label_choice,
     number_of_processes,
     windows,
@@ -42,10 +44,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_detail_arguments(parser)
     add_metric_arguments(parser)
+    add_jobs_arguments(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where something could not be evaluated, 2 where nothing was."""
+    place = _summary(chosen)
+    jobs = place.with_name(f"{place.name}.jobs")
+    with cases_where_chosen(chosen, jobs, processes=number_of_processes(chosen)):
+        return _run(chosen, place)
+
+
+def _summary(chosen: argparse.Namespace) -> Path:
+    beside = chosen.predictions if chosen.predictions.is_dir() else chosen.predictions.parent
+    return chosen.o or beside / "summary.json"
+
+
+def _run(chosen: argparse.Namespace, place: Path) -> int:
     from nnunet_topo.evaluation.case import Settings
     from nnunet_topo.evaluation.evaluate import evaluate_folder, recorded_connectivity
     from nnunet_topo.evaluation.words import describe
@@ -53,8 +68,6 @@ def run(chosen: argparse.Namespace) -> int:
 
     # For single files no summary is kept unless the user asks for it.
     written = chosen.o is not None or chosen.predictions.is_dir()
-    beside = chosen.predictions if chosen.predictions.is_dir() else chosen.predictions.parent
-    place = chosen.o or beside / "summary.json"
     details = Details.wanted(chosen, place)
     with tempfile.TemporaryDirectory() as folder:
         output = place if written else Path(folder) / "summary.json"

@@ -27,7 +27,25 @@ def continued(command: tuple[str, ...], fold: Path) -> tuple[str, ...]:
 
 
 def call(command: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> int:
-    """Runs a command of this Python's environment, and returns its exit status.
+    """Runs a command as `begin` does, and returns its exit status.
+
+    Raises:
+        ValueError: there is no such command.
+        KeyboardInterrupt: Ctrl-C, a closed terminal or a cancelled job.
+    """
+    process = begin(command, log, environment)
+    try:
+        with interrupted_by_signals():
+            return process.wait()
+    except BaseException:
+        end(process)
+        raise
+
+
+def begin(
+    command: tuple[str, ...], log: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Starts a command of this Python's environment.
 
     The end of this process, even by a kill, also ends the command and its workers.
 
@@ -38,14 +56,13 @@ def call(command: tuple[str, ...], log: Path, environment: Mapping[str, str]) ->
 
     Raises:
         ValueError: there is no such command.
-        KeyboardInterrupt: Ctrl-C, a closed terminal or a cancelled job.
     """
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     executable = shutil.which(command[0], path=places)
     if executable is None:
         raise ValueError(f"{command[0]} is not found beside {sys.executable}: is it installed?")
     with log.open("a") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, watched.__file__, str(os.getpid()), executable, *command[1:]],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -53,20 +70,9 @@ def call(command: tuple[str, ...], log: Path, environment: Mapping[str, str]) ->
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            with interrupted_by_signals():
-                return process.wait()
-        except BaseException:
-            _end(process)
-            raise
 
 
-def last_lines(log: Path, number: int = 15) -> str:
-    """Returns the end of what a command printed."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-number:])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Kills a command and its workers."""
     with contextlib.suppress(ProcessLookupError):
         if hasattr(os, "killpg"):
@@ -74,3 +80,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         else:
             process.kill()  # Windows
     process.wait()
+
+
+def last_lines(log: Path, number: int = 15) -> str:
+    """Returns the end of what a command printed."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-number:])

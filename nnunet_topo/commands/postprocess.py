@@ -3,7 +3,12 @@
 import argparse
 from pathlib import Path
 
-from nnunet_topo.commands.arguments import add_processes_argument, number_of_processes
+from nnunet_topo.commands.arguments import (
+    add_jobs_arguments,
+    add_processes_argument,
+    cases_where_chosen,
+    number_of_processes,
+)
 from nnunet_topo.commands.exit_status import report_problems
 
 HELP = "find steps that repair the topology of finished predictions, and apply them"
@@ -48,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     find.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
     add_processes_argument(find)
+    add_jobs_arguments(find)
     apply = actions.add_parser("apply", help="apply the chosen steps to predictions")
     apply.add_argument(
         "found", type=Path, metavar="FOUND", help="folder that `postprocess find` has written"
@@ -57,11 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     apply.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
     add_processes_argument(apply)
+    add_jobs_arguments(apply)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where a case failed, 2 where nothing was done."""
-    return _find(chosen) if chosen.action == "find" else _apply(chosen)
+    with cases_where_chosen(chosen, chosen.o / "jobs", processes=number_of_processes(chosen)):
+        return _find(chosen) if chosen.action == "find" else _apply(chosen)
 
 
 def _find(chosen: argparse.Namespace) -> int:

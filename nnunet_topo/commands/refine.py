@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from nnunet_topo._register import register
+from nnunet_topo.commands.arguments import add_jobs_arguments, cases_where_chosen
 
 HELP = "predict like nnUNetv2_predict, and repair each case whose topology is wrong"
 DESCRIPTION = (
@@ -62,10 +63,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--closing", type=int, metavar="R", help="close each label instead, R in voxels"
     )
+    add_jobs_arguments(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, or 1 where a case failed."""
+    with cases_where_chosen(chosen, chosen.o / "jobs", gpus=int(chosen.device == "cuda")):
+        return _run(chosen)
+
+
+def _run(chosen: argparse.Namespace) -> int:
     import torch
 
     from nnunet_topo.refinement.descent import Options

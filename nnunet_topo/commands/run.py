@@ -1,13 +1,15 @@
-"""`nnunet-topo run`: several trainers and folds, trained one after the other and compared."""
+"""`nnunet-topo run`: several trainers and folds, trained here or on a cluster, and compared."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from nnunet_topo._register import register
 from nnunet_topo.commands import compare
+from nnunet_topo.commands.arguments import add_executor_arguments, cluster
 
-HELP = "nnUNetv2_train for several trainers and folds, one after the other, then compare"
+HELP = "nnUNetv2_train for several trainers and folds, here or on a cluster, then compare"
 DESCRIPTION = (
     "Trains and validates what is not finished yet, fold by fold, and compares all trainers with "
     "the first. After an interruption the same command resumes."
@@ -33,34 +35,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-num_gpus", type=int, default=1, metavar="N", help="for each training")
     parser.add_argument("--npz", action="store_true", help="save probabilities of the validations")
+    parser.add_argument(
+        "--gpus",
+        type=int,
+        metavar="N",
+        help="GPUs in use at the same time; default: those of one training, on Slurm no limit",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only print the commands that would be run"
+    )
+    add_executor_arguments(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where a training failed or something could not be evaluated."""
     register(ask=False)
-    import torch
-
     from nnunet_topo.commands.comparison_output import check_output
-    from nnunet_topo.commands.trainings import choose_trainings, train
+    from nnunet_topo.commands.executors import train_here, train_on_cluster
+    from nnunet_topo.commands.nnunet_commands import continued
+    from nnunet_topo.commands.training_board import Board
+    from nnunet_topo.commands.trainings import choose_trainings
     from nnunet_topo.locks import hold
     from nnunet_topo.report.words import printable
 
-    if chosen.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("-device cuda: PyTorch finds no GPU here; -device cpu works everywhere")
+    slots = [] if chosen.executor == "slurm" or chosen.dry_run else _slots(chosen)
     trainers, folds = dict.fromkeys(chosen.tr), dict.fromkeys(chosen.f)
     of_data = ("-d", chosen.d, "-c", chosen.c, "-p", chosen.p)
     options = ["-device", chosen.device, "-num_gpus", str(chosen.num_gpus)]
     options += ["--npz"] if chosen.npz else []
     trainings = choose_trainings(chosen.d, chosen.c, chosen.p, chosen.tr, chosen.f, options)
+    if chosen.dry_run:
+        for training in trainings:
+            is_done = "# done: " if training.dice() is not None else ""
+            print(is_done + shlex.join(continued(training.command, training.folder)))
+        return 0
     check_output(chosen.o)
     hold(chosen.o, "nnunet-topo run")
-    failed = train(
+    board = Board(
         trainings,
         chosen.o / "logs",
         lambda lines: print(*map(printable, lines.splitlines()), sep="\n", flush=True),
     )
-    if failed:
-        names = ", ".join(f"{training.trainer}, fold {training.fold}" for training in failed)
+    if chosen.executor == "slurm":
+        left, jobs = board.unfinished(), chosen.o / "jobs"
+        gpus = 0 if chosen.device == "cpu" else chosen.num_gpus
+        train_on_cluster(left, board, cluster(chosen, jobs, gpus=gpus), jobs) if left else None
+    else:
+        train_here(board.unfinished(), board, slots)
+    if board.failed:
+        names = ", ".join(f"{training.trainer}, fold {training.fold}" for training in board.failed)
         print(f"not compared, because some trainings failed: {printable(names)}", file=sys.stderr)
         return 1
     return compare.run_with([*of_data, "-tr", *trainers, "-f", *folds, "-o", str(chosen.o)])
+
+
+def _slots(chosen: argparse.Namespace) -> list[dict[str, str]]:
+    """Returns the environment of each training that runs on this machine at the same time."""
+    import torch
+
+    from nnunet_topo.commands.executors import gpu_slots
+
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("-device cuda: PyTorch finds no GPU here; -device cpu works everywhere")
+    if chosen.gpus is None:
+        return [{}]
+    if chosen.device != "cuda":
+        raise ValueError(f"--gpus needs -device cuda, got {chosen.device}")
+    return gpu_slots(chosen.gpus, chosen.num_gpus, torch.cuda.device_count())

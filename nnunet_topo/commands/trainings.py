@@ -1,15 +1,12 @@
-"""Several trainers on several folds, one training after the other, by nnU-Net's own command."""
+"""Several trainers on several folds: what there is to train, by nnU-Net's own command."""
 
-import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_topo.commands.nnunet_commands import call, continued, last_lines
 from nnunet_topo.dataset import Dataset
 from nnunet_topo.files import case_files, read_json
 from nnunet_topo.training.lookup import find_trainer
@@ -135,38 +132,3 @@ def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:
             f"-plans_name {plans} preprocesses the images"
         )
     return data
-
-
-def train(
-    trainings: Sequence[Training], logs: Path, tell: Callable[[str], object]
-) -> list[Training]:
-    """Trains and validates unfinished trainings, and returns those that failed.
-
-    An interrupted training resumes from its last checkpoint. A training that fails does not stop
-    the others.
-
-    Args:
-        trainings: in this order.
-        logs: folder for what nnU-Net prints.
-        tell: called with each line of progress.
-    """
-    logs.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for number, training in enumerate(trainings, start=1):
-        head = f"[{number}/{len(trainings)}] fold {training.fold}, {training.trainer}"
-        dice = training.dice()
-        if dice is not None:
-            tell(f"{head}: done before, mean validation Dice {dice:.4f}")
-            continue
-        log = logs / f"{training.trainer}_fold_{training.fold}.log"
-        tell(f"{head}: {log} ...")
-        began = time.monotonic()
-        status = call(continued(training.command, training.folder), log, os.environ)
-        dice = training.dice()
-        if status == 0 and dice is not None:
-            minutes = (time.monotonic() - began) / 60
-            tell(f"    {minutes:.1f} minutes, mean validation Dice {dice:.4f}")
-        else:
-            failed.append(training)
-            tell(f"{last_lines(log)}\n    failed with status {status}; full log: {log}")
-    return failed

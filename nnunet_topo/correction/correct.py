@@ -138,7 +138,7 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
             done.append(CaseResult.from_json(earlier))
     folders = {case.name: case.folder for case in cases}
     for result in tqdm(
-        in_processes(correct_case, cases, request.processes, killed=killed_case),
+        in_processes(correct_case, cases, request.processes, killed=killed_case, heavy=True),
         total=len(cases),
         desc="topology",
         unit="case",

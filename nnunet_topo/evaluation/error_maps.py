@@ -146,7 +146,7 @@ def write_error_maps(
             work.append(_Work(case, evaluation.label_names, out.new / str(len(work))))
     computed = 0
     for done in tqdm(
-        in_processes(_map_case, work, processes, killed=_killed),
+        in_processes(_map_case, work, processes, killed=_killed, heavy=True),
         total=len(work),
         desc="error maps",
         unit="case",

@@ -150,7 +150,7 @@ def _evaluate(
                 changed.append(case)
         computed = 0
         for result in tqdm(
-            in_processes(evaluate_case, changed, processes, killed=killed_case),
+            in_processes(evaluate_case, changed, processes, killed=killed_case, heavy=True),
             total=len(changed),
             desc="topology metrics",
             unit="case",

@@ -167,7 +167,7 @@ def apply_jobs(
                 key: Change(**change) for key, change in finished["changes"].items()
             }
     problems = []
-    results = in_processes(change_prediction, missing, processes, killed=_killed)
+    results = in_processes(change_prediction, missing, processes, killed=_killed, heavy=True)
     for result in tqdm(results, total=len(missing), desc="steps", unit="case", disable=None):
         if result.problem:
             problems.append(result.problem)

@@ -260,7 +260,7 @@ def _progress(
     options: Options,
     title: str,
 ) -> Iterable[Result]:
-    done = in_processes(function, jobs, options.processes, killed=killed)
+    done = in_processes(function, jobs, options.processes, killed=killed, heavy=True)
     return tqdm(done, total=len(jobs), desc=title, unit="case", disable=None)  # without a terminal
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,9 +13,6 @@ from nnunet_topo.refinement.trained_model import TrainedModel, one_line
 
 AUTHOR = "nnunet-topo refine"
 RECORD = "refinement.json"
-
-WriteCase = Callable[[Path], None]
-"""Writes the files of a case, given their path without its ending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +71,16 @@ def open_output(
 
 
 def put_case(
-    folder: OwnFolder, case: str, of_inputs: str, result: CaseResult, write: WriteCase | None
+    folder: OwnFolder, case: str, of_inputs: str, result: CaseResult, new: Path
 ) -> CaseResult:
-    """Writes the files of a case, and records it.
+    """Takes over the files of a case, and records it.
 
     Args:
         folder: of the results.
         case: its name.
         of_inputs: digest of the inputs of the result.
         result: of the case.
-        write: writes the files, None if there are none.
+        new: folder that holds the files and is removed; missing if there are none.
 
     Returns:
         The result, failed if the files cannot be written.
@@ -91,18 +88,20 @@ def put_case(
     Raises:
         OSError: the record cannot be written.
     """
-    new = folder.new / "case"
+    files = sorted(new.iterdir()) if new.is_dir() else []
     try:
-        if write is not None:
-            new.mkdir()
-            write(new / case)
-        folder.put(case, of_inputs, asdict(result), sorted(new.iterdir()) if write else [])
-    except Exception as error:  # writers raise any kind of error; the disk may be full
-        reason = f"not written, {one_line(error)}"
-        result = replace(CaseResult("failed", reason), seconds=result.seconds)
+        folder.put(case, of_inputs, asdict(result), files)
+    except (OSError, ValueError) as error:  # the disk may be full, or a file came since
+        result = not_written(result, error)
         folder.put(case, of_inputs, asdict(result))
     shutil.rmtree(new, ignore_errors=True)
     return result
+
+
+def not_written(result: CaseResult, error: Exception) -> CaseResult:
+    """Returns the result of a case whose files cannot be written."""
+    reason = f"not written, {one_line(error)}"
+    return replace(CaseResult("failed", reason), seconds=result.seconds)
 
 
 def digest_files(files: Iterable[Path], besides: object = ()) -> str:

@@ -1,18 +1,14 @@
 """Repairs the topology of a trained model's predictions, case by case, for a folder of images."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
-
-from nnunetv2.utilities.helpers import empty_cache
 
 from nnunet_topo.dataset import Union
 from nnunet_topo.priors.case_priors import CasePrior, read_case_priors
-from nnunet_topo.refinement.case import repair
-from nnunet_topo.refinement.controls import postprocess
-from nnunet_topo.refinement.descent import WeightsDescent
-from nnunet_topo.refinement.output import Settings, WriteCase, digest_files, open_output, put_case
+from nnunet_topo.processes import in_processes
+from nnunet_topo.refinement.job import CaseJob, CaseRepair
+from nnunet_topo.refinement.output import Settings, digest_files, open_output, put_case
 from nnunet_topo.refinement.part import WantedTopology
 from nnunet_topo.refinement.request import (
     Request,
@@ -23,8 +19,10 @@ from nnunet_topo.refinement.request import (
     note_unknown_cases,
 )
 from nnunet_topo.refinement.result import CaseResult, describe, summarize
-from nnunet_topo.refinement.trained_model import TrainedModel, one_line, open_model
+from nnunet_topo.refinement.trained_model import TrainedModel, open_model
 from nnunet_topo.topology.betti_range import BettiPrior
+
+_KILLED = CaseResult("failed", "not predicted, its process was killed; too little memory?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +89,26 @@ def refine(
     if output.resolve() == images.resolve():
         raise ValueError(f"-o: wanted another folder than that of the images, got {output}")
     folder = open_output(output, _settings(model, priors, request), cases, model)
-    descent = None
-    if not request.is_control:
-        descent = WeightsDescent(model.predictor, request.options, model.connectivity)
+    repairs = CaseRepair(model_folder, request, model)
+    numbers = {case: number for number, case in enumerate(cases, start=1)}
     results: dict[str, CaseResult] = {}
-    computed = 0
-    for number, (case, files) in enumerate(cases.items(), start=1):
+    jobs: list[CaseJob] = []
+    for case, files in cases.items():
         topology = WantedTopology(priors, case_priors.get(case, []))
-        digest, began = digest_files(files, topology.this_case), perf_counter()
-        earlier = folder.finished(case, digest)
+        of_inputs = digest_files(files, topology.this_case)
+        earlier = folder.finished(case, of_inputs)
         if earlier is not None and earlier["status"] != "failed":
-            result = CaseResult.from_json(earlier)
+            results[case] = CaseResult.from_json(earlier)
         else:
-            result, write = _attempt(model, descent, files, topology, request)
-            result = replace(result, seconds=round(perf_counter() - began, 1))
-            result = put_case(folder, case, digest, result, write)
-            computed += 1
-            say(f"[{number}/{len(cases)}] {case}: {describe(result)}")
-        results[case] = result
+            new = folder.new / f"case_{numbers[case]}"
+            jobs.append(CaseJob(case, tuple(files), topology, of_inputs, new))
+    done = in_processes(repairs, jobs, 1, killed=lambda job: (job, _KILLED), heavy=True)
+    for job, result in done:
+        results[job.case] = put_case(folder, job.case, job.digest, result, job.new)
+        say(f"[{numbers[job.case]}/{len(cases)}] {job.case}: {describe(results[job.case])}")
+    results = dict(sorted(results.items(), key=lambda of: numbers[of[0]]))
     folder.close(summary=summarize(results))
-    return Refinement(results, computed, notes, folder.record)
+    return Refinement(results, len(jobs), notes, folder.record)
 
 
 def _settings(
@@ -132,29 +130,3 @@ def _settings(
         form=None if control else str(options.form),
         probabilities=request.probabilities,
     )
-
-
-def _attempt(
-    model: TrainedModel,
-    descent: WeightsDescent | None,
-    files: Sequence[Path],
-    topology: WantedTopology,
-    request: Request,
-) -> tuple[CaseResult, WriteCase | None]:
-    """Returns the result of a case, and what writes its files; an error becomes the result."""
-    prediction = None
-    try:
-        prediction = model.predict(files)
-        properties = prediction.properties
-        if descent is None:
-            result, segmentation = postprocess(model, prediction, topology, closing=request.closing)
-            return result, lambda path: model.write(segmentation, properties, path)
-        result, logits = repair(model, descent, prediction, topology)
-        return result, lambda path: model.export(logits, properties, path)
-    except Exception as error:  # of readers, of nnU-Net, of a device without memory
-        empty_cache(model.predictor.device)
-        if prediction is None:
-            return CaseResult("failed", f"not predicted, {one_line(error)}"), None
-        logits, properties = prediction.logits, prediction.properties
-        result = CaseResult("failed", f"written as predicted, {one_line(error)}")
-        return result, lambda path: model.export(logits, properties, path)

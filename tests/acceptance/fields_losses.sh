@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The field's own losses under one seam: Skeleton Recall, clDice, SCNP, alone, in sums, and as nnUNetTrainerTopology.
 #
-# Usage: tests/acceptance/fields_losses.sh [FOLDER [SECTION ...]]    1 to 6 in 1 hour on 2 idle cores; 7 takes another
+# Usage: tests/acceptance/fields_losses.sh [FOLDER [SECTION ...]]    1 to 6 in 2 hours on an idle core; 7 takes another
 #
 # FOLDER is empty, or holds what an earlier run has left. Sections are 1 to 7, default 1 to 6. Needs
 # Dataset004_Hippocampus and Dataset101_ChaseDB1 under $NNUNET_TOPO_DATA (default ../shared/data). Section 1 takes the
@@ -19,9 +19,9 @@ rm -rf "$work/now" && mkdir "$work/now"
 git -C "$root" archive HEAD | tar -x -C "$work/now"
 in_tree() { (cd "$work/now" && EXTRA="PYTHONPATH=$work/now ${MORE:-}" in_env python -m "$@"); }
 
+authors=${FIELDS_AUTHORS:-$work/authors}
 if wanted 1; then
     say "1. values and gradients beside the authors' code, 200 inputs each"
-    authors=${FIELDS_AUTHORS:-$work/authors}
     for repository in MIC-DKFZ/Skeleton-Recall jocpae/clDice jmlipman/SCNP-SameClassNeighborPenalization; do
         [ -d "$authors/${repository#*/}" ] || timeout 60 git clone -q --depth 1 "https://github.com/$repository" \
             "$authors/${repository#*/}" || echo "$repository cannot be cloned here"
@@ -43,6 +43,8 @@ fi
 if wanted 4; then
     say "4. a training of each on hippocampus, with regions and an ignore label"
     N_PROC_DA=0 in_tree tests.acceptance.fields_trainings hippocampus || failed+=(4)
+    say "   SCNP and its authors' trainer from scratch"
+    N_PROC_DA=0 in_tree tests.acceptance.fields_trainings scnp "$authors" || failed+=("4 scnp")
 fi
 
 if wanted 5; then

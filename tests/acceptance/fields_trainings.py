@@ -1,9 +1,11 @@
 """Trainings with Skeleton Recall, clDice and SCNP: each pair of terms, hippocampus, cost, memory.
 
-Usage: python -m tests.acceptance.fields_trainings pairs FOLDER | hippocampus | cost | memory
+Usage: python -m tests.acceptance.fields_trainings
+           pairs FOLDER | hippocampus | scnp FOLDER | cost | memory
 
 `pairs` makes the tiny data set of the tests in FOLDER. `hippocampus` needs nnU-Net's folders, and
-Dataset004_Hippocampus under $NNUNET_TOPO_DATA; `cost` needs what losses.sh 0 has planned.
+Dataset004_Hippocampus under $NNUNET_TOPO_DATA; `scnp` and `cost` need what losses.sh 0 has planned,
+and `scnp` a folder with the authors' checkout.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ import os
 import resource
 import subprocess
 import sys
+import types
 from itertools import combinations
 from pathlib import Path
 from time import process_time
@@ -20,13 +23,17 @@ from time import process_time
 import numpy as np
 import torch
 
+from tests.acceptance.fields_losses import loaded
+
 TERMS = ("Stock", "Wasserstein", "TopoLoss", "TAFL", "BettiPrior", "ProjectedPooling")
 ADDED = ("skelrecall1", "cldice0.5", "exactcldice0.5", "scnp")
 EXCLUSIVE = {"cldice0.5", "exactcldice0.5"}
 FIELD = ("SkeletonRecall", "ClDice", "SCNP", "Topology")
 REGIONS = "Dataset905_HippocampusRegions"
 CASES, BATCHES, RUNS = 20, 4, 9
-LEAST_DICE = 0.4  # of the whole hippocampus, after 300 iterations
+LENGTH = "10epochs_30iters"
+LEAST_DICE = 0.4  # of the whole hippocampus, after as many
+AUTHORS_LOSS = "SCNP/experiments/nnUNetv2/compound_losses_scnp.py"
 CPU = torch.device("cpu")
 
 
@@ -79,33 +86,84 @@ def pairs(folder: str) -> None:
 
 
 def hippocampus() -> None:
-    """Trains each of the field's losses on nested regions with an ignore label."""
+    """Trains each of the field's losses on nested regions with an ignore label.
+
+    SCNP starts from the stock model: from scratch it has not begun to learn after so few
+    iterations, nor has its authors' trainer (`scnp`).
+    """
     plan_regions()
     print("| trainer | train loss, first and last epoch | added | Dice of the regions |")
     print("|---" * 4 + "|")
     for stem in ("Stock", *FIELD):
+        settings = f"{LENGTH}_finetune" if stem == "SCNP" else LENGTH
+        os.environ["NNUNET_TOPO_FINETUNE_FROM"] = f"nnUNetTrainerStock_{LENGTH}_seed1"
         trainer = make(
-            "905", "3d_fullres", f"nnUNetTrainer{stem}_10epochs_30iters_seed1", "nnUNetPlansLean"
+            "905", "3d_fullres", f"nnUNetTrainer{stem}_{settings}_seed1", "nnUNetPlansLean"
         )
-        with quiet():
-            trainer.run_training()
-        logged = trainer.logger.get_checkpoint()
-        losses = logged["train_losses"]
-        if not np.isfinite(losses + logged["val_losses"]).all():
-            raise RuntimeError(f"{stem}: {losses}")
+        losses, of_regions, logged = trained(trainer)
         added = [
             f"{key[6:]} {values[0]:.3f} -> {values[-1]:.3f}"
             for key, values in logged.items()
             if key.startswith("added")
         ]
-        of_regions = logged["dice_per_class_or_region"][-1]
         if of_regions[0] < LEAST_DICE or losses[-1] >= losses[0]:
             raise RuntimeError(f"{stem} has learned nothing: losses {losses}, Dice {of_regions}")
         dice = ", ".join(f"{value:.3f}" for value in of_regions)
         print(
-            f"| {stem} | {losses[0]:.3f}, {losses[-1]:.3f} | {', '.join(added)} | {dice} |",
+            f"| {stem}{', from the stock model' if stem == 'SCNP' else ''} | {losses[0]:.3f}, "
+            f"{losses[-1]:.3f} | {', '.join(added)} | {dice} |",
             flush=True,
         )
+
+
+def trained(trainer) -> tuple[list[float], list[float], dict]:
+    """Returns the training losses, the last Dice per label, and all that nnU-Net's logger holds."""
+    with quiet():
+        trainer.run_training()
+    logged = trainer.logger.get_checkpoint()
+    if not np.isfinite(logged["train_losses"] + logged["val_losses"]).all():
+        raise RuntimeError(f"{type(trainer).__name__}: {logged['train_losses']}")
+    return logged["train_losses"], logged["dice_per_class_or_region"][-1], logged
+
+
+def scnp(folder: str) -> None:
+    """Prints how far SCNP and its authors' trainer come from scratch, beside stock."""
+    from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+
+    from tests.acceptance.losses import DATASETS, PLANS
+
+    identifier, configuration, *_ = DATASETS["Dataset004_Hippocampus"]
+    file = Path(folder) / "SCNP-SameClassNeighborPenalization" / AUTHORS_LOSS
+    print("| loss | train loss, first and last epoch | Dice of the labels |")
+    print("|---" * 3 + "|")
+    for name, stem in (("stock", "Stock"), ("SCNP", "SCNP"), ("the authors' SCNP", "Stock")):
+        trainer = make(identifier, configuration, f"nnUNetTrainer{stem}_{LENGTH}_seed2", PLANS)
+        if name == "the authors' SCNP":
+            if not file.is_file():
+                print(f"{name}: not measured, {file} does not exist")
+                return
+            trainer.output_folder = str(Path(trainer.output_folder).with_name("fold_0_authors"))
+            Path(trainer.output_folder).mkdir(exist_ok=True)
+            with quiet():
+                trainer.initialize()
+            authors_loss = authors_class(file)({}, {})
+            trainer.loss = DeepSupervisionWrapper(authors_loss, trainer.loss.weight_factors)
+        losses, dice, _ = trained(trainer)
+        print(f"| {name} | {losses[0]:.3f}, {losses[-1]:.3f} | "
+              f"{', '.join(f'{value:.3f}' for value in dice)} |", flush=True)  # fmt: skip
+
+
+def authors_class(file: Path):
+    """Returns the loss of the authors' nnU-Net trainer; of MONAI it takes one function."""
+
+    def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+        shape = (len(labels), num_classes, *labels.shape[2:])
+        return torch.zeros(shape, device=labels.device).scatter_(1, labels.long(), 1)
+
+    networks = types.ModuleType("monai.networks")
+    networks.__dict__["one_hot"] = one_hot
+    sys.modules |= {"monai": types.ModuleType("monai"), "monai.networks": networks}
+    return loaded(file).SCNPCEDice
 
 
 def plan_regions() -> None:

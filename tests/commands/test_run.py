@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from nnunet_topo.cli import main
+from nnunet_topo.commands import executors
 from nnunet_topo.commands import trainings as run
+from nnunet_topo.commands.training_board import Board
 
 from ..conftest import run as run_command
 
@@ -37,7 +39,7 @@ def test_trainings_that_cannot_work_are_reported_before_any_training(
 ):
     for name, folder in nnunet_folders.items():
         monkeypatch.setenv(name, str(folder))
-    monkeypatch.setattr(run, "call", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(executors, "begin", lambda *_: pytest.fail("something was trained"))
     defaults = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-device", "cpu")
     assert main([*defaults, *arguments, "-o", str(tmp_path / "out")]) == 2
     assert told in capsys.readouterr().err
@@ -136,7 +138,7 @@ def test_folds_of_ones_own_are_trained_and_may_overlap(four_cases, make_trainer)
 def test_files_in_the_way_of_the_comparison_are_reported_before_any_training(
     tiny_dataset, tmp_path, capsys, monkeypatch, mine
 ):
-    monkeypatch.setattr(run, "call", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(executors, "begin", lambda *_: pytest.fail("something was trained"))
     (tmp_path / mine).parent.mkdir(exist_ok=True)
     (tmp_path / mine).touch()
     command = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-device", "cpu")
@@ -151,42 +153,146 @@ def test_a_missing_gpu_is_reported_once(tiny_dataset, tmp_path, capsys):
     assert "PyTorch finds no GPU here; -device cpu works everywhere" in capsys.readouterr().err
 
 
-def test_a_training_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
-    trainings = [
-        run.Training(trainer, fold, tmp_path / trainer / fold, ("nnUNetv2_train", trainer, fold))
+class Ended:
+    """A process that has ended."""
+
+    def __init__(self, status):
+        self.status = status
+
+    def poll(self):
+        return self.status
+
+
+def four_trainings(folder):
+    return [
+        run.Training(trainer, fold, folder / trainer / fold, ("nnUNetv2_train", trainer, fold))
         for fold in "01"
         for trainer in ("a", "b")
     ]
+
+
+def put_validation(folder, dice=0.5):
+    (folder / "validation").mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoint_final.pth").touch()
+    summary = {"foreground_mean": {"Dice": dice}}
+    (folder / "validation/summary.json").write_text(json.dumps(summary))
+
+
+def rows(board_file):
+    return {(row["trainer"], row["fold"]): row for row in csv.DictReader(board_file.open())}
+
+
+def test_a_training_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
+    trainings = four_trainings(tmp_path)
     called, broken = [], {("b", "0")}
 
-    def call(command, log, environment):
+    def begin(command, log, environment):
         called.append(command[1:])
         folder = tmp_path / command[1] / command[2]
         if command[1:3] in broken:
             log.write_text("out of memory")
             (folder / "checkpoint_latest.pth").touch()
-            return 1
-        (folder / "validation").mkdir(parents=True, exist_ok=True)
-        (folder / "checkpoint_final.pth").touch()
-        summary = {"foreground_mean": {"Dice": 0.5}}
-        (folder / "validation/summary.json").write_text(json.dumps(summary))
-        return 0
+            return Ended(1)
+        put_validation(folder)
+        return Ended(0)
 
-    monkeypatch.setattr(run, "call", call)
+    monkeypatch.setattr(executors, "begin", begin)
     (tmp_path / "b/0").mkdir(parents=True)
     told = []
-    (failed,) = run.train(trainings, tmp_path / "logs", told.append)
+
+    def carry_out():
+        board = Board(trainings, tmp_path / "logs", told.append)
+        executors.train_here(board.unfinished(), board)
+        return board.failed
+
+    (failed,) = carry_out()
     assert (failed.trainer, failed.fold) == ("b", "0")
     assert called == [("a", "0"), ("b", "0"), ("a", "1"), ("b", "1")]
     assert any("out of memory" in line and "b_fold_0.log" in line for line in told)
-    assert "0.0 minutes, mean validation Dice 0.5000" in told[1]
+    assert "fold 0, a: 0.0 minutes, mean validation Dice 0.5000" in told[1]
+    table = rows(tmp_path / "logs/status.csv")
+    assert [row["state"] for row in table.values()] == ["done", "failed", "done", "done"]
+    assert table["a", "1"]["dice"] == "0.5000"
     broken.clear()
     called.clear()
-    assert run.train(trainings, tmp_path / "logs", told.append) == []
+    assert carry_out() == []
     assert called == [("b", "0", "--c")]
     (trainings[3].folder / "validation/summary.json").write_text('{"foreground_mean": {"Di')
-    assert run.train(trainings, tmp_path / "logs", told.append) == []
+    assert carry_out() == []
     assert called[1:] == [("b", "1", "--val")]
+
+
+def test_trainings_share_the_gpus_of_this_machine(tmp_path, monkeypatch):
+    trainings, running, most = four_trainings(tmp_path), {}, []
+
+    class Running:
+        def __init__(self, command, device):
+            self.command, self.device, self.looks = command, device, 0
+
+        def poll(self):
+            self.looks += 1
+            if self.looks < 3:
+                return None
+            running.pop(self.device)
+            put_validation(tmp_path / self.command[1] / self.command[2])
+            return 0
+
+    def begin(command, log, environment):
+        device = environment["CUDA_VISIBLE_DEVICES"]
+        assert device not in running
+        running[device] = Running(command, device)
+        most.append(len(running))
+        return running[device]
+
+    monkeypatch.setattr(executors, "begin", begin)
+    monkeypatch.setattr(executors, "LOOK_S", 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    board = Board(trainings, tmp_path / "logs", print)
+    executors.train_here(board.unfinished(), board, executors.gpu_slots(2, 1, 3))
+    assert max(most) == 2
+    assert board.failed == []
+
+
+def test_gpus_are_grouped_for_trainings_on_several(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    key = "CUDA_VISIBLE_DEVICES"
+    assert executors.gpu_slots(5, 2, 6) == [{key: "0,1"}, {key: "2,3"}]
+    for wanted in (0, 1, 7):
+        with pytest.raises(ValueError, match=r"--gpus: wanted 2 to 6, .* PyTorch finds 6, got"):
+            executors.gpu_slots(wanted, 2, 6)
+
+
+def test_an_interruption_ends_all_trainings(tmp_path, monkeypatch):
+    ended = []
+
+    class Endless:
+        def poll(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(executors, "begin", lambda *_: Endless())
+    monkeypatch.setattr(executors, "end", ended.append)
+    board = Board(four_trainings(tmp_path), tmp_path / "logs", print)
+    with pytest.raises(KeyboardInterrupt):
+        executors.train_here(board.unfinished(), board, [{}, {}])
+    assert len(ended) == 2
+
+
+def test_a_dry_run_prints_commands_and_writes_nothing(tiny_dataset, tmp_path, capsys):
+    command = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-f", "4", "-device", "cpu")
+    trainer = "nnUNetTrainerWasserstein_1epochs_3iters"  # that no test trains
+    assert main([*command, "-tr", STOCK, trainer, "-o", str(tmp_path / "out"), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == (
+        f"nnUNetv2_train Dataset901_TinyRings 3d_fullres 4 -tr {trainer} {' '.join(PLANS)} "
+        "-device cpu -num_gpus 1"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_others_is_left_as_it_is(tmp_path):
+    (tmp_path / "status.csv").write_text("patient,status\n")
+    with pytest.raises(ValueError, match=r"status.csv was not written by nnunet-topo run"):
+        Board(four_trainings(tmp_path), tmp_path, print)
 
 
 def test_two_trainers_are_trained_and_compared_by_one_command(tiny_dataset, tmp_path):

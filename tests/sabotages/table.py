@@ -329,9 +329,9 @@ COMMANDS = [
     ),
     Sabotage(
         "a failed training taken for a finished one",
-        "trainings.train",
-        "status == 0 and dice is not None",
-        "True",
+        "training_board.Board.ends",
+        "self.failed.append(training)",
+        "None",
         "test_a_training_that_fails_does_not_stop_the_others",
     ),
 ]

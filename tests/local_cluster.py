@@ -1,0 +1,34 @@
+"""A cluster on this machine, whose jobs are processes of submitit's local executor."""
+
+import submitit
+
+
+class LocalCluster:
+    """Stands in for `nnunet_topo.commands.slurm.Slurm`; jobs, files and kills are real."""
+
+    def __init__(self, folder):
+        self.executor = submitit.LocalExecutor(folder)
+        self.executor.update_parameters(timeout_min=10)
+        self.jobs, self.submitted, self.cancelled = {}, [], []
+
+    def submit(self, jobs):
+        self.submitted.append(list(jobs))
+        new = {job.job_id: job for job in map(self.executor.submit, jobs)}
+        self.jobs |= new
+        return list(new)
+
+    def states(self):
+        return {number: self._state(job) for number, job in self.jobs.items()}
+
+    def cancel(self, jobs):
+        self.cancelled += jobs
+        for number in jobs:
+            if number in self.jobs:
+                self.jobs[number].cancel()
+
+    @staticmethod
+    def _state(job):
+        if job.state == "RUNNING":
+            return "RUNNING"
+        finished = job.paths.result_pickle.exists() and job.exception() is None
+        return "COMPLETED" if finished else "FAILED"
