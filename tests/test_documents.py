@@ -62,6 +62,11 @@ NEWCOMER = "tests/acceptance/newcomer.sh runs it, in a fresh environment"
 OF_CI = ".ci/run does that"
 NO_DOCKER, NO_CONDA, NO_WINDOWS = "needs Docker", "needs conda", "needs Windows"
 NOT_RUN = {
+    'pip install "nnunet-topo[slurm]"': "not on PyPI yet",
+    "nnunet-topo run -d 4 -c 3d_fullres -tr nnUNetTrainerStock nnUNetTrainerTAFL -o comparison_run "
+    "--executor slurm --partition gpu --time 24:00:00 --slurm mem=32G --slurm cpus-per-task=12": (
+        "needs a cluster"
+    ),
     "pip install .": NEWCOMER,
     "nnunet-topo demo": NEWCOMER,
     'pip install ".[test]"': NEWCOMER,
