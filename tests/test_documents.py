@@ -62,7 +62,7 @@ NEWCOMER = "tests/acceptance/newcomer.sh runs it, in a fresh environment"
 OF_CI = ".ci/run does that"
 NO_DOCKER, NO_CONDA, NO_WINDOWS = "needs Docker", "needs conda", "needs Windows"
 NOT_RUN = {
-    'pip install "nnunet-topo[slurm]"': "not on PyPI yet",
+    "pip install submitit": "is among what the tests need",
     "nnunet-topo run -d 4 -c 3d_fullres -tr nnUNetTrainerStock nnUNetTrainerTAFL -o comparison_run "
     "--executor slurm --partition gpu --time 24:00:00 --slurm mem=32G --slurm cpus-per-task=12": (
         "needs a cluster"

@@ -77,9 +77,9 @@ def run(chosen: argparse.Namespace) -> int:
         lambda lines: print(*map(printable, lines.splitlines()), sep="\n", flush=True),
     )
     if chosen.executor == "slurm":
-        left, jobs = board.unfinished(), chosen.o / "jobs"
-        gpus = 0 if chosen.device == "cpu" else chosen.num_gpus
-        train_on_cluster(left, board, cluster(chosen, jobs, gpus=gpus), jobs) if left else None
+        gpus = chosen.num_gpus if chosen.device == "cuda" else 0
+        slurm = cluster(chosen, chosen.o / "jobs", gpus=gpus)
+        train_on_cluster(board.unfinished(), board, slurm, chosen.o / "jobs")
     else:
         train_here(board.unfinished(), board, slots)
     if board.failed:

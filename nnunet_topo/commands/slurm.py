@@ -157,9 +157,7 @@ class Slurm:
         try:
             import submitit
         except ImportError:
-            raise ValueError(
-                "--executor slurm needs submitit: pip install nnunet-topo[slurm]"
-            ) from None
+            raise ValueError("--executor slurm needs submitit: pip install submitit") from None
         missing = [c for c in ("sbatch", "srun", "squeue", "scancel") if shutil.which(c) is None]
         if missing:
             raise ValueError(f"--executor slurm: {', '.join(missing)} not found on this machine")
