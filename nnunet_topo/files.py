@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ def read_json_if_whole(file: Path) -> dict[str, Any]:
         return read_json(file)
     except (OSError, ValueError):
         return {}
+
+
+def nan_as_null(content: Any) -> Any:
+    """Returns what JSON stands for without the numbers that it does not have, NaN and infinity."""
+    if isinstance(content, dict):
+        return {key: nan_as_null(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [nan_as_null(value) for value in content]
+    return None if isinstance(content, float) and not isfinite(content) else content
 
 
 def write_whole(file: Path, content: str | bytes) -> None:

@@ -37,6 +37,7 @@ from .documents import (
 SETUP = "setup_instructions.md"
 # Headings whose commands are run here in this order, one shell each; the second list takes minutes.
 RUN = [
+    "README.md: Citing and licence",
     f"{SETUP}: A second environment, or the first",
     "docs/metrics.md: Metrics",
     "docs/metrics.md: Betti errors in windows",
@@ -78,6 +79,10 @@ NOT_RUN = {
     "pip wheel --wheel-dir wheelhouse .": NEWCOMER,
     "pip install --no-index --find-links wheelhouse nnunet-topo": NEWCOMER,
     "pip uninstall --yes nnunet-topo": NEWCOMER,
+    "find ~/.cache/nnunet-topo -type f": NEWCOMER,
+    'find $nnUNet_preprocessed -maxdepth 2 -name "topology.json" '
+    '-o -maxdepth 2 -name "*_unlabeled"': NEWCOMER,
+    'find $nnUNet_results -name "topology.*"': NEWCOMER,
     "pip install torch --index-url https://download.pytorch.org/whl/cpu": "needs PyTorch's index",
     "conda create -n nnunet-topo python=3.12": NO_CONDA,
     "conda activate nnunet-topo": NO_CONDA,
@@ -109,6 +114,7 @@ NOT_RUN = {
     "nnunet-topo postprocess apply -i PREDICTED -o REPAIRED FOUND": (
         "tests/postprocessing does it on predictions whose errors are known"
     ),
+    'eval "$(nnunet-topo completion bash)"': "tests/commands/test_cli.py completes with it",
     "sbatch train.sh": "needs Slurm; the script itself is run here",
     "python3 -m venv .venv": OF_CI,
     "source .venv/bin/activate": OF_CI,
@@ -393,6 +399,7 @@ def test_the_commands_run_as_printed(heading, home, tmp_path):
     furnish(tmp_path, home)
     printed = in_shell(to_run(heading), tmp_path, home)
     shown = {
+        "cite": "{kirchhoff2024,",
         "doctor": "no problem found",
         "evaluate": "6 cases evaluated",
         "compare": "6 cases, full connectivity",
@@ -423,12 +430,31 @@ PYTHON = blocks("python")
 
 
 def test_the_library_is_used_as_printed():
-    (block,) = [block.text for block in PYTHON if "loss.backward()" in block.text]
+    (block,) = [block.text for block in PYTHON if "betti_numbers(" in block.text]
     names = {}
     exec(block, names)
     assert torch.isfinite(names["loss"])
     assert names["probability"].grad.any()
     assert names["betti_numbers"](names["target"][0, 0].numpy()) == (1, 0, 0)
+
+
+def test_monai_trains_and_measures_as_printed():
+    (block,) = [block for block in PYTHON if place(block) == "docs/library.md: In MONAI"]
+    names = {}
+    exec(block.text, names)
+    assert torch.isfinite(names["loss"])
+    network, target, metric = (names[name] for name in ("network", "target", "metric"))
+    network.zero_grad()
+    names["term"](network(names["image"]).softmax(1)[:, 1:], target[:, 1:]).backward()
+    assert any(parameter.grad.abs().max() > 0 for parameter in network.parameters())
+    metric.reset()
+    without_class_1, split = target.clone(), target.clone()
+    without_class_1[:, 1] = 0
+    split[0, 2, 20:22] = 0
+    for prediction in (target, without_class_1, split):
+        metric(prediction, target)
+    # A matching error of 1 in 2 of 6 cases; of 1, the second half, in 1 of 6.
+    torch.testing.assert_close(metric.aggregate(), torch.tensor([2 / 6, 1 / 6]))
 
 
 def test_two_arrays_are_measured_as_printed():

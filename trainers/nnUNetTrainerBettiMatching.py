@@ -10,6 +10,7 @@ class nnUNetTrainerBettiMatching(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + weight * Betti matching loss."""
 
     term = "Betti matching loss"
+    papers = ("stucki2023", "stucki2024")
     control = "nnUNetTrainerStock"
     topology_weight = 0.0005  # ours: no paper trains nnU-Net with it
     term_settings = ("ce", "dice", "clamp<x>", "both", "push", "tau<x>", "tube<n>", "face")

@@ -10,6 +10,7 @@ class nnUNetTrainerBettiPrior(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + weight * distance of the bars from Betti numbers."""
 
     term = "known Betti numbers"
+    papers = ("clough2020",)
     control = "nnUNetTrainerStock"
     topology_weight = 0.01
 

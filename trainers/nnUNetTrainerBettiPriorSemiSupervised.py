@@ -10,6 +10,7 @@ class nnUNetTrainerBettiPriorSemiSupervised(SemiSupervisedTrainerMixin, nnUNetTr
     """nnU-Net's loss on labelled + weight * distance from Betti numbers on unlabelled images."""
 
     term = "known Betti numbers, on unlabelled images"
+    papers = ("clough2020",)
     control = "nnUNetTrainerStock"
     topology_weight = 0.01
 

@@ -11,6 +11,7 @@ class nnUNetTrainerProjectedPooling(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + projected pooling."""
 
     term = "pooled projections"
+    papers = ("fu2023",)
     control = "nnUNetTrainerStock"
     topology_weight = 1.0
     term_settings = ("ce", "kernels<n-n>", "planes<n-n>", "published")

@@ -13,6 +13,7 @@ class nnUNetTrainerProjectedPoolingDice(TopologyTrainerMixin, nnUNetTrainer):
 
     base_loss = "Dice"
     term = "pooled projections"
+    papers = ("fu2023",)
     control = "nnUNetTrainerDice"
     topology_weight = 1.0
     wanted_ratio = None  # the weight is used as printed

@@ -12,6 +12,7 @@ class nnUNetTrainerTAFL(TopologyTrainerMixin, nnUNetTrainer):
 
     base_loss = "focal"
     term = "Wasserstein distance, matched in space"
+    papers = ("demir2023",)
     control = "nnUNetTrainerFocal"
     topology_weight = 0.001
     term_settings = ("clamp<x>", "optimal", "face")

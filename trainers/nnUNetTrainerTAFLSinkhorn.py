@@ -12,6 +12,7 @@ class nnUNetTrainerTAFLSinkhorn(TopologyTrainerMixin, nnUNetTrainer):
 
     base_loss = "focal"
     term = "Wasserstein distance, Demir's Algorithm 1"
+    papers = ("demir2023",)
     control = "nnUNetTrainerFocal"
     topology_weight = 0.001
     wanted_ratio = None  # the weight is used as printed

@@ -10,6 +10,7 @@ class nnUNetTrainerTopoLoss(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + weight * Wasserstein distance on tiles, matched in space."""
 
     term = "Wasserstein distance on tiles, matched in space"
+    papers = ("hu2019", "datta2024")
     control = "nnUNetTrainerStock"
     topology_weight = 0.01  # ours: the paper prints none
     term_settings = ("ce", "dice", "clamp<x>", "optimal", "tile<n>", "face")

@@ -10,6 +10,7 @@ class nnUNetTrainerTopology(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + Skeleton Recall + weight * Wasserstein distance."""
 
     term = "Wasserstein distance, matched in space"
+    papers = ("demir2023",)
     control = "nnUNetTrainerStock"
     topology_weight = 0.001
     term_settings = ("ce", "dice", "clamp<x>", "optimal", "face")

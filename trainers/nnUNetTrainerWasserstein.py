@@ -10,6 +10,7 @@ class nnUNetTrainerWasserstein(TopologyTrainerMixin, nnUNetTrainer):
     """nnU-Net's Dice + cross-entropy + weight * Wasserstein distance, matched in space."""
 
     term = "Wasserstein distance, matched in space"
+    papers = ("demir2023",)
     control = "nnUNetTrainerStock"
     topology_weight = 0.001
     term_settings = ("ce", "dice", "clamp<x>", "optimal", "face")

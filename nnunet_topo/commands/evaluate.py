@@ -1,6 +1,9 @@
 """`nnunet-topo evaluate`: metrics of segmentations, as nnU-Net's summary.json."""
 
 import argparse
+import contextlib
+import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -42,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chill", action="store_true", help="do not report references without a prediction"
     )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the summary as JSON on standard output, with null for undefined values",
+    )
     add_detail_arguments(parser)
     add_metric_arguments(parser)
     add_jobs_arguments(parser)
@@ -64,6 +72,7 @@ def _run(chosen: argparse.Namespace, place: Path) -> int:
     from nnunet_topo.evaluation.case import Settings
     from nnunet_topo.evaluation.evaluate import evaluate_folder, recorded_connectivity
     from nnunet_topo.evaluation.words import describe
+    from nnunet_topo.files import nan_as_null, read_json
     from nnunet_topo.report.words import count, printable
 
     # For single files no summary is kept unless the user asks for it.
@@ -88,13 +97,17 @@ def _run(chosen: argparse.Namespace, place: Path) -> int:
             chill=chosen.chill,
             settings=settings,
         )
-    if done.evaluated:
-        print(*map(printable, describe(done, place=written)), sep="\n")
-    computed = f", {done.computed} of them now" if written else ""
-    print(f"{count(len(done.evaluated), 'case')} evaluated{computed}")
-    if done.refused and done.evaluated:
-        print(f"not evaluated, and in no mean: {printable(', '.join(done.refused))}")
-    problems = list(done.problems)
-    if details is not None and done.evaluated:
-        problems += details.write(done, settings)
+        summary = read_json(output) if done.evaluated else {}
+    with contextlib.redirect_stdout(sys.stderr if chosen.json else sys.stdout):
+        if done.evaluated:
+            print(*map(printable, describe(done, place=written)), sep="\n")
+        computed = f", {done.computed} of them now" if written else ""
+        print(f"{count(len(done.evaluated), 'case')} evaluated{computed}")
+        if done.refused and done.evaluated:
+            print(f"not evaluated, and in no mean: {printable(', '.join(done.refused))}")
+        problems = list(done.problems)
+        if details is not None and done.evaluated:
+            problems += details.write(done, settings)
+    if chosen.json:
+        print(json.dumps(nan_as_null(summary), indent=2))
     return report_problems(problems, nothing_done=not done.evaluated)

@@ -5,7 +5,7 @@ has one spelling and one position; otherwise the same training could have two fo
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ def _suffix(
     of_some: bool = False,
     least: float = 0,
     most: float = float("inf"),
+    paper: str = "",
 ) -> Any:
     """Declares a setting by its spelling.
 
@@ -52,6 +53,7 @@ def _suffix(
         of_some: whether only trainers with a topology term have it that list it in `term_settings`.
         least: smallest allowed number.
         most: largest allowed number.
+        paper: key in citations.bib of the paper whose loss the setting adds.
     """
     metadata = {
         "spelling": spelling,
@@ -59,6 +61,7 @@ def _suffix(
         "of_term": of_term or of_some,
         "of_some": of_some,
         "range": (least, most),
+        "paper": paper,
     }
     return field(default=None if "<" in spelling else False, metadata=metadata)
 
@@ -128,13 +131,19 @@ class Settings:
     nomirror: bool = _suffix("nomirror", "no mirroring, in training and in inference")
     nospatial: bool = _suffix("nospatial", "no rotation and scaling in training")
     skelrecall: float | None = _suffix(
-        "skelrecall<x>", "x times Skeleton Recall is added to the base loss"
+        "skelrecall<x>",
+        "x times Skeleton Recall is added to the base loss",
+        paper="kirchhoff2024",
     )
-    cldice: float | None = _suffix("cldice<x>", "x times clDice is added to the base loss")
+    cldice: float | None = _suffix(
+        "cldice<x>", "x times clDice is added to the base loss", paper="shit2021"
+    )
     exactcldice: float | None = _suffix(
-        "exactcldice<x>", "the same with the exact skeleton of the target"
+        "exactcldice<x>", "the same with the exact skeleton of the target", paper="shit2021"
     )
-    scnp: bool = _suffix("scnp", "the base loss sees each voxel's least confident neighbour")
+    scnp: bool = _suffix(
+        "scnp", "the base loss sees each voxel's least confident neighbour", paper="valverde2026"
+    )
     seed: int | None = _suffix("seed<n>", "random seed, exact only with nnUNet_n_proc_DA=0")
 
     @property
@@ -243,6 +252,16 @@ def valid_suffixes(
 def describe_suffixes() -> list[tuple[str, str]]:
     """Returns spelling and meaning of each suffix."""
     return [(f.metadata["spelling"], f.metadata["help"]) for f in fields(Settings)]
+
+
+def papers_of_settings(values: Mapping[str, Any]) -> list[str]:
+    """Returns the keys in citations.bib of the papers whose losses are added, each once.
+
+    Args:
+        values: of settings, by their names in `Settings`. 0 and None add nothing.
+    """
+    given = (f.metadata["paper"] for f in fields(Settings) if values.get(f.name))
+    return list(dict.fromkeys(paper for paper in given if paper))
 
 
 def _metadata(name: str):

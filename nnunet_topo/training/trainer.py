@@ -58,6 +58,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
     base_loss: ClassVar[str] = "nnU-Net's Dice + cross-entropy"  # name for users
     term: ClassVar[str] = ""  # name for users
     control: ClassVar[str] = "nnUNetTrainerStock"  # trainer to compare with
+    papers: ClassVar[tuple[str, ...]] = ()  # of the term, keys in citations.bib
     topology_weight: ClassVar[float] = 0.0  # as printed in the paper
     wanted_ratio: ClassVar[float | None] = 10.0  # of gradients term : base; None: weight as printed
     # Added to the base loss, and applied before it; suffixes set others, see `AddedWeights`.

@@ -8,11 +8,18 @@ from typing import Any
 
 import nnunet_topo
 from nnunet_topo._register import trainers_folder
-from nnunet_topo.training.settings import TERM_SETTINGS, describe_suffixes, valid_suffixes
+from nnunet_topo.training.settings import (
+    TERM_SETTINGS,
+    describe_suffixes,
+    papers_of_settings,
+    parse_settings,
+    valid_suffixes,
+)
 
 _DEFAULTS: dict[str, Any] = {
     "base_loss": "nnU-Net's Dice + cross-entropy",
     "term": "",
+    "papers": (),
     "topology_weight": 0.0,
     "wanted_ratio": 10.0,
     "skelrecall": 0.0,
@@ -39,6 +46,7 @@ class DescribedTrainer:
         ratio: wanted ratio of gradient norms term : base; None if the trainer uses the printed
             weight, and without a term.
         control: trainer to compare with, "" for a control.
+        papers: what to cite beside nnU-Net and this package, keys in citations.bib.
         settings: suffixes that the name may have, in order.
     """
 
@@ -52,12 +60,36 @@ class DescribedTrainer:
     weight: float
     ratio: float | None
     control: str
+    papers: tuple[str, ...]
     settings: tuple[str, ...]
 
 
 def described_trainers() -> list[DescribedTrainer]:
     """Returns all trainers, sorted by name."""
     return [_describe(file) for file in sorted(Path(trainers_folder()).glob("nnUNetTrainer*.py"))]
+
+
+def papers(name: str) -> tuple[str, ...]:
+    """Returns what a user of a trainer cites beside nnU-Net and this package, see citations.bib.
+
+    Args:
+        name: of one of our trainers, with or without settings.
+
+    Raises:
+        ValueError: it is not one of ours, or its settings are wrong.
+    """
+    described = {trainer.name: trainer for trainer in described_trainers()}
+    stem, underscore, rest = name.partition("_")
+    if stem not in described:
+        raise ValueError(f"wanted one of {', '.join(described)}, got {name!r}")
+    trainer = described[stem]
+    settings = parse_settings(
+        stem, underscore + rest, has_term=bool(trainer.term), term_settings=trainer.settings
+    )
+    of_class = asdict(trainer)
+    term = [key for key in trainer.papers if key not in papers_of_settings(of_class)]
+    added = papers_of_settings(of_class | settings.given())
+    return tuple(dict.fromkeys([*([] if settings.weight == 0 else term), *added]))
 
 
 def as_table() -> list[str]:
@@ -104,6 +136,7 @@ def _describe(file: Path) -> DescribedTrainer:
         weight=given["topology_weight"],
         ratio=given["wanted_ratio"] if given["term"] else None,
         control=given["control"],
+        papers=(*given["papers"], *papers_of_settings(given)),
         settings=tuple(
             valid_suffixes(has_term=bool(given["term"]), term_settings=given["term_settings"])
         ),
