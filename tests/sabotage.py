@@ -3,8 +3,8 @@
 Works on copies in a temporary folder, two at once. Each sabotage of `sabotages/table.py` replaces
 one expression of one function; the named test must pass before and fail after. Exit status 1 if one
 survives. After the tests, all of which have just passed, they are not run again before.
-`--list-problems` runs nothing: it lists the sabotages whose function, expression or test is
-missing.
+`--core` runs those of `sabotages/core.py`. `--list-problems` runs nothing: it lists the sabotages
+whose function, expression or test is missing.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from sabotages.code import ROOT, Change, Code
+from sabotages.core import CORE
 from sabotages.table import SABOTAGES
 
 COPIED = ("nnunet_topo", "trainers", "tests", "experiments", "pyproject.toml")
@@ -101,10 +102,12 @@ def is_noticed(change: Change, copy: Path, data: Path) -> bool:
         file.write_text(sound)
 
 
-def find_changes(code: Code, words: list[str]) -> tuple[list[Change], list[str]]:
+def find_changes(code: Code, words: list[str], *, core: bool) -> tuple[list[Change], list[str]]:
     """Returns the changes whose names contain one of the words, and what is wrong with others."""
     changes, problems = [], []
     for sabotage in SABOTAGES:
+        if core and sabotage.name not in CORE:
+            continue
         if not words or any(word in sabotage.name for word in words):
             try:
                 changes.append(code.change(sabotage))
@@ -151,10 +154,11 @@ def main() -> int:
     )
     parser.add_argument("words", nargs="*", metavar="PART OF A NAME")
     parser.add_argument("--after-the-tests", action="store_true")
+    parser.add_argument("--core", action="store_true")
     parser.add_argument("--list-problems", action="store_true")
     asked = parser.parse_args()
     code = Code()
-    changes, problems = find_changes(code, asked.words)
+    changes, problems = find_changes(code, asked.words, core=asked.core)
     if not changes and not problems:
         parser.error(f"no sabotage has {' or '.join(asked.words)} in its name")
     print(*problems, sep="\n", end="\n" if problems else "")

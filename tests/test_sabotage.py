@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from .sabotages.code import Code, Sabotage
+from .sabotages.core import CORE
 from .sabotages.table import SABOTAGES
 
 SOUND = '''\
@@ -31,6 +32,11 @@ def project(tmp_path):
 @pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda sabotage: sabotage.name)
 def test_every_sabotage_finds_its_function_its_expression_and_its_test(sabotage, the_code):
     the_code.change(sabotage)
+
+
+def test_the_core_is_part_of_the_table():
+    assert len(set(CORE)) == len(CORE)
+    assert set(CORE) <= {sabotage.name for sabotage in SABOTAGES}
 
 
 @pytest.fixture(scope="module")
