@@ -119,7 +119,8 @@ def prepare(folder: Path) -> None:
 def environment_of(folder: Path) -> dict[str, str]:
     """Returns the variables of nnU-Net's folders, with those of this process."""
     parts = ("raw", "preprocessed", "results")
-    return {**os.environ, **{f"nnUNet_{part}": str(folder / part) for part in parts}}
+    one_worker = {"nnUNet_n_proc_DA": "1"}  # planning takes no 0
+    return {**os.environ, **one_worker, **{f"nnUNet_{part}": str(folder / part) for part in parts}}
 
 
 def run(command: list[str], environment: dict[str, str]) -> str:
