@@ -1,4 +1,4 @@
-"""The whole path of benchmarks/gpu.sh on a CPU, so that one run suffices where a card is at hand."""
+"""The whole path of benchmarks/gpu.sh on a CPU: one run suffices where a card is at hand."""
 
 import json
 import os
