@@ -24,7 +24,7 @@ def main() -> None:
         nargs="+",
         choices=[
             *("engine", "hard", "threads", "memory", "maps", "losses", "classes", "train_step"),
-            *("evaluation", "matching", "matching_memory"),
+            *("evaluation", "matching", "matching_memory", "scaling"),
         ],
     )
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
@@ -67,6 +67,12 @@ def run(name: str, arguments: argparse.Namespace) -> list[dict] | dict[str, floa
                 peaks[connectivity] = thread.submit(peak_memory_mb, volume, connectivity).result()
         print(f"peak extra memory at {side}^3, MB: {peaks}")
         return peaks
+    if name == "scaling":
+        from benchmarks.scaling import as_markdown, tables
+
+        found = dict(tables(quick=arguments.quick))
+        print("".join(as_markdown(title, rows) for title, rows in found.items()))
+        return [{"table": title, "rows": rows} for title, rows in found.items()]
     records = _table(_comparisons(name, volume, arguments))
     if name == "evaluation":
         from benchmarks.evaluation import peak_memory_mb as peak_of_each

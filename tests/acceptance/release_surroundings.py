@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -123,11 +124,23 @@ def environment_of(folder: Path) -> dict[str, str]:
     return {**os.environ, **one_worker, **{f"nnUNet_{part}": str(folder / part) for part in parts}}
 
 
+def without_package() -> dict[str, str]:
+    """Returns the variables of this process, without the path to this package."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
 def run(command: list[str], environment: dict[str, str]) -> str:
     """Runs a command of this Python's environment, or a path, and returns what it prints."""
     known = BIN / command[0]
     words = [str(known) if known.exists() else command[0], *command[1:]]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words,
+        cwd=tempfile.gettempdir(),  # python -c imports from where it runs
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-800:]}")
     return done.stdout
@@ -168,7 +181,7 @@ def predictor(folder: Path, stock: Path) -> str:
     for image in sorted(images(folder).iterdir()):
         result = folder / "arrays" / image.name.replace("_0000.nii.gz", ".npy")
         arguments = [str(folder / "results" / DATASET / MODEL), str(image), str(result)]
-        run([str(stock), "-c", PREDICTOR, *arguments], dict(os.environ))
+        run([str(stock), "-c", PREDICTOR, *arguments], without_package())
     return same(folder, "arrays", lambda file: np.load(file.with_suffix("").with_suffix(".npy")))
 
 
@@ -185,7 +198,7 @@ def in_slicer(folder: Path, stock: Path, slicer: Path) -> str:
         str(images(folder)),
         str(out),
     ]
-    arguments = json.loads(run(words, dict(os.environ)))
+    arguments = json.loads(run(words, without_package()))
     there = environment_of(folder) | {"nnUNet_results": str(folder / "elsewhere")}
     run([str(stock.parent / "nnUNetv2_predict"), *arguments], there)
     return same(folder, "slicer", sitk_array)
