@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -124,9 +124,9 @@ def environment_of(folder: Path) -> dict[str, str]:
     return {**os.environ, **one_worker, **{f"nnUNet_{part}": str(folder / part) for part in parts}}
 
 
-def without_package() -> dict[str, str]:
-    """Returns the variables of this process, without the path to this package."""
-    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+def without_package(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Returns variables without the path to this package."""
+    return {key: value for key, value in environment.items() if key != "PYTHONPATH"}
 
 
 def run(command: list[str], environment: dict[str, str]) -> str:
@@ -167,7 +167,7 @@ def exported(folder: Path, environment: dict[str, str], stock: Path) -> str:
     run(["nnUNetv2_predict", *predict, "-o", str(folder / "here")], environment)
     zipped = str(folder / "model.zip")
     run(["nnUNetv2_export_model_to_zip", *model, "-o", zipped], environment)
-    there = environment | {"nnUNet_results": str(folder / "elsewhere")}
+    there = without_package(environment) | {"nnUNet_results": str(folder / "elsewhere")}
     (folder / "elsewhere").mkdir()
     run([str(stock.parent / "nnUNetv2_install_pretrained_model_from_zip"), zipped], there)
     command = [str(stock.parent / "nnUNetv2_predict"), *predict, "-o", str(folder / "there")]
@@ -199,7 +199,7 @@ def in_slicer(folder: Path, stock: Path, slicer: Path) -> str:
         str(out),
     ]
     arguments = json.loads(run(words, without_package()))
-    there = environment_of(folder) | {"nnUNet_results": str(folder / "elsewhere")}
+    there = without_package(environment_of(folder)) | {"nnUNet_results": str(folder / "elsewhere")}
     run([str(stock.parent / "nnUNetv2_predict"), *arguments], there)
     return same(folder, "slicer", sitk_array)
 
