@@ -87,13 +87,19 @@ def _outside_of_code(markdown: str, change: Callable[[str], str]) -> str:
 
 
 def _indented(markdown: str) -> str:
-    """Returns the text with four columns where GitHub needs two, as Python's Markdown wants it."""
-    lines, width, code = [], 0, False  # width: of the marker of the item that a line belongs to
+    """Returns the text as Python's Markdown wants it: four columns where GitHub needs two.
+
+    And an empty line after the last of several paragraphs of an item.
+    """
+    lines, width, code, several = [], 0, False, False  # width: of the marker of this line's item
     for line in markdown.split("\n"):
-        inside = width and line.startswith(" " * width)
+        inside = bool(width) and line.startswith(" " * width)
         marker = re.match(r"([-*]|\d+\.) ", line)
         if not code and line and not inside:
-            width = len(marker[0]) if marker else 0
+            if marker and several:
+                lines.append("")
+            width, several = len(marker[0]) if marker else 0, False
+        several |= inside and not lines[-1]
         code ^= bool(FENCE.match(line))
         lines.append(" " * 4 + line[width:] if inside else line)
     return "\n".join(lines)
