@@ -59,6 +59,21 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     return _outside_of_code(_indented(markdown), lambda line: LINK.sub(changed, line))
 
 
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Makes corners of tables cells that head nothing."""
+    return re.sub(r"<th[^>]*></th>", "<td></td>", html)
+
+
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
+    """Names the dialog of the search for screen readers."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
+
+
+def on_post_template(output: str, *, template_name: str, config: MkDocsConfig) -> str:
+    """Does the same on the page of wrong addresses."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
+
+
 def _in_checkout(uri: str, target: str) -> str:
     """Returns the path in the checkout that a page links to, "" for links to elsewhere."""
     if OUTSIDE.match(target):
