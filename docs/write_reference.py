@@ -1,6 +1,7 @@
 """Writes commands.md and trainers.md from the parsers and the trainers: `python docs/write_reference.py`."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def _section(name: str, line: str, parser: argparse.ArgumentParser) -> Iterator[
     words += [f"{action.option_strings[0]} {_value(action)}" for action in required]
     words += [*map(_value, positional), *(["[options]"] if others else [])]
     yield f"{'#' * (2 + name.count(' '))} {name}\n"
-    yield f"{_sentence(parser.description or line)}\n"
+    yield f"{_plain(_sentence(parser.description or line))}\n"
     yield f"`{' '.join(['nnunet-topo', name, *words])}`"
     arguments = [*positional, *required, *others]
     if arguments:
@@ -146,7 +147,12 @@ def _names(names: Iterator[str] | list[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    return _plain(text).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """Returns a text with what Markdown would take as markup escaped."""
+    return re.sub(r"([*<\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _sentence(text: str) -> str:

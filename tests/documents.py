@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     *(ROOT / name for name in ("README.md", "setup_instructions.md", "CONTRIBUTING.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 )
 READMES = sorted((ROOT / "experiments").glob("*/README.md"))  # whose commands take long
 
