@@ -171,9 +171,9 @@ def pairs_with_errors() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def draw_kinds_of_errors() -> None:
     """Draws predictions that overlap well with their references, with the error in red."""
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.7), constrained_layout=True)
+    figure, axes = plt.subplots(2, 2, figsize=(7, 7.6), constrained_layout=True)
     pairs = pairs_with_errors().items()
-    for (title, (reference, prediction)), axis in zip(pairs, axes, strict=True):
+    for (title, (reference, prediction)), axis in zip(pairs, axes.flat, strict=True):
         (error,) = unmatched(prediction, reference)
         overlap = 2 * (prediction & reference).sum() / (prediction.sum() + reference.sum())
         count = compute(prediction, reference)["topo_betti_matching_error"]
@@ -181,7 +181,7 @@ def draw_kinds_of_errors() -> None:
         axis.contour(reference, [0.5], colors=BLUE, linewidths=1.2)
         y, x = error.voxel
         axis.plot(x, y, "o", color=RED, markersize=30, markeredgewidth=2, fillstyle="none")
-        axis.set_title(f"{title}\nDice {overlap:.3f}, topological errors: {count:.0f}", fontsize=11)
+        axis.set_title(f"{title}\nDice {overlap:.3f}, topological errors: {count:.0f}", fontsize=12)
         axis.set_axis_off()
     figure.savefig(FOLDER / "kinds_of_errors.png", dpi=110)
 

@@ -24,6 +24,9 @@ TOP_LEVEL = (
 )
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 OUTSIDE = re.compile(r"[a-z]+:|#")
+CELL = re.compile(r"<td.*?</td>", re.DOTALL)
+CODE = re.compile(r"(?<=<code>)[^<]{12,}(?=</code>)")
+BETWEEN_WORDS = re.compile(r"(?<=[\w)][_./=(])(?=\w)|(?<!\bnn)(?<=[a-z])(?=[A-Z])")
 FENCE = re.compile(r"\s*```")
 SHOWN_BY_BROWSERS = (".json", ".txt", ".svg", ".png")
 
@@ -65,12 +68,21 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
-    """Names the dialog of the search for screen readers."""
-    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
+    """Lets names in tables break between their words, which the search does not see."""
+
+    def breakable(code: re.Match[str]) -> str:
+        return BETWEEN_WORDS.sub("<wbr>", code[0])
+
+    return _named(CELL.sub(lambda cell: CODE.sub(breakable, cell[0]), output))
 
 
 def on_post_template(output: str, *, template_name: str, config: MkDocsConfig) -> str:
-    """Does the same on the page of wrong addresses."""
+    """Does for the page of wrong addresses what all pages need."""
+    return _named(output)
+
+
+def _named(output: str) -> str:
+    """Returns a page whose search has a name for screen readers."""
     return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
 
 
