@@ -1,6 +1,8 @@
-"""Draws the pictures of persistence.md and clinicians.md: `python docs/draw_pictures.py [NAME ...]`.
+"""Draws the pictures of persistence.md and clinicians.md.
 
-The engine itself says where bars begin and end, and which errors there are. NAME is that of a file.
+Usage: python docs/draw_pictures.py [NAME ...]     NAME is that of a file; default all
+
+The engine itself says where bars begin and end, and which errors there are.
 """
 
 import sys

@@ -1,4 +1,7 @@
-"""Writes commands.md and trainers.md from the parsers and the trainers: `python docs/write_reference.py`."""
+"""Writes commands.md and trainers.md from the parsers and the files of the trainers.
+
+Usage: python docs/write_reference.py
+"""
 
 import argparse
 import re
@@ -16,13 +19,14 @@ COMMANDS = """
 
 All commands of `nnunet-topo` with all their options. `nnunet-topo COMMAND --help` prints the same.
 [Reliability](reliability.md#exit-status-of-nnunet-topo) explains the exit status, and
-[setup_instructions.md](../setup_instructions.md#completion) how a shell completes options.
+[installing](../setup_instructions.md#completion) how a shell completes options.
 """
 TRAINERS = """
 # Trainers and settings
 
-What nnU-Net finds after `-tr`. `nnunet-topo trainers --list` prints the same, and `nnunet-topo trainers --json` more, for
-programs. [The losses](losses.md#trainers) explains the trainers, and [training](training.md#settings) the settings.
+What nnU-Net finds after `-tr`. `nnunet-topo trainers --list` prints the same, and
+`nnunet-topo trainers --json` more, for programs. [The losses](losses.md#trainers) explains the
+trainers, and [training](training.md#settings) the settings.
 
 ## Trainers
 
@@ -32,8 +36,8 @@ programs. [The losses](losses.md#trainers) explains the trainers, and [training]
 SETTINGS = """
 ## Settings
 
-Settings are joined to the name with `_`, in this order, as in `nnUNetTrainerTAFL_50epochs_seed1`. `<n>` is a whole number, `<x>` a
-number as Python prints it, such as `0.01`.
+Settings are joined to the name with `_`, in this order, as in `nnUNetTrainerTAFL_50epochs_seed1`.
+`<n>` is a whole number, `<x>` a number as Python prints it, such as `0.01`.
 
 | setting | meaning |
 |---|---|

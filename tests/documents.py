@@ -53,7 +53,7 @@ def blocks(language: str | None = None) -> list[Block]:
             if fence and opened is None:
                 opened, lines = fence.group(1), []
             elif fence:
-                name = str(document.relative_to(ROOT))
+                name = document.relative_to(ROOT).as_posix()
                 found.append(Block(name, heading, str(opened), "\n".join(lines)))
                 opened = None
             elif opened is not None:

@@ -1,4 +1,4 @@
-"""The documentation site: built strictly, complete, without anything from elsewhere, and current."""
+"""The documentation site: strict, complete, current, and nothing on it comes from elsewhere."""
 
 import dataclasses
 import html.parser

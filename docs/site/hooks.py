@@ -1,8 +1,8 @@
-"""What MkDocs does beyond its plugins: pages from outside of docs, and links that work in both places.
+"""What MkDocs does beyond its plugins.
 
-On GitHub, a page links to files of the checkout: `../setup_instructions.md`, `../nnunet_topo/losses/tiles.py`.
-The site has the Markdown files of the top level as pages, and copies of all other files that a page
-links to, below `source/`.
+On GitHub, a page links to files of the checkout: `../setup_instructions.md`, or
+`../nnunet_topo/losses/tiles.py`. The site has the Markdown files of the top level as pages, and
+copies of all other files that a page links to, below `source/`.
 """
 
 import posixpath

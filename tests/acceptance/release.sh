@@ -5,6 +5,7 @@
 #
 # FOLDER is empty or contains the output of earlier sections. Sections are site and browser, default all, in this order. Needs a package
 # index; section browser Debian's chromium (apt-get install chromium) and npm.
+export NNUNET_TOPO_DATA=${NNUNET_TOPO_DATA:-$(dirname "$0")} # prelude.sh wants a folder; no data is needed
 source "$(dirname "$0")/prelude.sh" release "$@"
 
 section_site() {

@@ -2,8 +2,9 @@
 
 Usage: python tests/acceptance/release_site.py SITE AXE PICTURES [PAGE ...]
 
-PAGE is part of a page's path, default all. SITE is what `.ci/docs SITE` has built. AXE is axe-core's axe.min.js. PICTURES gets a picture of each
-page in each view. Needs playwright and Debian's chromium.
+SITE is what `.ci/docs SITE` has built. AXE is axe-core's axe.min.js. PICTURES gets a picture of
+each page in each view. PAGE is part of a page's path, default all. Needs playwright and Debian's
+chromium.
 """
 
 import contextlib
@@ -53,9 +54,7 @@ def main(site: Path, axe: Path, pictures: Path, *chosen: str) -> int:
                 with opened(browser, place, options) as (page, said):
                     name = "_".join(file.relative_to(site).with_suffix("").parts)
                     page.screenshot(path=pictures / f"{name}_{view}.png", full_page=True)
-                    wider = page.evaluate(
-                        "document.documentElement.scrollWidth - innerWidth"
-                    )
+                    wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
                     page.evaluate(axe.read_text(encoding="utf-8"))
                     found = page.evaluate("axe.run({preload: false})")
                 passed += len(found["passes"])
