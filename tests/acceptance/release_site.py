@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
 VIEWS: dict[str, dict[str, Any]] = {
     f"{name}_{scheme}": {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
@@ -31,6 +31,9 @@ SEARCHED = {
     "nnUNetTrainerTopology": "losses.html",
     "topology.json": "priors.html",
 }
+
+
+SERIOUS = ("serious", "critical")
 
 
 def main(site: Path, axe: Path, pictures: Path, *chosen: str) -> int:
@@ -51,21 +54,22 @@ def main(site: Path, axe: Path, pictures: Path, *chosen: str) -> int:
             for file in pages:
                 # Only servers show the page of wrong addresses.
                 place = f"{address}/404.html" if file.name == "404.html" else file.as_uri()
+                name = "_".join(file.relative_to(site).with_suffix("").parts)
                 with opened(browser, place, options) as (page, said):
-                    name = "_".join(file.relative_to(site).with_suffix("").parts)
-                    page.screenshot(path=pictures / f"{name}_{view}.png", full_page=True)
-                    wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-                    page.evaluate(axe.read_text(encoding="utf-8"))
-                    found = page.evaluate("axe.run({preload: false})")
-                passed += len(found["passes"])
-                for violation in found["violations"]:
-                    rules[f"{violation['impact']}: {violation['id']}"] += 1
-                    places = "; ".join(node["target"][0] for node in violation["nodes"][:3])
-                    print(f"  {name}: {violation['impact']} {violation['id']} at {places}")
-                if said or wider > 0:
-                    print(f"  {name}: {wider} px too wide, {said}")
-                serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
-                wrong += len(serious) + len(said) + (wider > 0)
+                    for screen in screens(page, name):
+                        page.screenshot(path=pictures / f"{screen}_{view}.png", full_page=True)
+                        wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                        page.evaluate(axe.read_text(encoding="utf-8"))
+                        found = page.evaluate("axe.run({preload: false})")
+                        passed += len(found["passes"])
+                        rules.update(f"{v['impact']}: {v['id']}" for v in found["violations"])
+                        bad = [v for v in found["violations"] if v["impact"] in SERIOUS]
+                        wrong += len(bad) + len(said) + (wider > 0)
+                        for violation in found["violations"]:
+                            places = "; ".join(str(n["target"][0]) for n in violation["nodes"][:3])
+                            print(f"  {screen}: {violation['id']} at {places}")
+                        if said or wider > 0:
+                            print(f"  {screen}: {wider} px too wide, {said}")
             print(f"{view}: {len(pages)} pages, {passed} rules passed, violations {dict(rules)}")
         for place in (site.as_uri(), address):
             kind = place.partition(":")[0]
@@ -95,13 +99,36 @@ def opened(
     context.close()
 
 
+def screens(page: Page, name: str) -> Iterator[str]:
+    """Yields the name of what is shown: a page; of the first also its menu and an open search."""
+    yield name
+    if name != "index":
+        return
+    menu = page.locator("label.md-header__button[for=__drawer]")
+    if menu.is_visible():
+        menu.click()
+        page.wait_for_timeout(500)
+        yield f"{name}_menu"
+        page.locator("label.md-overlay").click(position={"x": 380, "y": 400})
+        page.wait_for_timeout(500)
+    look_for(page, "Betti matching error")
+    yield f"{name}_search"
+
+
+def look_for(page: Page, words: str) -> None:
+    """Types words into the search, and waits for its answers."""
+    button = page.locator("label.md-header__button[for=__search]")
+    (button if button.is_visible() else page.locator(".md-search__input")).click()
+    page.keyboard.type(words)
+    with contextlib.suppress(TimeoutError):
+        page.wait_for_selector(".md-search-result__link", timeout=10_000)
+    page.wait_for_timeout(300)
+
+
 def search(browser: Browser, address: str, words: str) -> list[str]:
     """Returns the pages that the search of the site answers with."""
     with opened(browser, address, VIEWS["desktop_light"]) as (page, said):
-        page.click(".md-search__input")
-        page.keyboard.type(words)
-        with contextlib.suppress(Exception):
-            page.wait_for_selector(".md-search-result__link", timeout=10_000)
+        look_for(page, words)
         links = page.eval_on_selector_all(
             ".md-search-result__link", "links => links.map(link => link.href)"
         )
