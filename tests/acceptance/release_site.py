@@ -57,7 +57,9 @@ def main(site: Path, axe: Path, pictures: Path, *chosen: str) -> int:
                 name = "_".join(file.relative_to(site).with_suffix("").parts)
                 with opened(browser, place, options) as (page, said):
                     for screen in screens(page, name):
-                        page.screenshot(path=pictures / f"{screen}_{view}.png", full_page=True)
+                        page.screenshot(
+                            path=pictures / f"{screen}_{view}.png", full_page=screen == name
+                        )
                         wider = page.evaluate("document.documentElement.scrollWidth - innerWidth")
                         page.evaluate(axe.read_text(encoding="utf-8"))
                         found = page.evaluate("axe.run({preload: false})")
