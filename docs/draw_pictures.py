@@ -1,12 +1,19 @@
-"""Draws the pictures of persistence.md with the engine itself: `python docs/draw_pictures.py`."""
+"""Draws the pictures of persistence.md and clinicians.md.
 
+Usage: python docs/draw_pictures.py [NAME ...]     NAME is that of a file; default all
+
+The engine itself says where bars begin and end, and which errors there are.
+"""
+
+import sys
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from nnunet_topo.topology import match_betti, persistence_pairs
+from nnunet_topo.metrics import compute
+from nnunet_topo.topology import match_betti, persistence_pairs, unmatched
 from nnunet_topo.topology._cubical import LINK_BITS, make_grid
 from nnunet_topo.topology._cubical2d import AXES, WHOLE, _link_tables, cubical_pairs_2d
 
@@ -147,9 +154,49 @@ def draw_two_images(image: np.ndarray) -> None:
     figure.savefig(FOLDER / "two_images.png", dpi=110)
 
 
+def pairs_with_errors() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns references and predictions, by what is wrong: a gap, an open ring, and so on."""
+    y, x = np.indices((96, 96))
+    course = 48 + 18 * np.sin(x / 16)
+    vessel = np.abs(y - course) < 6
+    distance = np.hypot(y - 48, x - 48)
+    ring = (distance > 24) & (distance < 38)
+    organ = np.hypot((y - 48) / 1.3, x - 48) < 28
+    two = (np.hypot(y - 48, x - 24) < 18) | (np.hypot(y - 48, x - 71) < 18)
+    return {
+        "a gap": (vessel, vessel & ~((x > 46) & (x < 50))),
+        "an open ring": (ring, ring & ~((np.abs(y - 48) < 2) & (x > 48))),
+        "an island": (organ, organ | (np.hypot(y - 14, x - 16) < 4)),
+        "a false joint": (two, two | ((np.abs(y - 48) < 2) & (np.abs(x - 48) < 12))),
+    }
+
+
+def draw_kinds_of_errors() -> None:
+    """Draws predictions that overlap well with their references, with the error in red."""
+    figure, axes = plt.subplots(2, 2, figsize=(7, 7.6), constrained_layout=True)
+    pairs = pairs_with_errors().items()
+    for (title, (reference, prediction)), axis in zip(pairs, axes.flat, strict=True):
+        (error,) = unmatched(prediction, reference)
+        overlap = 2 * (prediction & reference).sum() / (prediction.sum() + reference.sum())
+        count = compute(prediction, reference)["topo_betti_matching_error"]
+        axis.imshow(np.where(prediction, 0.35, 0.0), cmap="Greys", vmin=0, vmax=1)
+        axis.contour(reference, [0.5], colors=BLUE, linewidths=1.2)
+        y, x = error.voxel
+        axis.plot(x, y, "o", color=RED, markersize=30, markeredgewidth=2, fillstyle="none")
+        axis.set_title(f"{title}\nDice {overlap:.3f}, topological errors: {count:.0f}", fontsize=12)
+        axis.set_axis_off()
+    figure.savefig(FOLDER / "kinds_of_errors.png", dpi=110)
+
+
+PICTURES = {
+    "superlevel_sets": lambda: draw_superlevel_sets(noisy_ring()),
+    "lower_links": draw_lower_links,
+    "critical_pixels": lambda: draw_critical_pixels(noisy_ring()),
+    "two_images": lambda: draw_two_images(noisy_ring()),
+    "kinds_of_errors": draw_kinds_of_errors,
+}
+
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    draw_superlevel_sets(noisy_ring())
-    draw_lower_links()
-    draw_critical_pixels(noisy_ring())
-    draw_two_images(noisy_ring())
+    for name in sys.argv[1:] or PICTURES:
+        PICTURES[name]()

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     *(ROOT / name for name in ("README.md", "setup_instructions.md", "CONTRIBUTING.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 )
 READMES = sorted((ROOT / "experiments").glob("*/README.md"))  # whose commands take long
 
@@ -53,7 +53,7 @@ def blocks(language: str | None = None) -> list[Block]:
             if fence and opened is None:
                 opened, lines = fence.group(1), []
             elif fence:
-                name = str(document.relative_to(ROOT))
+                name = document.relative_to(ROOT).as_posix()
                 found.append(Block(name, heading, str(opened), "\n".join(lines)))
                 opened = None
             elif opened is not None:

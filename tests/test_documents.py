@@ -43,6 +43,7 @@ RUN = [
     "docs/metrics.md: Betti errors in windows",
     "docs/compare.md: Folders",
     "docs/errors.md: Where the errors are",
+    "docs/how_to/measure.md: Two models",
 ]
 RUN_SLOWLY = [
     "README.md: Your own data",
@@ -56,6 +57,10 @@ RUN_SLOWLY = [
     f"{SETUP}: What the installation does, and how to refuse it",
     "docs/compare.md: Trainers",
     "docs/compare.md: Trainers that are still to be trained",
+    "docs/index.md: Your own data",
+    "docs/how_to/vessels.md: 3. With training",
+    "docs/how_to/ring.md: 3. With training",
+    "docs/how_to/finished_models.md: Overnight: fine-tune all folds and compare",
 ]
 # Headings whose commands a test of their own runs.
 RUN_ELSEWHERE = {"docs/regions.md: From planning to the report": "tests/test_regions.py"}
@@ -114,6 +119,8 @@ NOT_RUN = {
     "nnunet-topo postprocess apply -i PREDICTED -o REPAIRED FOUND": (
         "tests/postprocessing does it on predictions whose errors are known"
     ),
+    "nnUNetv2_predict -i IMAGES -o PREDICTED -d 4 -c 3d_fullres "
+    "-tr nnUNetTrainerTopology_50epochs_finetune": "needs five folds; README's with one is run",
     'eval "$(nnunet-topo completion bash)"': "tests/commands/test_cli.py completes with it",
     "sbatch train.sh": "needs Slurm; the script itself is run here",
     "python3 -m venv .venv": OF_CI,
@@ -416,6 +423,12 @@ def test_the_trainings_run_as_printed_but_shorter(home, tmp_path):
         f"{SETUP}: Sharing models": ("model.zip", "PREDICTED/tiny_0.nii.gz"),
         "docs/compare.md: Trainers": ("comparison/report.html",),
         "docs/compare.md: Trainers that are still to be trained": ("comparison_run/report.html",),
+        "docs/index.md: Your own data": ("comparison_first/report.html",),
+        "docs/how_to/vessels.md: 3. With training": ("comparison_vessels/report.html",),
+        "docs/how_to/ring.md: 3. With training": ("comparison_rings/report.html",),
+        "docs/how_to/finished_models.md: Overnight: fine-tune all folds and compare": (
+            "night/report.html",
+        ),
     }
     for number, heading in enumerate(RUN_SLOWLY):
         here = tmp_path / str(number)
@@ -462,6 +475,12 @@ def test_two_arrays_are_measured_as_printed():
     names = {}
     exec(block.text, names)
     assert names["metrics"]["topo_betti_error_0"] == 1
+
+
+def test_a_broken_vessel_is_counted_as_printed(capsys):
+    (block,) = [block for block in PYTHON if place(block) == "docs/how_to/measure.md: Two arrays"]
+    exec(block.text, {})
+    assert capsys.readouterr().out == "1.0\n"
 
 
 def test_a_trainer_of_ones_own_is_found_and_trains_as_printed(make_trainer, tmp_path, monkeypatch):

@@ -15,7 +15,12 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
+    parser.add_argument(
+        "shell",
+        choices=shtab.SUPPORTED_SHELLS,
+        metavar="SHELL",
+        help="bash, zsh, tcsh, or another one that shtab knows",
+    )
 
 
 def run_with(parser: argparse.ArgumentParser, shell: str) -> int:

@@ -8,7 +8,13 @@ HELP = "run the whole workflow on a small data set, in minutes on a CPU"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument("-o", type=Path, default=Path("nnunet-topo-demo"), metavar="DIR")
+    parser.add_argument(
+        "-o",
+        type=Path,
+        default=Path("nnunet-topo-demo"),
+        metavar="DIR",
+        help="where everything is written, default %(default)s",
+    )
     parser.add_argument(
         "-device", choices=("cpu", "cuda", "mps"), help="default: the best there is"
     )
