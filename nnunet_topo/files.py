@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -95,10 +95,53 @@ def replacing(file: Path) -> Iterator[Path]:
     try:
         with naming(new):
             yield new
-        new.replace(file)
+        put_in_place(new, file)
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+def put_in_place(new: Path, file: Path) -> None:
+    """Replaces a file by a finished one beside it, which is first written to the disk.
+
+    Otherwise a power failure soon after could leave an empty file under the final name.
+    """
+    with naming(new):
+        _flush(new)
+    new.replace(file)
+    with suppress(OSError):  # not all systems can do this
+        _flush(file.parent)
+
+
+def _flush(path: Path) -> None:
+    # Windows only flushes what can be written.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_if_missing(file: Path, content: str) -> None:
+    """Writes a file in one step, unless there is one, which stays as it is.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    new = file.with_name(f".{file.stem}.{os.getpid()}.topo-new{file.suffix}")
+    try:
+        with naming(new):
+            new.write_text(content, encoding="utf-8")
+            _flush(new)
+        try:
+            os.link(new, file)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            if not file.exists():
+                put_in_place(new, file)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,8 +1,17 @@
 """Files that are written whole or not at all, and read with one-line errors."""
 
+import os
+
 import pytest
 
-from nnunet_topo.files import digest, read_json, read_json_if_whole, replacing, write_whole
+from nnunet_topo.files import (
+    digest,
+    read_json,
+    read_json_if_whole,
+    replacing,
+    write_if_missing,
+    write_whole,
+)
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path):
@@ -50,3 +59,30 @@ def _write_half(file):
         assert new.name.endswith(".nii.gz")  # by which its writer knows the format
         new.write_text("half")
         raise KeyboardInterrupt
+
+
+def test_a_file_that_is_there_is_not_written_again(tmp_path, monkeypatch):
+    file = tmp_path / "splits_final.json"
+    write_if_missing(file, "first")
+    write_if_missing(file, "second")
+    assert file.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [file]
+
+    def no_links(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("os.link", no_links)  # as on a stick with exFAT
+    write_if_missing(file, "third")
+    write_if_missing(tmp_path / "other.json", "fourth")
+    assert file.read_text() == "first"
+    assert (tmp_path / "other.json").read_text() == "fourth"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    file, steps = tmp_path / "record.json", []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr("os.fsync", lambda d: (steps.append("flush"), fsync(d)))
+    monkeypatch.setattr("os.replace", lambda *a: (steps.append("replace"), replace(*a)))
+    write_whole(file, "content")
+    assert steps == ["flush", "replace", "flush"]

@@ -164,8 +164,22 @@ def gather_ends(
     sample, of_sample = np.divmod(np.concatenate([channel, channel]), probability.shape[1])
     voxel = np.concatenate([birth, np.where(dies, death, 0)])
     where = [torch.from_numpy(index).to(probability.device) for index in (sample, of_sample, voxel)]
-    births, deaths = probability.flatten(2)[tuple(where)].chunk(2)
+    births, deaths = _values(probability, where).chunk(2)
     return births, torch.where(torch.from_numpy(dies).to(deaths.device), deaths.clamp(min=clamp), 0)
+
+
+def _values(probability: Tensor, where: list[Tensor]) -> Tensor:
+    """Returns the values at (sample, channel, voxel).
+
+    Several bars may share a voxel. PyTorch adds their gradients in an order that changes from run
+    to run, on a CPU behind `tensor[index]` and on a GPU behind `index_select`.
+    """
+    if probability.is_cuda:
+        return probability.flatten(2)[tuple(where)]
+    sample, channel, voxel = where
+    of_channel = probability[0, 0].numel()
+    first = (sample * probability.shape[1] + channel) * of_channel
+    return probability.flatten().index_select(0, first + voxel)
 
 
 def begin_matches(

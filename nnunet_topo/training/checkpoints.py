@@ -1,6 +1,6 @@
 """Checkpoints that stock nnU-Net can predict with, and that only the same trainer can resume."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,13 @@ from typing import Any
 import torch
 
 import nnunet_topo
-from nnunet_topo.files import OWN_KEY
+from nnunet_topo.files import OWN_KEY, put_in_place
 
 FINAL = "checkpoint_final.pth"
-_CHECKPOINTS = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
+BEST = "checkpoint_best.pth"
+_CHECKPOINTS = (FINAL, "checkpoint_latest.pth", BEST)
+UNFINISHED = ".part"
+"""Ending of a checkpoint that is being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,22 @@ def rewrite(written: Path, destination: Path, trainer_name: str, origin: Origin)
     checkpoint["trainer_name"] = trainer_name
     checkpoint[OWN_KEY] = asdict(origin)
     torch.save(checkpoint, written)
-    written.replace(destination)
+    put_in_place(written, destination)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a training of this fold that was killed has left of its last checkpoint."""
+    for file in folder.glob(f"checkpoint_*.pth{UNFINISHED}"):
+        file.unlink(missing_ok=True)
+
+
+def best_of(averages: Sequence[float]) -> float | None:
+    """Returns the best of the moving averages of Dice, as nnU-Net chooses it; None of none."""
+    best = None
+    for average in averages:
+        if best is None or average > best:
+            best = average
+    return best
 
 
 def read_origin(checkpoint: Path) -> Origin | None:

@@ -187,7 +187,12 @@ class TopologyAwareLoss(nn.Module):
         self.intact: Tensor | None = None
         self.muted = False
         self.record = StepRecord()
-        self._seeds = torch.Generator().manual_seed(torch.initial_seed())
+        self._seeds = torch.Generator()
+        self.seed()
+
+    def seed(self) -> None:
+        """Makes the random numbers of the term depend on the last seed of torch alone."""
+        self._seeds.manual_seed(torch.initial_seed())
 
     @property
     def needs_intact_labels(self) -> bool:

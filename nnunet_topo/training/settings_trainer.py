@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 import nnunet_topo
 from nnunet_topo.locks import hold, release
-from nnunet_topo.training import checkpoints, checks
+from nnunet_topo.training import checkpoints, checks, splits
 from nnunet_topo.training.augmentation import restrict_transforms
 from nnunet_topo.training.context import TrainingContext
 from nnunet_topo.training.divergence import DivergenceGuard, describe_cause
@@ -63,7 +64,7 @@ class SettingsTrainerMixin(nnUNetTrainer):
 
     def initialize(self) -> None:
         """Builds network, optimizer and loss as nnU-Net does, after seeding."""
-        self._seed()
+        self._seed(None)
         super().initialize()
         self._bare_network().register_load_state_dict_post_hook(self._started_from.note_loading)
         self.topology_settings = {
@@ -112,6 +113,7 @@ class SettingsTrainerMixin(nnUNetTrainer):
         if self.local_rank == 0:
             hold(Path(self.output_folder), f"trains {type(self).__name__}")
             weakref.finalize(self, release, Path(self.output_folder))
+            checkpoints.remove_unfinished(Path(self.output_folder))
         if self.is_cascaded:
             folder = Path(str(self.folder_with_segs_from_previous_stage))
             cases = {case for part in self.do_split() for case in part}
@@ -125,15 +127,28 @@ class SettingsTrainerMixin(nnUNetTrainer):
             self.topology_settings["finetuned_from"] = source
             self.print_to_log_file(f"finetune: all weights come from {source}")
         super().on_train_start()
+        self._save_missing_best()
 
     def on_train_end(self) -> None:
         """Ends as nnU-Net does, and lets other processes train the fold again."""
         super().on_train_end()
         release(Path(self.output_folder))
 
+    def do_split(self):
+        """Returns nnU-Net's cases for training and validation.
+
+        Raises:
+            ValueError: splits_final.json is damaged.
+        """
+        if self.fold != "all":
+            folder = str(self.preprocessed_dataset_folder)
+            file = Path(str(self.preprocessed_dataset_folder_base)) / splits.FILE
+            splits.make_splits(file, lambda: infer_dataset_class(folder).get_identifiers(folder))
+        return super().do_split()
+
     def get_dataloaders(self):
         """Returns nnU-Net's data loaders, after seeding."""
-        self._seed()
+        self._seed(self.current_epoch)
         return super().get_dataloaders()
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802
@@ -157,9 +172,10 @@ class SettingsTrainerMixin(nnUNetTrainer):
     # -- one epoch ---------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Starts counting iterations."""
+        """Starts counting iterations, and the random numbers of the epoch."""
         super().on_train_epoch_start()
         self._iteration = 0
+        self._seed(self.current_epoch)
 
     def train_step(self, batch: dict) -> dict:
         """Takes a training step.
@@ -222,7 +238,7 @@ class SettingsTrainerMixin(nnUNetTrainer):
             FloatingPointError: a weight is not finite; the earlier checkpoint is kept.
         """
         self._guard.check_weights(self._bare_network(), filename)
-        written = Path(f"{filename}.part")
+        written = Path(f"{filename}{checkpoints.UNFINISHED}")
         super().save_checkpoint(str(written))
         if self.local_rank or not written.is_file():  # nnU-Net may not have written one
             return
@@ -274,8 +290,24 @@ class SettingsTrainerMixin(nnUNetTrainer):
             log=self.print_to_log_file,
         )
 
-    def _seed(self) -> None:
-        seed_training(self.settings.seed, epoch=self.current_epoch, rank=self.local_rank)
+    def _seed(self, epoch: int | None) -> None:
+        seed_training(self.settings.seed, epoch=epoch, rank=self.local_rank)
+
+    def _save_missing_best(self) -> None:
+        """Writes the checkpoint_best that a training has written after its checkpoint_latest.
+
+        nnU-Net writes checkpoint_latest before it knows whether the epoch is the best one, so a
+        training that resumes from it would keep a worse checkpoint_best.
+        """
+        best = checkpoints.best_of(self.logger.get_value("ema_fg_dice", step=None))
+        if not self._resumes or best is None:
+            return
+        if self._best_ema is not None and not best > self._best_ema:
+            return
+        self._best_ema = best
+        self.current_epoch -= 1  # nnU-Net adds 1 in the checkpoint
+        self.save_checkpoint(str(Path(self.output_folder) / checkpoints.BEST))
+        self.current_epoch += 1
 
     def _bare_network(self) -> nn.Module:
         """Returns the network without wrappers of DDP and torch.compile."""

@@ -1,17 +1,49 @@
-"""Checks the folds of a data set before anything is trained on them."""
+"""The folds of a data set: made whole, and checked before anything is trained on them."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from nnunet_topo.files import read_json_value
+from nnunet_topo.files import read_json_value, write_if_missing
 
 FILE = "splits_final.json"
 FOLDS = 5  # nnU-Net's default
 _SHOWN = 5  # cases in a message
+_PATIENCE = 10.0  # seconds for another nnU-Net that is writing the file
+
+
+def make_splits(file: Path, cases: Callable[[], Iterable[str]]) -> None:
+    """Writes nnU-Net's folds, unless there are folds already.
+
+    nnU-Net writes the same content in place, so a second training that starts at the same moment
+    may read half of it.
+
+    Args:
+        file: splits_final.json.
+        cases: returns the names of the preprocessed cases.
+
+    Raises:
+        ValueError: the file is not JSON.
+    """
+    if not file.is_file():
+        splits = generate_crossval_split(sorted(cases()), seed=12345, n_splits=FOLDS)
+        write_if_missing(file, json.dumps(splits, indent=4, sort_keys=True))
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            read_json_value(file)
+            return
+        except ValueError as error:
+            if time.monotonic() > deadline:
+                raise ValueError(
+                    f"{error}. If you did not write it, remove it: the next training makes it again"
+                ) from None
+            time.sleep(0.1)
 
 
 def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number: int) -> None:

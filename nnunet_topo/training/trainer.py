@@ -202,6 +202,12 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
 
     # -- one epoch ---------------------------------------------------------------------------
 
+    def on_train_epoch_start(self) -> None:
+        """Starts an epoch, and the random numbers of the term."""
+        super().on_train_epoch_start()
+        if self._topology is not None and self.settings.seed is not None:
+            self._topology.seed()
+
     def take_step(self, batch: dict) -> dict:
         """Takes nnU-Net's step and returns the base loss and the term under separate keys."""
         batch = note_apart(batch)

@@ -93,6 +93,12 @@ def endless_batches(loader: nnUNetDataLoader, *, pin_memory: bool) -> Iterator[d
     return batches
 
 
+def seed_batches(batches: Any) -> None:
+    """Makes batches depend on the last seed of torch alone, unless worker processes make them."""
+    if isinstance(batches, _OwnRandomNumbers):
+        batches.seed()
+
+
 def end_workers(batches: Any) -> None:
     """Ends the worker processes that `endless_batches` started, if there are any."""
     if isinstance(batches, NonDetMultiThreadedAugmenter):
@@ -107,6 +113,10 @@ class _OwnRandomNumbers:
 
     def __init__(self, loader: nnUNetDataLoader) -> None:
         self.loader = loader
+        self.seed()
+
+    def seed(self) -> None:
+        """Makes the random numbers depend on the last seed of torch alone."""
         outer = _random_states()
         seed = (torch.initial_seed() + 1) % 2**32
         random.seed(seed)

@@ -29,6 +29,7 @@ from nnunet_topo.unlabeled.batches import (
     centres_of_objects,
     end_workers,
     endless_batches,
+    seed_batches,
 )
 from nnunet_topo.unlabeled.check import check_unlabeled
 from nnunet_topo.unlabeled.record import digest_of_plan, unlabeled_folder
@@ -180,6 +181,12 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
             self.end_unlabelled()
 
     # -- one iteration -----------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Starts an epoch, and the random numbers of the unlabelled batches."""
+        super().on_train_epoch_start()
+        if self.settings.seed is not None:
+            seed_batches(self._unlabelled)
 
     def take_step(self, batch: dict) -> dict:
         """Takes one step for a labelled batch, together with an unlabelled one if it is due."""

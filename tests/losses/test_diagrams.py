@@ -89,3 +89,29 @@ def test_what_is_not_finite_is_refused_wherever_it_hides(batch):
         wrong[1, 2, 3, 4, 5] = value
         with pytest.raises(ValueError, match="finite, got NaN"):
             WassersteinLoss(clamp=0.01)(wrong, target)
+
+
+def test_bars_that_share_voxels_give_the_same_gradient_every_time():
+    rng = np.random.default_rng(5)
+    bars = 200_000  # so many that PyTorch uses several threads
+    channel, birth, death = (rng.integers(0, most, bars) for most in (4, 30, 30))
+    weights = torch.from_numpy(rng.normal(size=2 * bars).astype(np.float32))
+
+    def gradient():
+        p = torch.full((2, 2, 5, 6), 0.5, requires_grad=True)
+        ends = diagrams.gather_ends(p, channel, birth, death, 0.0)
+        (torch.cat(ends) * weights).sum().backward()
+        assert p.grad is not None
+        return p.grad
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        first = gradient()
+        assert all(torch.equal(gradient(), first) for _ in range(20))
+    finally:
+        torch.set_num_threads(threads)
+    sums = np.zeros(2 * 2 * 30)
+    for voxel, part in zip((birth, death), weights.numpy().reshape(2, -1), strict=True):
+        np.add.at(sums, channel * 30 + voxel, part.astype(np.float64))
+    np.testing.assert_allclose(first.numpy().ravel(), sums, atol=0.05)

@@ -196,8 +196,8 @@ LOSSES = [
     Sabotage(
         "detach at the gather",
         "diagrams.gather_ends",
-        "probability.flatten(2)[tuple(where)]",
-        "probability.detach().flatten(2)[tuple(where)].requires_grad_()",
+        "_values(probability, where)",
+        "_values(probability.detach(), where).requires_grad_()",
         "test_wasserstein_loss.py::test_the_gradient_is_that_of_the_loss",
     ),
     Sabotage(
