@@ -14,6 +14,8 @@ ROWS="lowest 2.8.0 2.8.1 master 3.10 3.12 3.13 3.14" # the lowest on Python 3.10
 tests="test_registration.py test_end_to_end.py commands/test_cite.py losses topology/test_persistence.py metrics evaluation priors"
 master=${NNUNET_MASTER:-$work/nnUNet}
 failed=() missing=()
+tree=$work/tree # what is tested: the last commit
+rm -rf "$tree" && mkdir "$tree" && git -C "$root" archive HEAD | tar -x -C "$tree"
 
 [ -x "$work/uv/bin/uv" ] || { python3 -m venv "$work/uv" && "$work/uv/bin/pip" install -q uv; }
 uv=$work/uv/bin/uv
@@ -26,13 +28,13 @@ install() { # row $1 into the environment
     local here=(--quiet --python "$work/env/bin/python")
     case $1 in
         lowest) # the tools of the tests are new ones that fit
-            "$uv" pip install "${here[@]}" --resolution lowest-direct "$root"
+            "$uv" pip install "${here[@]}" --resolution lowest-direct --editable "$tree"
             "$uv" pip freeze --python "$work/env/bin/python" --exclude-editable | grep == >"$work/lowest.txt"
-            "$uv" pip install "${here[@]}" --constraint "$work/lowest.txt" "$root[test]"
+            "$uv" pip install "${here[@]}" --constraint "$work/lowest.txt" --editable "$tree[test]"
             ;;
-        2.8.*) "$uv" pip install "${here[@]}" "$root[test]" "nnunetv2==$1" ;;
-        master) "$uv" pip install "${here[@]}" "$root[test]" "$master" ;;
-        *) "$uv" pip install "${here[@]}" "$root[test]" ;;
+        2.8.*) "$uv" pip install "${here[@]}" --editable "$tree[test]" "nnunetv2==$1" ;;
+        master) "$uv" pip install "${here[@]}" --editable "$tree[test]" "$master" ;;
+        *) "$uv" pip install "${here[@]}" --editable "$tree[test]" ;;
     esac
 }
 
@@ -65,11 +67,7 @@ import platform
 from importlib.metadata import version
 print(" | ".join([platform.python_version(), *map(version, ("nnunetv2", "torch", "numpy", "numba"))]))')
     status=0
-    (
-        rm -rf "$work/tree" && mkdir "$work/tree" && git -C "$root" archive HEAD | tar -x -C "$work/tree"
-        rm -rf "$work/tree/nnunet_topo" "$work/tree/trainers" # so that the installed package is tested
-        cd "$work/tree/tests" && "$work/env/bin/python" -m pytest -q -p no:cacheprovider $tests
-    ) >"$work/$row.log" 2>&1 || status=$?
+    (cd "$tree/tests" && "$work/env/bin/python" -m pytest -q -p no:cacheprovider $tests) >"$work/$row.log" 2>&1 || status=$?
     echo "| $row | $versions | $(tail -1 "$work/$row.log" | tr -d '=') |"
     [ $status = 0 ] || failed+=("$row")
 done
