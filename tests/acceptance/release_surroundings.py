@@ -127,6 +127,8 @@ def run(command: list[str], environment: dict[str, str]) -> str:
     """Runs a command of this Python's environment, or a path, and returns what it prints."""
     known = BIN / command[0]
     words = [str(known) if known.exists() else command[0], *command[1:]]
+    if not Path(words[0]).is_relative_to(BIN):  # what this Python has, STOCK must not have
+        environment = {name: v for name, v in environment.items() if name != "PYTHONPATH"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr[-800:]}")
@@ -168,7 +170,7 @@ def predictor(folder: Path, stock: Path) -> str:
     for image in sorted(images(folder).iterdir()):
         result = folder / "arrays" / image.name.replace("_0000.nii.gz", ".npy")
         arguments = [str(folder / "results" / DATASET / MODEL), str(image), str(result)]
-        run([str(stock), "-c", PREDICTOR, *arguments], dict(os.environ))
+        run([str(stock), "-I", "-c", PREDICTOR, *arguments], dict(os.environ))
     return same(folder, "arrays", lambda file: np.load(file.with_suffix("").with_suffix(".npy")))
 
 
