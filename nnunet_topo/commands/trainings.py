@@ -11,6 +11,7 @@ from nnunet_topo.dataset import Dataset
 from nnunet_topo.files import case_files, read_json
 from nnunet_topo.training.lookup import find_trainer
 from nnunet_topo.training.splits import check_folds
+from nnunet_topo.training.validation import UNFINISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Training:
             ValueError: the summary is not one of nnU-Net's.
         """
         if not (self.folder / "checkpoint_final.pth").is_file():
+            return None
+        if (self.folder / UNFINISHED).exists():
             return None
         try:
             content = read_json(self.summary)

@@ -41,7 +41,7 @@ from nnunet_topo.training.schedule import WeightSchedule
 from nnunet_topo.training.settings import TERM_SETTINGS
 from nnunet_topo.training.settings_trainer import SettingsTrainerMixin
 from nnunet_topo.training.skeletons import TargetSkeletons
-from nnunet_topo.training.validation import add_topology_metrics
+from nnunet_topo.training.validation import UNFINISHED, add_topology_metrics
 
 _DEFAULT_CLAMP = 0.01
 
@@ -332,10 +332,16 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
 
         Only the first rank adds them, without collectives, because the other ranks have finished.
         """
-        super().perform_actual_validation(save_probabilities)
-        if self.local_rank or os.environ.get("NNUNET_TOPO_NO_METRICS"):
+        folder = Path(self.output_folder)
+        if self.local_rank:
+            super().perform_actual_validation(save_probabilities)
             return
-        add_topology_metrics(self.context(), Path(self.output_folder) / "validation", self.logger)
+        # nnU-Net's summary.json has no topology metrics at first, and looks finished.
+        (folder / UNFINISHED).touch()
+        super().perform_actual_validation(save_probabilities)
+        if not os.environ.get("NNUNET_TOPO_NO_METRICS"):
+            add_topology_metrics(self.context(), folder / "validation", self.logger)
+        (folder / UNFINISHED).unlink(missing_ok=True)
 
     def _place(self) -> str:
         base = "" if self._topology is None else f", base loss {self._topology.record.base}"

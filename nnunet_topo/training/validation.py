@@ -10,6 +10,9 @@ from nnunet_topo.training.context import TrainingContext
 if TYPE_CHECKING:
     from nnunet_topo.evaluation.record import Evaluation
 
+UNFINISHED = ".unfinished-validation"
+"""Name of a file in the folder of a fold, from the start of its validation to its end."""
+
 
 def add_topology_metrics(context: TrainingContext, validation: Path, logger: Any) -> None:
     """Adds topology metrics to the summary.json of nnU-Net's validation, and logs them.

@@ -102,6 +102,13 @@ TRUST = [
         "test_the_best_checkpoint_that_a_kill_has_prevented_is_written",
     ),
     Sabotage(
+        "a validation without its metrics taken for finished",
+        "Training.dice",
+        "(self.folder / UNFINISHED).exists()",
+        "False",
+        "test_a_validation_that_is_killed_before_its_metrics_is_not_finished",
+    ),
+    Sabotage(
         "half a checkpoint left behind",
         "remove_unfinished",
         "file.unlink(missing_ok=True)",

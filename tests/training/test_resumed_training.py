@@ -10,6 +10,7 @@ import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_topo.commands.trainings import Training
 from nnunet_topo.training import checkpoints, splits
 from nnunet_topo.training.seeding import seed_training
 
@@ -135,6 +136,24 @@ def test_what_a_killed_save_has_left_is_removed_at_the_next_start(make_trainer):
     trainer.on_train_start()
     assert not list(folder.glob("*.pth.part"))
     assert (folder / "notes.part").is_file()
+
+
+def test_a_validation_that_is_killed_before_its_metrics_is_not_finished(make_trainer, monkeypatch):
+    name = "nnUNetTrainerStock_1epochs_2iters_seed9"
+    trainer = make_trainer(name)
+    training = Training(name, "0", train(trainer), ())
+
+    def killed(*_):
+        raise Killed
+
+    monkeypatch.setattr("nnunet_topo.training.trainer.add_topology_metrics", killed)
+    with pytest.raises(Killed):
+        trainer.perform_actual_validation()
+    assert training.summary.is_file()
+    assert training.dice() is None
+    monkeypatch.undo()
+    trainer.perform_actual_validation()
+    assert training.dice() is not None
 
 
 # -- splits_final.json ---------------------------------------------------------------------------
