@@ -27,10 +27,10 @@ python_of() { # the path of Python $1
 install() { # row $1 into the environment
     local here=(--quiet --python "$work/env/bin/python")
     case $1 in
-        lowest) # the tools of the tests are new ones that fit
+        lowest) # the tools of the tests are new ones that fit; triton of torch 2.4 imports setuptools and does not say so
             "$uv" pip install "${here[@]}" --resolution lowest-direct --editable "$tree"
             "$uv" pip freeze --python "$work/env/bin/python" --exclude-editable | grep == >"$work/lowest.txt"
-            "$uv" pip install "${here[@]}" --constraint "$work/lowest.txt" --editable "$tree[test]"
+            "$uv" pip install "${here[@]}" --constraint "$work/lowest.txt" --editable "$tree[test]" "setuptools<80"
             ;;
         2.8.*) "$uv" pip install "${here[@]}" --editable "$tree[test]" "nnunetv2==$1" ;;
         master) "$uv" pip install "${here[@]}" --editable "$tree[test]" "$master" ;;
