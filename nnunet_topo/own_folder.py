@@ -74,9 +74,12 @@ class OwnFolder:
         try:
             content = read_json(self.record)
             is_ours, earlier = content["written_by"] == self._author, content.get("settings", {})
-            self._files = {name: list(known) for name, known in content["files"].items()}
+            self._files = {
+                _plain(name): _digests(known) for name, known in content["files"].items()
+            }
             for name, of_case in content["cases"].items():
                 self._note(name, of_case)
+            is_ours = is_ours and isinstance(earlier, dict)
         except (ValueError, KeyError, TypeError, AttributeError):
             is_ours, earlier = False, {}
         if not is_ours:
@@ -101,7 +104,7 @@ class OwnFolder:
         for line in (self.new / _LINES).read_text(encoding="utf-8").splitlines():
             try:
                 recorded = json.loads(line)
-                self._files |= recorded["files"]
+                self._files |= {_plain(n): _digests(d) for n, d in recorded["files"].items()}
                 if "case" in recorded:
                     self._note(recorded["case"], recorded["content"])
             except (ValueError, KeyError, TypeError, AttributeError):  # it may be cut short
@@ -109,7 +112,8 @@ class OwnFolder:
 
     def _note(self, name: str, of_case: Mapping[str, Any]) -> None:
         content = {key: of for key, of in of_case.items() if key not in ("digest", "files")}
-        self._entries[name] = _Entry(content, of_case.get("digest", ""), of_case["files"])
+        files = [_plain(file) for file in of_case["files"]]
+        self._entries[name] = _Entry(content, of_case.get("digest", ""), files)
 
     def refuse_others(self, names: Iterable[str]) -> None:
         """Raises ValueError if a file with one of some names was not written by us."""
@@ -148,7 +152,10 @@ class OwnFolder:
         entry = self._entries.get(name)
         if entry is None or not of_inputs or entry.digest != of_inputs:
             return None
-        is_whole = all(self._digest(file) == self._files[file][-1] for file in entry.files)
+        is_whole = all(
+            file in self._files and self._digest(file) == self._files[file][-1]
+            for file in entry.files
+        )
         return entry.content if is_whole else None
 
     def put(
@@ -238,3 +245,25 @@ class OwnFolder:
             return digest((self._folder / name).read_bytes())
         except OSError:
             return ""
+
+
+def _plain(name: Any) -> str:
+    """Returns the name of a file in the folder.
+
+    Raises:
+        ValueError: it is another value, or leads out of the folder.
+    """
+    if not isinstance(name, str) or Path(name).name != name:
+        raise ValueError(f"wanted the name of a file, got {name!r}")
+    return name
+
+
+def _digests(known: Any) -> list[str]:
+    """Returns the digests of a file, of which there is one at least.
+
+    Raises:
+        ValueError: these are others.
+    """
+    if not isinstance(known, list) or not known or not all(isinstance(d, str) for d in known):
+        raise ValueError(f"wanted digests, got {known!r}")
+    return known

@@ -111,12 +111,31 @@ def test_files_of_others_stay(tmp_path):
     assert (tmp_path / "b.txt").read_text() == "edited"
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", "no JSON", '{"written_by": "another"}'])
+OURS = '{"written_by": "the command", "cases": {}, "files": {}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{}", "[]", "no JSON", '{"written_by": "another"}'),
+        OURS.replace('"files": {}', '"files": {"../a.txt": ["0"]}'),
+        OURS.replace('"files": {}', '"files": {"a.txt": []}'),
+        OURS.replace('"cases": {}', '"cases": {"a": {"files": ["/a.txt"]}}'),
+        OURS.replace("}}", '}, "settings": null}'),
+    ],
+)
 def test_a_record_of_others_is_refused(content, tmp_path):
     (tmp_path / RECORD).write_text(content)
     with pytest.raises(ValueError, match="was not written by the command and is left as it is"):
         opened(tmp_path)
     assert (tmp_path / RECORD).read_text() == content
+
+
+def test_a_record_may_hold_what_a_newer_version_adds(tmp_path):
+    newer = '{"newer": {"a": 1}, "version": "99", "written_by": "the command"'
+    case = '{"a": {"files": ["a.txt"], "digest": "d", "of_newer": [1]}}'
+    (tmp_path / RECORD).write_text(f'{newer}, "cases": {case}, "files": {{"a.txt": ["0"]}}}}')
+    assert opened(tmp_path).finished("a", "d") is None  # its file is missing
 
 
 def test_other_settings_are_refused(tmp_path):

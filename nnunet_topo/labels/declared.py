@@ -7,6 +7,7 @@ from typing import Any
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_topo.files import read_json
 from nnunet_topo.labels.labels import Label, Labels
 from nnunet_topo.labels.name_files import labels_by_name
 
@@ -33,7 +34,9 @@ def labels_of_dataset(description: Mapping[str, Any], file: Path, plans: Path | 
     An evaluation does not need the background or the order of regions, so both may be missing.
 
     Raises:
-        ValueError: there is no label besides the background, or nnU-Net refuses dataset.json.
+        ValueError: there is no label besides the background, or nnU-Net refuses dataset.json or
+            the plans.
+        OSError: the plans cannot be read.
     """
     named = labels_by_name(description["labels"], f"{file}: labels")
     background = [name for name, label in named.items() if label in (0, (0,))]
@@ -47,14 +50,19 @@ def labels_of_dataset(description: Mapping[str, Any], file: Path, plans: Path | 
         name: list(label) if isinstance(label, tuple) else label for name, label in named.items()
     }
     wanted = {"labels": labels, "regions_class_order": list(range(1, regions + 1))}
+    content = None if plans is None else read_json(plans)
     try:
-        if plans is None:
+        if content is None:
             manager = LabelManager(labels, wanted["regions_class_order"])
         else:
-            manager = PlansManager(str(plans)).get_label_manager({**description, **wanted})
+            manager = PlansManager(content).get_label_manager({**description, **wanted})
         return labels_of_manager(manager)
-    except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"nnU-Net does not accept the labels of {file}: {error}") from None
+    except (RuntimeError, AssertionError, LookupError, TypeError, ValueError, AttributeError) as e:
+        of_plans = "" if plans is None else f" with {plans}"
+        reason = " ".join(f"{type(e).__name__} {e}".split())[:300]
+        raise ValueError(
+            f"nnU-Net does not accept the labels of {file}{of_plans}: {reason}"
+        ) from None
 
 
 def names_by_key(evaluated: Iterable[Label], named: Mapping[str, Label]) -> dict[str, str]:

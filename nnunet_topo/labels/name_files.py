@@ -109,7 +109,7 @@ def _number(value: Any, place: str) -> int:
 def _labels_in_json(text: str, file: Path) -> list[tuple[str, Label]]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # not JSON, or brackets in brackets in brackets
         raise ValueError(f"{file} is not JSON: {error}") from None
     if isinstance(content, dict) and "labels" in content:
         content = content["labels"]

@@ -47,7 +47,7 @@ section_2() {
 section_3() {
     say "3. against gudhi and theory"
     pytest -q -p no:cacheprovider tests/topology/test_engine.py tests/topology/test_persistence.py tests/losses/test_diagrams.py | tail -3
-    python tests/fuzz_engine.py "${FUZZ_MINUTES:-60}" 1
+    python -m tests.fuzz --minutes "${FUZZ_MINUTES:-60}" --seed 1 "engine beside gudhi"
 }
 
 section_4() {

@@ -109,6 +109,27 @@ TRUST = [
         "test_a_validation_that_is_killed_before_its_metrics_is_not_finished",
     ),
     Sabotage(
+        "a record that leads out of its folder",
+        "own_folder._plain",
+        "Path(name).name != name",
+        "False",
+        "test_a_record_of_others_is_refused",
+    ),
+    Sabotage(
+        "brackets in brackets that end a command",
+        "_labels_in_json",
+        "(ValueError, RecursionError)",
+        "ValueError",
+        "test_brackets_in_brackets_are_refused_wherever_labels_are_named",
+    ),
+    Sabotage(
+        "plans that nnU-Net does not read not named",
+        "labels_of_dataset",
+        "read_json(plans)",
+        "str(plans)",
+        "test_plans_that_nnunet_does_not_read_are_named",
+    ),
+    Sabotage(
         "half a checkpoint left behind",
         "remove_unfinished",
         "file.unlink(missing_ok=True)",
