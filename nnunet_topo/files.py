@@ -4,16 +4,19 @@ import hashlib
 import json
 import os
 import re
+import socket
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from glob import escape
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 OWN_KEY = "nnunet_topo"
 """Key of what this package adds to files of nnU-Net."""
+_NEW = ".topo-new"
 
 
 def read_json(
@@ -90,8 +93,8 @@ def replacing(file: Path) -> Iterator[Path]:
     The path has the ending of the file, by which writers choose the format. It is removed if
     anything is raised.
     """
-    ending = "".join(file.suffixes[-2:])
-    new = file.with_name(f".{file.name.removesuffix(ending)}.{os.getpid()}.topo-new{ending}")
+    new = new_content(file)
+    _remove_unfinished(new)
     try:
         with naming(new):
             yield new
@@ -99,6 +102,29 @@ def replacing(file: Path) -> Iterator[Path]:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+def new_content(file: Path) -> Path:
+    """Returns the path at which this process writes the new content of a file."""
+    ending = "".join(file.suffixes[-2:])
+    process = f"{socket.gethostname()}-{os.getpid()}"
+    return file.with_name(f".{file.name.removesuffix(ending)}.{process}{_NEW}{ending}")
+
+
+def _remove_unfinished(new: Path) -> None:
+    """Removes what processes of this machine that were killed have left of the same file."""
+    if os.name == "nt":  # a process cannot be looked for there without ending it
+        return
+    before, _, after = new.name.rpartition(f"{os.getpid()}{_NEW}")
+    for other in new.parent.glob(f"{escape(before)}*{_NEW}{escape(after)}"):
+        process = other.name.removeprefix(before).removesuffix(f"{_NEW}{after}")
+        if not process.isdecimal() or int(process) == os.getpid():
+            continue
+        with suppress(OSError, OverflowError):
+            try:
+                os.kill(int(process), 0)
+            except ProcessLookupError:
+                other.unlink()
 
 
 def put_in_place(new: Path, file: Path) -> None:
@@ -128,7 +154,8 @@ def write_if_missing(file: Path, content: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    new = file.with_name(f".{file.stem}.{os.getpid()}.topo-new{file.suffix}")
+    new = new_content(file)
+    _remove_unfinished(new)
     try:
         with naming(new):
             new.write_text(content, encoding="utf-8")

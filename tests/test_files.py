@@ -1,11 +1,14 @@
 """Files that are written whole or not at all, and read with one-line errors."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from nnunet_topo.files import (
     digest,
+    new_content,
     read_json,
     read_json_if_whole,
     replacing,
@@ -86,3 +89,26 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", lambda *a: (steps.append("replace"), replace(*a)))
     write_whole(file, "content")
     assert steps == ["flush", "replace", "flush"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nothing is removed on Windows")
+def test_what_a_killed_process_has_left_of_a_file_is_removed_when_it_is_written(tmp_path):
+    file = tmp_path / "topology[1].nii.gz"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    own = new_content(file).name
+    left, alive, elsewhere, other = (
+        tmp_path / name
+        for name in (
+            own.replace(str(os.getpid()), str(dead.pid)),
+            own.replace(str(os.getpid()), str(os.getppid())),
+            own.replace(str(os.getpid()), f"{dead.pid}").replace("[1].", "[1].host-of-"),
+            own.replace("topology", "other").replace(str(os.getpid()), str(dead.pid)),
+        )
+    )
+    for path in (left, alive, elsewhere, other):
+        path.write_text("half")
+    write_whole(file, "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        path.name for path in (file, alive, elsewhere, other)
+    }

@@ -11,6 +11,7 @@ import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
 from nnunet_topo.cli import main
+from nnunet_topo.files import new_content
 from nnunet_topo.losses import BettiPriorLoss
 from nnunet_topo.priors.topology_json import TopologyJson
 from nnunet_topo.topology.betti_range import BettiPrior
@@ -193,7 +194,7 @@ def test_the_unions_of_a_trainer_of_ones_own_come_first(start, dataset):
 
 
 def test_a_training_continues_if_the_file_cannot_be_written(start, dataset):
-    (dataset / f".topology.{os.getpid()}.topo-new.json").mkdir()  # where it is written at first
+    new_content(dataset / "topology.json").mkdir()  # where it is written at first
     trainer = start()
     assert not (dataset / "topology.json").exists()
     assert "cannot be written, the training continues without" in log_of(trainer)

@@ -130,6 +130,13 @@ TRUST = [
         "test_plans_that_nnunet_does_not_read_are_named",
     ),
     Sabotage(
+        "half a file left behind",
+        "files._remove_unfinished",
+        "other.unlink()",
+        "None",
+        "test_what_a_killed_process_has_left_of_a_file_is_removed_when_it_is_written",
+    ),
+    Sabotage(
         "half a checkpoint left behind",
         "remove_unfinished",
         "file.unlink(missing_ok=True)",
