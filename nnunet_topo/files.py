@@ -112,7 +112,11 @@ def new_content(file: Path) -> Path:
 
 
 def _remove_unfinished(new: Path) -> None:
-    """Removes what processes of this machine that were killed have left of the same file."""
+    """Removes what processes of this machine that were killed have left of the same file.
+
+    It also removes a link in the place of the new content, which would be written to elsewhere.
+    """
+    remove_link(new)
     if os.name == "nt":  # a process cannot be looked for there without ending it
         return
     before, _, after = new.name.rpartition(f"{os.getpid()}{_NEW}")
@@ -125,6 +129,12 @@ def _remove_unfinished(new: Path) -> None:
                 os.kill(int(process), 0)
             except ProcessLookupError:
                 other.unlink()
+
+
+def remove_link(path: Path) -> None:
+    """Removes a link from a place that is ours; what it points to stays as it is."""
+    if path.is_symlink():
+        path.unlink()
 
 
 def put_in_place(new: Path, file: Path) -> None:

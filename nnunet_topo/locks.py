@@ -34,6 +34,8 @@ def hold(folder: Path, doing: str) -> None:
     if fcntl is None or place in _held:
         return
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / NAME).is_symlink():  # its target would be written to
+        (folder / NAME).unlink()
     file = (folder / NAME).open("a+", encoding="utf-8")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import nnunet_topo
-from nnunet_topo.files import digest, naming, read_json, write_whole
+from nnunet_topo.files import digest, naming, read_json, remove_link, write_whole
 from nnunet_topo.locks import hold, release
 
 _LINES = "finished.jsonl"  # of this run, or of one that was interrupted
@@ -136,6 +136,7 @@ class OwnFolder:
         hold(self._folder, self._author)
         try:
             self._write({})
+            remove_link(self.new)
             shutil.rmtree(self.new, ignore_errors=True)
             self.new.mkdir(exist_ok=True)
         except BaseException:

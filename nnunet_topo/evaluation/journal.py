@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_topo.evaluation.case import CaseResult
-from nnunet_topo.files import naming
+from nnunet_topo.files import naming, remove_link
 
 _KEYS = {"nnunet_metrics": "of_nnunet", "problems": "troubles"}  # as files of users have them
 _FIELDS = {key: field for field, key in _KEYS.items()}
@@ -21,6 +21,7 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         try:
+            remove_link(self.file)
             self.handle = self.file.open("a+", encoding="utf-8")
         except OSError as error:
             raise OSError(

@@ -1,7 +1,7 @@
 """Checkpoints that stock nnU-Net can predict with, and that only the same trainer can resume."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,9 @@ class Origin:
     loss: str = ""
 
 
+_EXAMPLE = Origin("", {}, {})
+
+
 def portable_trainer_name(trainer: type) -> str:
     """Returns the name of a trainer with which stock nnU-Net can rebuild the network.
 
@@ -88,14 +91,33 @@ def best_of(averages: Sequence[float]) -> float | None:
 
 def read_origin(checkpoint: Path) -> Origin | None:
     """Returns the training that wrote a checkpoint, None if none of our trainers did."""
-    return _recorded_origin(
-        torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
-    )
+    content = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)
+    return _recorded_origin(checkpoint, content)
 
 
-def _recorded_origin(content: Mapping[str, Any]) -> Origin | None:
+def _recorded_origin(checkpoint: str | Path, content: Mapping[str, Any]) -> Origin | None:
+    """Returns what a checkpoint records; entries of a newer version are left out.
+
+    Raises:
+        RuntimeError: it records something else.
+    """
     own = content.get(OWN_KEY)
-    return None if own is None else Origin(**own)
+    if own is None:
+        return None
+    try:
+        known = {f.name: own[f.name] for f in fields(Origin) if f.name in own}
+        origin = Origin(**known)
+        as_declared = all(
+            isinstance(value, type(getattr(_EXAMPLE, name))) for name, value in known.items()
+        )
+    except (TypeError, AttributeError):
+        origin, as_declared = None, False
+    if origin is None or not as_declared:
+        raise RuntimeError(
+            f"{checkpoint} has a key {OWN_KEY!r} that nnunet-topo {nnunet_topo.__version__} cannot "
+            f"read. Did another version write it?"
+        )
+    return origin
 
 
 def check_origin(
@@ -115,7 +137,9 @@ def check_origin(
     Raises:
         RuntimeError: stock nnU-Net, another trainer, or the same one with other settings wrote it.
     """
-    origin = read_origin(Path(checkpoint)) if content is None else _recorded_origin(content)
+    origin = (
+        read_origin(Path(checkpoint)) if content is None else _recorded_origin(checkpoint, content)
+    )
     if origin is None:
         raise RuntimeError(
             f"{checkpoint} was not written by {trainer}: it has no key {OWN_KEY!r}, so it comes "

@@ -97,6 +97,7 @@ def preprocess_unlabeled(folder, monkeypatch, request):
         sitk.WriteImage(image, images / f"new_{case:02d}_0000.nii.gz")
     command = ["preprocess-unlabeled", "-d", "901", "-i", str(images), "-c", "3d_fullres"]
     written = preprocessed / "nnUNetPlans_3d_fullres_unlabeled"
+    shutil.rmtree(written, ignore_errors=True)  # what other tests have prepared
     return [*command, "-np", "1"], [written, preprocessed / "labelled_images.json"]
 
 

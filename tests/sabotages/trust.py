@@ -130,6 +130,20 @@ TRUST = [
         "test_plans_that_nnunet_does_not_read_are_named",
     ),
     Sabotage(
+        "a link in the place of a new file followed",
+        "files.remove_link",
+        "path.unlink()",
+        "None",
+        "test_links_in_our_places_are_not_followed",
+    ),
+    Sabotage(
+        "a checkpoint of a newer version refused",
+        "_recorded_origin",
+        "Origin(**known)",
+        "Origin(**own)",
+        "test_what_a_newer_version_adds_to_a_checkpoint_is_left_out",
+    ),
+    Sabotage(
         "half a file left behind",
         "files._remove_unfinished",
         "other.unlink()",

@@ -155,6 +155,28 @@ def test_a_checkpoint_of_stock_nnunet_is_refused(make_trainer, finished, tmp_pat
         )
 
 
+@pytest.mark.parametrize(
+    ("changes", "readable"),
+    [({"of_newer": {"a": 1}}, True), ({"settings": None}, False), ({"schedule": []}, False)],
+)
+def test_what_a_newer_version_adds_to_a_checkpoint_is_left_out(
+    make_trainer, finished, changes, readable
+):
+    file = Path(finished.output_folder) / "checkpoint_final.pth"
+    content = torch.load(file, weights_only=False)
+    content[checkpoints.OWN_KEY] |= changes
+    given = finished.settings.given()
+    if readable:
+        origin = checkpoints.check_origin("newer.pth", type(finished).__name__, given, content)
+        assert origin.settings == given
+    else:
+        with pytest.raises(RuntimeError, match=r"newer\.pth has a key 'nnunet_topo' that"):
+            checkpoints.check_origin("newer.pth", type(finished).__name__, given, content)
+    content[checkpoints.OWN_KEY] = [1]
+    with pytest.raises(RuntimeError, match="Did another version write it"):
+        checkpoints.check_origin("newer.pth", type(finished).__name__, given, content)
+
+
 def test_an_interrupted_save_leaves_the_old_checkpoint(finished, tmp_path, monkeypatch):
     file = tmp_path / "checkpoint_best.pth"
     finished.save_checkpoint(str(file))
