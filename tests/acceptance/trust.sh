@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Trust and scale: prints the figures with which faults, hostile input and clusters were accepted.
 #
-# Usage: tests/acceptance/trust.sh [FOLDER [SECTION ...]]    sections 1 to 4 take hours on 2 cores
+# Usage: tests/acceptance/trust.sh [FOLDER [SECTION ...]]    the sections take hours on 2 cores
 #
 # Sections, default all: 1 Slurm against local (needs root and Debian's slurm-wlm and munge); 2 commands that are killed,
 # NNUNET_TOPO_KILLS times each (30), and two folds that start at once, NNUNET_TOPO_STARTS times (50); 3 arbitrary input for
-# FUZZ_MINUTES (60); 4 LONG_RUN iterations (10000) of each loss. PYTHON is an environment with the package and its extra test;
+# FUZZ_MINUTES (60); 4 LONG_RUN iterations (10000) of each loss; 5 versions, see trust_versions.sh. PYTHON is an environment with the package and its extra test;
 # without it, one is made in FOLDER.
 source "$(dirname "$0")/prelude.sh" trust "$@"
 sections=${*:2}
 wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
 failed=() skipped=() not_measured=()
-for section in 1 2 3 4; do wanted $section || not_measured+=("$section"); done
+for section in 1 2 3 4 5; do wanted $section || not_measured+=("$section"); done
 judge() { grep -q '^failed' "$work/$1.txt" && failed+=("$1") || true; }
 
 if [ -z "${PYTHON:-}" ]; then
@@ -65,6 +65,11 @@ if wanted 4; then
     say "4. ${LONG_RUN:-10000} iterations of each loss on changing shapes and classes: first tenth -> end"
     in_root "$PYTHON" -W ignore "$here/trust_long_run.py" "${LONG_RUN:-10000}" 2>"$work/4.log" | tee "$work/4.txt" || true
     [ "$(grep -c '^good' "$work/4.txt")" = 7 ] || failed+=(4)
+fi
+
+if wanted 5; then
+    say "5. a part of the tests with the lowest and the newest versions"
+    "$here/trust_versions.sh" "$work/versions" | tee "$work/5.txt" || failed+=(5)
 fi
 
 say "failed: ${failed[*]:-none}"
