@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["train"]:
         return train.run_with(arguments[1:])
     parser = argument_parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
     chosen = parser.parse_args(arguments)
     if chosen.command == "completion":
         return completion.run_with(parser, chosen.shell)

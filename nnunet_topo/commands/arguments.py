@@ -69,6 +69,20 @@ def add_metric_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def prior_file(text: str) -> Path:
+    """Returns the path of a topology.json that was typed.
+
+    Raises:
+        ArgumentTypeError: there is no such file.
+    """
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(
+            f"there is no file {text}; nnunet-topo plan writes topology.json into the folder of "
+            "the data set in nnUNet_preprocessed"
+        )
+    return Path(text)
+
+
 def add_processes_argument(command: argparse.ArgumentParser) -> None:
     """Adds the number of processes."""
     command.add_argument("-np", type=int, help="processes; default $nnUNet_def_n_proc")

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import nnunet_topo
 
-HELP = "BibTeX of the papers behind a trainer, of nnU-Net and of this package"
+HELP = "BibTeX of the papers behind a trainer or command, of nnU-Net and of this package"
 FILE = Path(nnunet_topo.__file__).with_name("citations.bib")
 _ALWAYS = ("isensee2021", "nnunet_topo")
-_OTHERS = {"refine": ("clough2020",)}  # methods that are not trainers
+_OTHERS = {  # methods that are not trainers
+    "refine": ("clough2020",),
+    "correct": ("bazin2007",),
+    "metrics": ("stucki2023", "shit2021"),  # Betti matching error, clDice
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="TRAINER",
-        help="with its settings, such as nnUNetTrainerTAFL_skelrecall1, or refine; default all",
+        help="with its settings, such as nnUNetTrainerTAFL_skelrecall1; or refine, correct or "
+        "metrics; default all",
     )
 
 
@@ -42,7 +47,9 @@ def entries(names: Sequence[str]) -> list[str]:
     blocks = dict(zip(found, re.findall(r"@\w+\{.*?\n\}", text, re.DOTALL), strict=True))
     for name in names:
         if name not in _OTHERS and not name.startswith("nnUNetTrainer"):
-            raise ValueError(f"wanted the name of a trainer, or refine, got {name!r}")
+            raise ValueError(
+                f"wanted the name of a trainer, or one of {', '.join(_OTHERS)}, got {name!r}"
+            )
     of_names = [_OTHERS[name] if name in _OTHERS else papers(name) for name in names]
     wanted = {key for keys in of_names for key in keys} | {*_ALWAYS} if names else {*blocks}
     return [block for key, block in blocks.items() if key in wanted]

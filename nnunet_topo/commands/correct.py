@@ -8,6 +8,7 @@ from nnunet_topo.commands.arguments import (
     add_processes_argument,
     cases_where_chosen,
     number_of_processes,
+    prior_file,
 )
 from nnunet_topo.commands.exit_status import report_problems
 
@@ -25,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("-i", type=Path, required=True, metavar="DIR", help="predictions")
     parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
-    parser.add_argument("--prior", type=Path, required=True, metavar="FILE", help="topology.json")
+    parser.add_argument(
+        "--prior", type=prior_file, required=True, metavar="FILE", help="topology.json"
+    )
     parser.add_argument(
         "--probabilities",
         action="store_true",

@@ -184,8 +184,11 @@ def _lookup() -> Iterator[Finding]:
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         cure = (
-            f"see above; if {VARIABLE} is right, a trainer file in one of its folders is broken: "
-            "python FILE.py shows the error"
+            "torch and torchvision were built for each other in other versions: install both from "
+            "one place, pip install --force-reinstall torch torchvision"
+            if "torchvision::" in reason
+            else f"see above; if {VARIABLE} is right, a trainer file in one of its folders is "
+            "broken: python FILE.py shows the error"
         )
         yield Finding("WRONG", f"nnU-Net does not find {_TRAINER}: {reason}", cure)
     else:

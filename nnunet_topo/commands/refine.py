@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from nnunet_topo._register import register
-from nnunet_topo.commands.arguments import add_jobs_arguments, cases_where_chosen
+from nnunet_topo.commands.arguments import add_jobs_arguments, cases_where_chosen, prior_file
 
 HELP = "predict like nnUNetv2_predict, and repair each case whose topology is wrong"
 DESCRIPTION = (
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", nargs="+", metavar="FOLD", help="default: all that exist")
     parser.add_argument("-chk", default="checkpoint_final.pth", help="default %(default)s")
     parser.add_argument(
-        "--prior", type=Path, metavar="FILE", help="topology.json; default: that of the model"
+        "--prior", type=prior_file, metavar="FILE", help="topology.json; default: that of the model"
     )
     parser.add_argument(
         "--per-case-priors",

@@ -172,6 +172,10 @@ def _result(
 
 def _read_probabilities(file: Path, shape: tuple[int, ...], wanted: Wanted) -> NDArray[Any]:
     """Returns nnU-Net's probabilities `[channel, z, y, x]`, the background first if it is one."""
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"there is no {file.name}; nnUNetv2_predict writes it with --save_probabilities"
+        )
     with np.load(file) as content:
         if "probabilities" not in content:
             raise ValueError(f"{file}: wanted an array called probabilities, as nnU-Net saves it")

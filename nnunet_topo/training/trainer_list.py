@@ -81,7 +81,11 @@ def papers(name: str) -> tuple[str, ...]:
     described = {trainer.name: trainer for trainer in described_trainers()}
     stem, underscore, rest = name.partition("_")
     if stem not in described:
-        raise ValueError(f"wanted one of {', '.join(described)}, got {name!r}")
+        from nnunet_topo.training.lookup import right_spelling  # imports nnU-Net
+
+        meant = right_spelling(name, described)
+        told = f"; did you mean {meant}?" if meant else ""
+        raise ValueError(f"wanted one of {', '.join(described)}, got {name!r}{told}")
     trainer = described[stem]
     settings = parse_settings(
         stem, underscore + rest, has_term=bool(trainer.term), term_settings=trainer.settings

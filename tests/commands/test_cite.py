@@ -36,6 +36,8 @@ def cited(*names):
         ("nnUNetTrainerSCNP", ["valverde2026"]),
         ("nnUNetTrainerStock", []),
         ("refine", ["clough2020"]),
+        ("correct", ["bazin2007"]),
+        ("metrics", ["stucki2023", "shit2021"]),
     ],
 )
 def test_a_trainer_cites_the_papers_of_its_losses(name, keys):
@@ -60,7 +62,7 @@ def test_several_names_give_each_paper_once_and_no_name_gives_all():
     everything = set(re.findall(r"^@\w+\{(\w+),", FILE.read_text(), re.MULTILINE))
     assert {*cited(), "isensee2021", "nnunet_topo"} == everything
     used = {key for trainer in described_trainers() for key in trainer.papers}
-    assert used | {"isensee2021", "nnunet_topo"} == everything
+    assert used | {"bazin2007", "isensee2021", "nnunet_topo"} == everything
 
 
 def test_every_trainer_with_a_term_names_its_paper():
@@ -73,9 +75,13 @@ def test_every_trainer_with_a_term_names_its_paper():
 @pytest.mark.parametrize(
     ("name", "told"),
     [
+        ("nnUNetTrainerTopologie_5epochs", "; did you mean nnUNetTrainerTopology_5epochs?"),
         ("nnUNetTrainer", "wanted one of nnUNetTrainerBettiMatching"),
         ("nnUNetTrainerTAFL_epochs", "'epochs' is not a setting"),
-        ("Refine", "wanted the name of a trainer, or refine, got 'Refine'"),
+        (
+            "Refine",
+            "or one of refine, correct, metrics, got 'Refine'",
+        ),
     ],
 )
 def test_a_wrong_name_is_told(name, told, capsys):

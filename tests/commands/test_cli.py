@@ -31,6 +31,13 @@ def test_the_help_says_what_to_cite_and_what_a_report_of_a_problem_needs(capsys)
     assert "nnunet-topo cite TRAINER" in told
 
 
+def test_nothing_typed_shows_what_there_is(capsys):
+    assert cli.main([]) == 2
+    told = capsys.readouterr().err
+    assert "evaluate" in told
+    assert "nnunet-topo doctor" in told
+
+
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [("eva", "evaluate"), ("compare --g", "--gt"), ("run --executor s", "slurm")],

@@ -88,6 +88,15 @@ BROKEN = {
         ),
         ("search for trainers fails: .*not_installed_anywhere", "repair or remove the file"),
     ),
+    "torch and torchvision of different builds": (
+        lambda folder, patch: trainer_file(
+            folder,
+            patch,
+            "nnUNetTrainerTheirs",
+            "raise RuntimeError('operator torchvision::nms does not exist')",
+        ),
+        ("torchvision::nms", "install both from one place"),
+    ),
     "research code copied under our name": (
         lambda folder, patch: trainer_file(folder, patch, "nnUNetTrainerTAFL", ANOTHER),
         ("nnU-Net finds another nnUNetTrainerTAFL first", "rename or remove that file"),

@@ -230,7 +230,7 @@ def test_several_processes_correct_the_same(folders):
 @pytest.mark.parametrize(
     ("channels", "told"),
     [
-        (None, "No such file"),
+        (None, "there is no case.npz; nnUNetv2_predict writes it with --save_prob"),
         (np.zeros((2, 10, 12, 14), np.float32), "wanted probabilities of shape (3, 10, 12, 14)"),
         (np.full((3, 10, 12, 14), np.nan, np.float32), "wanted probabilities from 0 to 1"),
     ],
@@ -253,6 +253,10 @@ def test_wrong_folders_and_priors_are_told(folders, capsys):
     assert "wanted another folder" in capsys.readouterr().err
     assert folders.correct("--review-distance", "-1") == 2
     assert "--review-distance" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments[:3], "--prior", "gone.json", "-o", "out"])
+    assert ended.value.code == 2
+    assert "no file gone.json; nnunet-topo plan writes topology.json" in capsys.readouterr().err
     folders.topology(organ="none")
     assert folders.correct() == 2
     assert "no label has a prior at full connectivity" in capsys.readouterr().err
