@@ -18,15 +18,16 @@ COMMANDS = """
 # Commands
 
 All commands of `nnunet-topo` with all their options. `nnunet-topo COMMAND --help` prints the same.
-[Reliability](reliability.md#exit-status-of-nnunet-topo) explains the exit status, and
-[installing](../setup_instructions.md#completion) how a shell completes options.
+A [table](reliability.md#exit-status-of-nnunet-topo) says what the exit status of a command means,
+and [installing](../setup_instructions.md#completion) how a shell completes options.
 """
 TRAINERS = """
 # Trainers and settings
 
-What nnU-Net finds after `-tr`. `nnunet-topo trainers --list` prints the same, and
-`nnunet-topo trainers --json` more, for programs. [The losses](losses.md#trainers) explains the
-trainers, and [training](training.md#settings) the settings.
+What nnU-Net finds after `-tr`. `nnunet-topo trainers --list` prints the trainers, what each
+minimises, and the settings. `nnunet-topo trainers --json` prints all of this page, for programs.
+[The losses](losses.md#trainers) explains the trainers, and [training](training.md#settings) the
+settings.
 
 ## Trainers
 
@@ -132,7 +133,11 @@ def _value(action: argparse.Action) -> str:
         value = "|".join(map(str, action.choices))
     else:
         value = action.dest.upper()
-    return f"{value} ..." if action.nargs in ("+", "*") else value
+    if action.nargs == "?":
+        return f"[{value}]"
+    if action.nargs == "*":
+        return f"[{value} ...]"
+    return f"{value} ..." if action.nargs == "+" else value
 
 
 def _meaning(action: argparse.Action) -> str:
@@ -156,7 +161,7 @@ def _cell(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Returns a text with what Markdown would take as markup escaped."""
-    return re.sub(r"([*<\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([*\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
 
 
 def _sentence(text: str) -> str:

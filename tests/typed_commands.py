@@ -9,6 +9,7 @@ RUN = [
     "docs/metrics.md: Betti errors in windows",
     "docs/compare.md: Folders",
     "docs/errors.md: Where the errors are",
+    "docs/how_to/measure.md: One model",
     "docs/how_to/measure.md: Two models",
 ]
 RUN_SLOWLY = [
@@ -27,12 +28,21 @@ RUN_SLOWLY = [
     "docs/how_to/vessels.md: 3. With training",
     "docs/how_to/ring.md: 3. With training",
     "docs/how_to/finished_models.md: Overnight: fine-tune all folds and compare",
+    "docs/how_to/finished_models.md: Try it first, in minutes",
 ]
 # Headings whose commands a test of their own runs.
 RUN_ELSEWHERE = {"docs/regions.md: From planning to the report": "tests/test_regions.py"}
 NEWCOMER = "tests/acceptance/newcomer.sh runs it, in a fresh environment"
 OF_CI = ".ci/run does that"
 NO_DOCKER, NO_CONDA, NO_WINDOWS = "needs Docker", "needs conda", "needs Windows"
+OUR_FILES = (
+    'find "${nnUNet_preprocessed:?}" -maxdepth 2 -type f '
+    r"\( -name 'topology.json*' -o -name labelled_images.json \)",
+    'find "${nnUNet_results:?}" -type f '
+    r"\( -name topology.json -o -name topology.png -o -name .nnunet-topo.lock \)",
+)
+OUR_FOLDERS = "find \"${nnUNet_preprocessed:?}\" -maxdepth 2 -type d -name '*_unlabeled'"
+OF_SHELL = "the shell's; the command before them is run"
 NOT_RUN = {
     "pip install submitit": "is among what the tests need",
     "nnunet-topo run -d 4 -c 3d_fullres -tr nnUNetTrainerStock nnUNetTrainerTAFL -o comparison_run "
@@ -51,10 +61,12 @@ NOT_RUN = {
     "pip install --no-index --find-links wheelhouse nnunet-topo": NEWCOMER,
     "pip uninstall --yes nnunet-topo": NEWCOMER,
     "find ~/.cache/nnunet-topo -type f": NEWCOMER,
-    'find $nnUNet_preprocessed -maxdepth 2 -name "topology.json" '
-    '-o -maxdepth 2 -name "*_unlabeled"': NEWCOMER,
-    'find $nnUNet_results -name "topology.*"': NEWCOMER,
-    "pip install torch --index-url https://download.pytorch.org/whl/cpu": "needs PyTorch's index",
+    "rm -rf ~/.cache/nnunet-topo": NEWCOMER,
+    **dict.fromkeys((*OUR_FILES, *(f"{command} -delete" for command in OUR_FILES)), NEWCOMER),
+    **dict.fromkeys((OUR_FOLDERS, f"{OUR_FOLDERS} -prune -exec rm -r {{}} +"), NEWCOMER),
+    "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu": (
+        "needs PyTorch's index"
+    ),
     "conda create -n nnunet-topo python=3.12": NO_CONDA,
     "conda activate nnunet-topo": NO_CONDA,
     "FROM python:3.12": NO_DOCKER,
@@ -73,10 +85,12 @@ NOT_RUN = {
     r'$env:nnUNet_raw = "D:\nnUNet_raw"': NO_WINDOWS,
     r'$env:nnUNet_preprocessed = "D:\nnUNet_preprocessed"': NO_WINDOWS,
     r'$env:nnUNet_results = "D:\nnUNet_results"': NO_WINDOWS,
-    "nnunet-topo refine -i IMAGES -o REFINED -m MODEL_FOLDER --prior topology.json": (
+    "nnunet-topo refine -i IMAGES -o REFINED -m MODEL_FOLDER "
+    "--prior $nnUNet_preprocessed/Dataset004_*/topology.json": (
         "tests/refinement does it on a model whose errors are known"
     ),
-    "nnunet-topo correct -i PREDICTIONS -o CORRECTED --probabilities --prior topology.json": (
+    "nnunet-topo correct -i PREDICTIONS -o CORRECTED --probabilities "
+    "--prior $nnUNet_preprocessed/Dataset004_*/topology.json": (
         "tests/correction does it on predictions whose errors are known"
     ),
     "nnunet-topo postprocess find -d 4 -c 3d_fullres -tr nnUNetTrainer -o FOUND": (
@@ -89,6 +103,11 @@ NOT_RUN = {
     "-tr nnUNetTrainerTopology_50epochs_finetune": "needs five folds; README's with one is run",
     'eval "$(nnunet-topo completion bash)"': "tests/commands/test_cli.py completes with it",
     "sbatch train.sh": "needs Slurm; the script itself is run here",
+    "case $? in": OF_SHELL,
+    '0) echo "every case is evaluated" ;;': OF_SHELL,
+    '1) echo "some cases have problems, which are listed above" ;;': OF_SHELL,
+    '*) echo "nothing was evaluated, or it was interrupted" ;;': OF_SHELL,
+    "esac": OF_SHELL,
     "python3 -m venv .venv": OF_CI,
     "source .venv/bin/activate": OF_CI,
     'pip install -e ".[dev]"': OF_CI,
