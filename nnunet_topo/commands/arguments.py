@@ -69,18 +69,17 @@ def add_metric_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def prior_file(text: str) -> Path:
-    """Returns the path of a topology.json that was typed.
+def check_prior_file(file: Path) -> None:
+    """Checks a topology.json that was typed.
 
     Raises:
-        ArgumentTypeError: there is no such file.
+        ValueError: there is no such file.
     """
-    if not Path(text).is_file():
-        raise argparse.ArgumentTypeError(
-            f"there is no file {text}; nnunet-topo plan writes topology.json into the folder of "
+    if not file.is_file():
+        raise ValueError(
+            f"there is no file {file}; nnunet-topo plan writes topology.json into the folder of "
             "the data set in nnUNet_preprocessed"
         )
-    return Path(text)
 
 
 def add_processes_argument(command: argparse.ArgumentParser) -> None:

@@ -7,8 +7,8 @@ from nnunet_topo.commands.arguments import (
     add_jobs_arguments,
     add_processes_argument,
     cases_where_chosen,
+    check_prior_file,
     number_of_processes,
-    prior_file,
 )
 from nnunet_topo.commands.exit_status import report_problems
 
@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     parser.add_argument("-i", type=Path, required=True, metavar="DIR", help="predictions")
     parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
-    parser.add_argument(
-        "--prior", type=prior_file, required=True, metavar="FILE", help="topology.json"
-    )
+    parser.add_argument("--prior", type=Path, required=True, metavar="FILE", help="topology.json")
     parser.add_argument(
         "--probabilities",
         action="store_true",
@@ -66,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where a case could not be corrected, 2 where nothing was done."""
+    check_prior_file(chosen.prior)
     with cases_where_chosen(chosen, chosen.o / "jobs", processes=number_of_processes(chosen)):
         return _run(chosen)
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from nnunet_topo._register import register
-from nnunet_topo.commands.arguments import add_jobs_arguments, cases_where_chosen, prior_file
+from nnunet_topo.commands.arguments import add_jobs_arguments, cases_where_chosen, check_prior_file
 
 HELP = "predict like nnUNetv2_predict, and repair each case whose topology is wrong"
 DESCRIPTION = (
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", nargs="+", metavar="FOLD", help="default: all that exist")
     parser.add_argument("-chk", default="checkpoint_final.pth", help="default %(default)s")
     parser.add_argument(
-        "--prior", type=prior_file, metavar="FILE", help="topology.json; default: that of the model"
+        "--prior", type=Path, metavar="FILE", help="topology.json; default: that of the model"
     )
     parser.add_argument(
         "--per-case-priors",
@@ -68,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, or 1 where a case failed."""
+    if chosen.prior is not None:
+        check_prior_file(chosen.prior)
     with cases_where_chosen(chosen, chosen.o / "jobs", gpus=int(chosen.device == "cuda")):
         return _run(chosen)
 
