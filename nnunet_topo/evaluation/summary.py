@@ -242,7 +242,7 @@ class Summary:
                 self.entries[name]["metrics"][key][count] * self.cases[name]["voxel_mm3"]
                 for count in ("n_pred", "n_ref")
             ]
-            for name in self.evaluated
+            for name in sorted(self.evaluated)  # in their order the last bits differ
         ]
         predicted, reference = np.array(volumes, dtype=float).reshape(-1, 2).T
         if len(predicted) < 2 or np.ptp(predicted) == 0 or np.ptp(reference) == 0:

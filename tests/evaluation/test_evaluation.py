@@ -12,7 +12,7 @@ from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 from nnunet_topo.evaluation import evaluate
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.record import file_name, nanmean
-from nnunet_topo.evaluation.summary import read_summary
+from nnunet_topo.evaluation.summary import Summary, read_summary
 from nnunet_topo.metrics import Windows, compute
 
 from .study import CASES, LABELS, SPACING, assert_contains, pair
@@ -268,3 +268,19 @@ def test_several_processes_give_the_same_and_a_killed_one_only_costs_its_case(st
     three = study.read()["metric_per_case"]
     np.testing.assert_equal(three, [alone["metric_per_case"][case] for case in (0, 1, 3)])
     assert nanmean([nan, nan]) is nan
+
+
+def test_the_order_in_which_cases_are_finished_changes_no_bit():
+    rng = np.random.default_rng(4)
+    summary = Summary.__new__(Summary)
+    volumes = rng.integers(1, 10**5, (12, 2)).tolist()
+    summary.entries = {
+        str(case): {"metrics": {"1": {"n_pred": predicted, "n_ref": reference}}}
+        for case, (predicted, reference) in enumerate(volumes)
+    }
+    found = set()
+    for _ in range(30):
+        order = map(str, rng.permutation(12))
+        summary.cases = {case: {"digest": "d", "voxel_mm3": 1.82} for case in order}
+        found.add(summary._volume_correlation("1"))
+    assert len(found) == 1

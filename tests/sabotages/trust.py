@@ -144,6 +144,13 @@ TRUST = [
         "test_what_a_newer_version_adds_to_a_checkpoint_is_left_out",
     ),
     Sabotage(
+        "a figure that depends on which case is finished first",
+        "Summary._volume_correlation",
+        "sorted(self.evaluated)",
+        "self.evaluated",
+        "test_the_order_in_which_cases_are_finished_changes_no_bit",
+    ),
+    Sabotage(
         "half a file left behind",
         "files._remove_unfinished",
         "other.unlink()",
