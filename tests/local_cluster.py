@@ -1,5 +1,7 @@
 """A cluster on this machine, whose jobs are processes of submitit's local executor."""
 
+import signal
+
 import submitit
 
 
@@ -13,7 +15,10 @@ class LocalCluster:
 
     def submit(self, jobs):
         self.submitted.append(list(jobs))
+        # A shell ignores it for what runs in the background; jobs would then not be cancelled.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         new = {job.job_id: job for job in map(self.executor.submit, jobs)}
+        signal.signal(signal.SIGINT, before)
         self.jobs |= new
         return list(new)
 
