@@ -36,7 +36,7 @@ def call(*command: str, log: Path, **environment: str) -> None:
     if status:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
         told = next((line for line in reversed(lines) if line), "it printed nothing")
-        raise RuntimeError(f"{command[0]} ended with status {status}: {told[-300:]}")
+        raise RuntimeError(f"{Path(command[0]).name} ended with status {status}: {told[-300:]}")
 
 
 def wilcoxon_p(differences: NDArray[np.float64]) -> float:

@@ -1,5 +1,6 @@
 """One run: a training by nnUNetv2_train, its post-processing, its metrics."""
 
+import sys
 import time
 from math import isnan
 from pathlib import Path
@@ -10,6 +11,14 @@ from experiments.comparison.data_sets import DATA_SETS, PLANS, DataSet, prepare
 from experiments.shared import call
 
 FOLD = "0"
+# nnUNetv2_train in one thread. On a CPU it asks for a thread for each core, and beside other
+# programs such threads wait for each other most of the time.
+TRAIN = """
+import multiprocessing
+from nnunetv2.run.run_training import run_training_entry
+multiprocessing.cpu_count = lambda: 1
+run_training_entry()
+"""
 PRIMARY = "topo_betti_matching_error"
 METRICS = (
     "Dice",
@@ -55,7 +64,7 @@ def _train(data_set: DataSet, trainer: str, work: Path, **environment: str) -> N
     if is_trained and (fold / "validation/summary.json").is_file():
         return
     call(
-        "nnUNetv2_train",
+        *(sys.executable, "-c", TRAIN),
         *(data_set.number, data_set.configuration, FOLD, "-tr", trainer, "-p", PLANS),
         *("-device", "cpu", *(["--val"] if is_trained else [])),
         log=work / "logs" / data_set.name / f"{trainer}.log",
