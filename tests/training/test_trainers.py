@@ -120,13 +120,12 @@ def test_a_step_that_measures_the_first_weight_is_that_of_the_control(started):
     [("TAFL", "", 10), ("Wasserstein", "_ratio0.2", 0.2), ("TAFLSinkhorn", "_ratio3", 3)],
 )
 def test_the_gradient_of_the_term_is_as_large_as_wanted(started, stem, settings, wanted):
-    trainer = started(f"nnUNetTrainer{stem}_10epochs_3iters{settings}_from0_seed3")
-    # Three iterations are measured without the term, and three more while it ramps up.
-    # The ratio of another batch is another one: it is always the same here.
-    batch = all_intact(batches(trainer, 1)[0])
-    results = [trainer.train_step(dict(batch)) for _ in range(7)]
-    # A network that takes seven steps changes quickly.
-    assert wanted / 1.5 < results[6]["topology_ratio"] < 1.5 * wanted
+    trainer = started(f"nnUNetTrainer{stem}_10epochs_3iters{settings}_from0_nospatial_seed3")
+    # Three iterations are measured without the term, and three more while it ramps up. One batch
+    # again and again, because the ratio of another may be half or twice as large.
+    (batch,) = batches(trainer, 1)
+    results = [trainer.train_step(batch) for _ in range(7)]
+    assert results[6]["topology_ratio"] == pytest.approx(wanted, rel=0.3)
 
 
 def test_the_gradient_stays_as_large_as_wanted(started):
