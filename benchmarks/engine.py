@@ -9,6 +9,7 @@ import numpy as np
 from gudhi import CubicalComplex
 
 from benchmarks.inputs import KINDS, probabilities, worst_cases
+from benchmarks.memory import peak_kilobytes
 from benchmarks.timing import Comparison, compare
 from nnunet_topo.topology import persistence_pairs
 
@@ -68,11 +69,7 @@ def peak_memory_mb(shape: tuple[int, ...], connectivity: str) -> float:
     """Returns how much a call adds to the memory of this process at its peak; only on Linux."""
     image = probabilities(shape, "b")
     persistence_pairs(image[:9, :9, :9], connectivity=connectivity)
-    status = Path("/proc/self/status")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = _kilobytes(status, "VmRSS")
-    persistence_pairs(image, connectivity=connectivity)
-    return (_kilobytes(status, "VmHWM") - before) / 1e3
+    return peak_kilobytes(lambda: persistence_pairs(image, connectivity=connectivity)) / 1e3
 
 
 def ours(image: np.ndarray, connectivity: str, clamp: float) -> Callable[[], object]:
@@ -102,8 +99,3 @@ def other_engines(image: np.ndarray, connectivity: str) -> dict[str, Callable[[]
         ),
         "np.argsort": lambda: np.argsort(image, axis=None),
     }
-
-
-def _kilobytes(status: Path, key: str) -> int:
-    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1])

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -81,18 +81,26 @@ def evaluate_as_nnunet(folder: Path) -> None:
 def write_case(folder: Path) -> Path:
     """Writes a reference and a prediction, and the files that nnU-Net needs for them."""
     reference = trunk(np.random.default_rng(0))
-    for part, label_map in (
-        ("reference", reference),
-        ("prediction", disturbed(reference, np.random.default_rng(1))),
-    ):
-        image = sitk.GetImageFromArray(label_map)
-        image.SetSpacing(SPACING_MM)
+    pair = reference, disturbed(reference, np.random.default_rng(1))
+    return write_study(folder, LABELS, {"case": pair}, SPACING_MM)
+
+
+def write_study(
+    folder: Path,
+    labels: int,
+    content: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Path:
+    """Writes references and predictions, and the files that nnU-Net needs for them."""
+    for number, part in enumerate(("reference", "prediction")):
         (folder / part).mkdir()
-        sitk.WriteImage(image, folder / part / "case.nii.gz", True)
-    labels = {"background": 0} | {f"label {label}": label for label in range(1, LABELS + 1)}
-    description = {"labels": labels, "file_ending": ".nii.gz"}
-    (folder / "dataset.json").write_text(json.dumps(description))
-    plans = {"dataset_name": "Dataset900_Trunk", "plans_name": "any", "configurations": {}}
+        for case, pair in content.items():
+            image = sitk.GetImageFromArray(pair[number])
+            image.SetSpacing(spacing_mm)
+            sitk.WriteImage(image, folder / part / f"{case}.nii.gz", True)
+    names = {"background": 0} | {f"label {label}": label for label in range(1, labels + 1)}
+    (folder / "dataset.json").write_text(json.dumps({"labels": names, "file_ending": ".nii.gz"}))
+    plans = {"dataset_name": "Dataset900_Made", "plans_name": "any", "configurations": {}}
     (folder / "plans.json").write_text(json.dumps(plans | {"image_reader_writer": "SimpleITKIO"}))
     return folder
 

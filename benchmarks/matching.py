@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from time import process_time
 
 import numpy as np
 
 from benchmarks.inputs import probabilities, structures
+from benchmarks.memory import peak_kilobytes
 from benchmarks.timing import Comparison, compare
 from nnunet_topo.topology import Connectivity, betti_numbers, match_betti, persistence_pairs
 from tests.matching_cases import authors_module
@@ -66,13 +66,4 @@ def peak_memory_mb(shape: tuple[int, ...], connectivity: Connectivity) -> float:
     image, mask = probabilities(shape, "b", SEEDS[1]), structures(np.random.default_rng(5), shape)
     part = (slice(9),) * len(shape)
     match_betti(image[part], np.ones_like(mask[part]), connectivity=connectivity)
-    status = Path("/proc/self/status")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = _kilobytes(status, "VmRSS")
-    match_betti(image, mask, connectivity=connectivity)
-    return (_kilobytes(status, "VmHWM") - before) / 1e3
-
-
-def _kilobytes(status: Path, key: str) -> int:
-    line = next(line for line in status.read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1])
+    return peak_kilobytes(lambda: match_betti(image, mask, connectivity=connectivity)) / 1e3

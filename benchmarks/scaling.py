@@ -4,14 +4,12 @@ Each row is measured in a process of its own, in processor time, which other pro
 least. So a time holds for one thread; `threads` says what several make of it.
 """
 
-import json
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -20,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.evaluation import evaluate, write_study
+from benchmarks.memory import peak_kilobytes
+
 Row = dict[str, Any]
 GPU_STEP_MS = 130  # of nnU-Net's default 3D plan on a recent card
 EPOCH_LIMIT = 1.10  # of stock's time
 THREADS = (1, 2, 4, 8, 16)
-STATUS = Path("/proc/self/status")
 
 
 def tables(*, quick: bool = False) -> Iterator[tuple[str, list[Row]]]:
@@ -80,9 +80,7 @@ def patch(side: int, kind: str) -> Row:
             loss(probability, target).backward()
 
         if clamp:  # what it frees is used again by the next, which would seem to need nothing
-            with peak_memory(probability.numel()) as memory:
-                step()
-            row |= memory
+            row |= bytes_per_voxel(step, probability.numel())
         row[f"{name}, ms"] = milliseconds(step, 1 if side > 128 else 3)
     return row
 
@@ -110,8 +108,7 @@ def classes(side: int, count: int) -> Row:
         probability.grad = None
         (probability[:, :1] * 0).sum().backward()
 
-    with peak_memory(probability.numel()) as memory:
-        step()
+    memory = bytes_per_voxel(step, probability.numel())
     return {
         "classes": count,
         "present": present,
@@ -203,35 +200,24 @@ def volume(side: int, factor: int, labels: int) -> Row:
     """Measures `evaluate` of one case by volume and labels; a small case before it compiles."""
     evaluated(parts((16,) * 3, labels), labels)
     reference = np.kron(parts((side,) * 3, labels), np.ones((factor,) * 3, np.uint8))
-    with peak_memory(reference.size) as memory:
-        seconds = evaluated(reference, labels)
+    seconds: list[float] = []
+    memory = bytes_per_voxel(lambda: seconds.append(evaluated(reference, labels)), reference.size)
     return {
         "side": side * factor,
         "labels": labels,
-        "s": round(seconds, 1),
+        "s": round(seconds[0], 1),
         "bytes per voxel": memory["bytes per voxel"],
     }
 
 
 def evaluated(reference: np.ndarray, labels: int) -> float:
     """Evaluates one case, and returns the processor time."""
-    from nnunet_topo.evaluation.evaluate import evaluate_folder
-
     with TemporaryDirectory() as folder:
         study = Path(folder)
         write_study(study, labels, {"case": (reference, disturbed(reference))})
         began = time.process_time()
-        done = evaluate_folder(
-            study / "reference",
-            study / "prediction",
-            study / "dataset.json",
-            study / "plans.json",
-            output=study / "summary.json",
-        )
-        used = time.process_time() - began
-    if done.computed != 1:
-        raise RuntimeError(f"not evaluated: {done.problems}")
-    return used
+        evaluate(study)
+        return time.process_time() - began
 
 
 def cases(count: int) -> Row:
@@ -245,9 +231,9 @@ def cases(count: int) -> Row:
             reference = np.roll(labels, tuple(rng.integers(0, 24, 3)), axis=(0, 1, 2))
             content[f"case_{case:05d}"] = reference, disturbed(reference)
         write_study(study, 2, content)
-        evaluate = ["evaluate", "reference", "prediction", "-o", "summary.json", "-np", "1"]
+        measure = ["evaluate", "reference", "prediction", "-o", "summary.json", "-np", "1"]
         files = ["-djfile", "dataset.json", "-pfile", "plans.json"]
-        row |= measured_command(study, "evaluate", [*evaluate, *files])
+        row |= measured_command(study, "evaluate", [*measure, *files])
         row["summary.json, KB per case"] = round(
             (study / "summary.json").stat().st_size / 1e3 / count, 2
         )
@@ -300,24 +286,6 @@ def disturbed(labels: np.ndarray) -> np.ndarray:
     return prediction
 
 
-def write_study(
-    folder: Path, labels: int, content: Mapping[str, tuple[np.ndarray, np.ndarray]]
-) -> None:
-    """Writes references and predictions, and the files that nnU-Net needs for them."""
-    import SimpleITK as sitk
-
-    for part in ("reference", "prediction"):
-        (folder / part).mkdir()
-    for case, pair in content.items():
-        for part, label_map in zip(("reference", "prediction"), pair, strict=True):
-            image = sitk.GetImageFromArray(label_map)
-            sitk.WriteImage(image, folder / part / f"{case}.nii.gz", True)
-    names = {"background": 0} | {f"label {label}": label for label in range(1, labels + 1)}
-    (folder / "dataset.json").write_text(json.dumps({"labels": names, "file_ending": ".nii.gz"}))
-    plans = {"dataset_name": "Dataset900_Scaling", "plans_name": "any", "configurations": {}}
-    (folder / "plans.json").write_text(json.dumps(plans | {"image_reader_writer": "SimpleITKIO"}))
-
-
 def as_markdown(title: str, rows: list[Row]) -> str:
     """Returns a table."""
     lines = [f"\n### {title}\n", f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
@@ -337,14 +305,9 @@ def milliseconds(call: Callable[[], object], runs: int) -> float:
     return round(1e3 * median(times), 1)
 
 
-@contextmanager
-def peak_memory(voxels: int) -> Iterator[Row]:
-    """Measures what is added to the memory of this process at its peak; only on Linux."""
-    row: Row = {}
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = _kilobytes("VmRSS")
-    yield row
-    row["bytes per voxel"] = round(1024 * (_kilobytes("VmHWM") - before) / voxels, 1)
+def bytes_per_voxel(call: Callable[[], object], voxels: int) -> Row:
+    """Measures what a call adds to the memory of this process at its peak."""
+    return {"bytes per voxel": round(1024 * peak_kilobytes(call) / voxels, 1)}
 
 
 def compiled(shape: tuple[int, ...]) -> None:
@@ -357,8 +320,3 @@ def compiled(shape: tuple[int, ...]) -> None:
     small = torch.rand(1, 1, *(min(side, 12) for side in shape), requires_grad=True)
     for clamp in (0.0, 0.01):
         WassersteinLoss(clamp=clamp)(small, (small > 0.5).float()).backward()
-
-
-def _kilobytes(key: str) -> int:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1])
