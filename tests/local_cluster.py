@@ -1,6 +1,8 @@
 """A cluster on this machine, whose jobs are processes of submitit's local executor."""
 
+import os
 import signal
+import subprocess
 
 import submitit
 
@@ -30,6 +32,12 @@ class LocalCluster:
         for number in jobs:
             if number in self.jobs:
                 self.jobs[number].cancel()
+
+    def kill(self, number):
+        """Kills a job with its tasks, as Slurm does."""
+        found = subprocess.run(["pgrep", "-P", number], capture_output=True, text=True)
+        for process in [number, *found.stdout.split()]:
+            os.kill(int(process), signal.SIGKILL)
 
     @staticmethod
     def _state(job):

@@ -6,7 +6,6 @@ A real Slurm is started by tests/acceptance/trust.sh.
 import json
 import os
 import pickle
-import signal
 import time
 
 import pytest
@@ -144,7 +143,7 @@ def test_a_killed_job_is_told_and_the_same_call_trains_again(one_training, tmp_p
     def kill(*arguments):
         job = next(iter(cluster.jobs.values()))
         if job.state == "RUNNING" and one_training.folder.is_dir():
-            os.kill(int(job.job_id), signal.SIGKILL)
+            cluster.kill(job.job_id)
             monkeypatch.setattr(executors.time, "sleep", sleep)
         sleep(0.2)
 
