@@ -29,12 +29,25 @@ def made() -> dict:
     return {
         "WassersteinLoss": lambda space: losses.WassersteinLoss(clamp=0.01),
         "WassersteinLoss, tiles": lambda space: losses.WassersteinLoss(clamp=0.01, tile_size=12),
+        "WassersteinLoss, optimal": lambda space: losses.WassersteinLoss(
+            matching="optimal", clamp=0.3
+        ),
+        "WassersteinLoss, Sinkhorn": lambda space: losses.WassersteinLoss(
+            matching="sinkhorn", clamp=0.3
+        ),
         "BettiMatchingLoss": lambda space: losses.BettiMatchingLoss(clamp=0.01),
         "BettiPriorLoss": lambda space: losses.BettiPriorLoss(prior if space == 3 else flat),
         "ProjectedPoolingLoss": lambda space: losses.ProjectedPoolingLoss(),
         "SkeletonRecallLoss": lambda space: losses.SkeletonRecallLoss(),
         "ClDiceLoss": lambda space: losses.ClDiceLoss(),
+        "ClDiceLoss, exact": lambda space: losses.ClDiceLoss(exact=True),
+        "FocalLoss": lambda space: losses.FocalLoss(),
+        "least_confident_neighbours": lambda space: _focal_of_neighbours,
     }
+
+
+def _focal_of_neighbours(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return losses.FocalLoss()(losses.least_confident_neighbours(logits, target), target)
 
 
 def step(make, rng: np.random.Generator) -> None:
