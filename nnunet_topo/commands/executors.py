@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
@@ -38,8 +38,9 @@ def train_here(
     running: dict[Training, tuple[Popen[bytes], Mapping[str, str]]] = {}
     with _ended(running):
         while waiting or running:
-            while waiting and free:
-                training, slot = waiting.pop(0), free.pop(0)
+            while free and (training := _next(waiting, running)):
+                slot = free.pop(0)
+                waiting.remove(training)
                 board.begins(training)
                 command = continued(training.command, training.folder)
                 process = begin(command, board.log(training), {**os.environ, **slot})
@@ -52,6 +53,12 @@ def train_here(
                     board.ends(training, f"failed with status {status}")
             if running:
                 time.sleep(LOOK_S)
+
+
+def _next(waiting: Sequence[Training], running: Iterable[Training]) -> Training | None:
+    """Returns the first training that starts from none of the others."""
+    others = [*waiting, *running]
+    return next((training for training in waiting if not training.waits_for(others)), None)
 
 
 @contextmanager
@@ -90,8 +97,9 @@ def train_on_cluster(
 ) -> None:
     """Submits a job for each training, and waits until all have ended.
 
-    Jobs that an earlier call has submitted and that have not ended are waited for, not submitted
-    again. If this process ends, the jobs go on.
+    A training that starts from another one is submitted when that has ended. Jobs that an earlier
+    call has submitted and that have not ended are waited for, not submitted again. If this process
+    ends, the jobs go on.
 
     Args:
         trainings: not finished.
@@ -102,6 +110,15 @@ def train_on_cluster(
     Raises:
         ValueError: the cluster does not answer, or refuses the jobs.
     """
+    at_once = [training for training in trainings if not training.waits_for(trainings)]
+    for part in (at_once, [training for training in trainings if training not in at_once]):
+        if part:
+            _train_at_once(part, board, cluster, folder)
+
+
+def _train_at_once(
+    trainings: Sequence[Training], board: Board, cluster: slurm.Cluster, folder: Path
+) -> None:
     states = cluster.states()
     if states is None:
         raise ValueError("the cluster does not answer")

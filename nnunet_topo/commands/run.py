@@ -67,6 +67,8 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.dry_run:
         for training in trainings:
             is_done = "# done: " if training.dice() is not None else ""
+            if training.starts_from is not None:
+                print(f"# the next one starts from {printable(str(training.starts_from))}")
             print(is_done + shlex.join(continued(training.command, training.folder)))
         return 0
     check_output(chosen.o)

@@ -9,8 +9,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.dataset import Dataset
 from nnunet_topo.files import case_files, read_json
+from nnunet_topo.training.checkpoints import FINAL, has_checkpoint
 from nnunet_topo.training.lookup import find_trainer
 from nnunet_topo.training.splits import check_folds
+from nnunet_topo.training.starting_weights import find_stock_training
 from nnunet_topo.training.validation import UNFINISHED
 
 
@@ -23,12 +25,19 @@ class Training:
         fold: its number.
         folder: nnU-Net's, of checkpoints and validation.
         command: nnUNetv2_train and its arguments.
+        starts_from: checkpoint of the finished training whose weights it starts with, None for
+            random weights, and where it only has to be resumed.
     """
 
     trainer: str
     fold: str
     folder: Path
     command: tuple[str, ...]
+    starts_from: Path | None = None
+
+    def waits_for(self, others: Sequence["Training"]) -> bool:
+        """Returns whether it starts from one of these trainings."""
+        return any(self.starts_from == other.folder / FINAL for other in others)
 
     @property
     def summary(self) -> Path:
@@ -41,7 +50,7 @@ class Training:
         Raises:
             ValueError: the summary is not one of nnU-Net's.
         """
-        if not (self.folder / "checkpoint_final.pth").is_file():
+        if not (self.folder / FINAL).is_file():
             return None
         if (self.folder / UNFINISHED).exists():
             return None
@@ -67,6 +76,8 @@ def choose_trainings(
 ) -> list[Training]:
     """Returns all trainings, fold by fold, so that trainers can be compared early.
 
+    Those that start from a finished training come last in each fold.
+
     Args:
         dataset: name or number.
         configuration: such as 3d_fullres.
@@ -76,7 +87,8 @@ def choose_trainings(
         options: more arguments for nnUNetv2_train.
 
     Raises:
-        ValueError: nnU-Net would stop, perhaps after days, for example at a misspelt trainer.
+        ValueError: nnU-Net would stop, perhaps after days, for example at a misspelt trainer, or
+            at a trainer that starts from a training which is neither finished nor among these.
     """
     for path in (nnUNet_results, nnUNet_preprocessed):
         if path.get() is None:
@@ -88,20 +100,31 @@ def choose_trainings(
         raise ValueError(f"wanted two trainers to compare, got {', '.join(trainers)}")
     # The fold "all" leaves no case for a validation.
     check_folds(preprocessed, data, folds, number=Dataset(name).number)
-    for trainer in trainers:
-        find_trainer(trainer)
+    finetuned = [trainer for trainer in trainers if _finetunes(find_trainer(trainer))]
     results = Path(str(nnUNet_results)) / name
     of_plans = ("-p", plans, *options)
-    return [
-        Training(
-            trainer,
-            fold,
-            results / f"{trainer}__{plans}__{configuration}" / f"fold_{fold}",
-            ("nnUNetv2_train", name, configuration, fold, "-tr", trainer, *of_plans),
-        )
-        for fold in dict.fromkeys(folds)
-        for trainer in dict.fromkeys(trainers)
-    ]
+    scratch = [trainer for trainer in trainers if trainer not in finetuned]
+    trainings = []
+    for fold in dict.fromkeys(folds):
+        for trainer in dict.fromkeys([*scratch, *finetuned]):
+            folder = results / f"{trainer}__{plans}__{configuration}" / f"fold_{fold}"
+            command = ("nnUNetv2_train", name, configuration, fold, "-tr", trainer, *of_plans)
+            source = None
+            if trainer in finetuned and not has_checkpoint(folder):
+                source = _source(folder, scratch)
+            trainings.append(Training(trainer, fold, folder, command, source))
+    return trainings
+
+
+def _finetunes(trainer: type) -> bool:
+    return getattr(getattr(trainer, "settings", None), "finetune", False)
+
+
+def _source(folder: Path, planned: Sequence[str]) -> Path:
+    try:
+        return find_stock_training(folder, planned)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_plans(preprocessed: Path, configuration: str, plans: str) -> Path:

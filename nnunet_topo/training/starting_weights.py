@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -70,7 +70,7 @@ class StartingWeights:
         return "the file of -pretrained_weights" if self.given else ""
 
 
-def find_stock_training(fold_folder: Path) -> Path:
+def find_stock_training(fold_folder: Path, planned: Iterable[str] = ()) -> Path:
     """Returns the final checkpoint of the stock training from which fine-tuning starts.
 
     It must have the same plans, configuration and fold, because a training of another fold has seen
@@ -82,6 +82,7 @@ def find_stock_training(fold_folder: Path) -> Path:
     Args:
         fold_folder: of the training that starts,
             `.../<trainer>__<plans>__<configuration>/fold_<n>`.
+        planned: trainers that will have trained this fold before.
 
     Raises:
         RuntimeError: there is no such training, or there are several.
@@ -89,7 +90,8 @@ def find_stock_training(fold_folder: Path) -> Path:
     rest = fold_folder.parent.name.partition("__")[2]
     data_set, fold = fold_folder.parent.parent, fold_folder.name
     chosen = os.environ.get(FINETUNE_FROM)
-    finished = {
+    finished = {name: data_set / f"{name}__{rest}" / fold / FINAL for name in planned}
+    finished |= {
         folder.name.partition("__")[0]: folder / fold / FINAL
         for folder in sorted(data_set.glob(f"*__{escape(rest)}"))
         if folder.name.partition("__")[2] == rest and (folder / fold / FINAL).is_file()

@@ -1,6 +1,7 @@
 """The command that trains several trainers on several folds and compares them."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..conftest import run as run_command
 
 PLANS = ("-p", "nnUNetPlansTiny")
 STOCK, OURS = (f"nnUNetTrainer{name}_1epochs_2iters_nomirror" for name in ("Stock", "Wasserstein"))
+FINETUNED = "nnUNetTrainerWasserstein_1epochs_2iters_finetune"
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,8 @@ STOCK, OURS = (f"nnUNetTrainer{name}_1epochs_2iters_nomirror" for name in ("Stoc
         (("-tr", STOCK, "nnUNetTrainerWassersteen"), "nnU-Net finds no trainer nnUNetTrainerWass"),
         (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is not a setting"),
         (("-f", "0", "01", "all", "-tr", STOCK, OURS), "folds are 0, 1, 2, 3, 4"),
+        (("-tr", OURS, FINETUNED, "-f", "4"), "finetune: no finished training to start from"),
+        (("-tr", STOCK, f"{STOCK}_seed3", FINETUNED, "-f", "4"), "Choose the one to start from"),
     ],
 )
 def test_trainings_that_cannot_work_are_reported_before_any_training(
@@ -287,6 +291,50 @@ def test_a_dry_run_prints_commands_and_writes_nothing(tiny_dataset, tmp_path, ca
         "-device cpu -num_gpus 1"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_names_the_training_that_another_one_starts_from(
+    tiny_dataset, nnunet_folders, tmp_path, capsys
+):
+    command = ("run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-f", "4", "-device", "cpu")
+    names = FINETUNED, "nnUNetTrainerStock_1epochs_2iters_seed4"  # that no test trains
+    assert main([*command, "-tr", *names, "-o", str(tmp_path / "out"), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    results = Path(nnunet_folders["nnUNet_results"]) / "Dataset901_TinyRings"
+    source = results / f"{names[1]}__nnUNetPlansTiny__3d_fullres/fold_4/checkpoint_final.pth"
+    assert f"-tr {names[1]} " in lines[-3]
+    assert lines[-2] == f"# the next one starts from {source}"
+    assert f"-tr {FINETUNED} " in lines[-1]
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_training_waits_for_the_one_that_it_starts_from(tmp_path, monkeypatch, slots):
+    first, second, third, fourth = four_trainings(tmp_path)
+    first = dataclasses.replace(first, starts_from=third.folder / "checkpoint_final.pth")
+    begun = []
+
+    class Short:
+        def __init__(self, command):
+            self.command, self.looks = command, 0
+
+        def poll(self):
+            self.looks += 1
+            return 1 if self.looks > 2 else None
+
+    def begin(command, log, environment):
+        begun.append((command, [process.command for process in running if process.looks < 3]))
+        running.append(Short(command))
+        return running[-1]
+
+    running = []
+    monkeypatch.setattr(executors, "begin", begin)
+    monkeypatch.setattr(executors.time, "sleep", lambda _: None)
+    board = Board([first, second, third, fourth], tmp_path / "logs", lambda _: None)
+    executors.train_here([first, second, third, fourth], board, [{}] * slots)
+    commands = [command for command, _ in begun]
+    assert sorted(commands) == sorted(t.command for t in (first, second, third, fourth))
+    assert commands.index(first.command) > commands.index(third.command)
+    assert third.command not in dict(begun)[first.command]
 
 
 def test_a_table_of_others_is_left_as_it_is(tmp_path):

@@ -160,17 +160,35 @@ def test_a_killed_job_is_told_and_the_same_call_trains_again(one_training, tmp_p
     assert any("is running" in line for line in told)
 
 
+def test_a_job_waits_for_the_training_that_it_starts_from(tmp_path):
+    source = Training("b", "0", tmp_path / "b/0", ("nnUNetv2_train", "b"))
+    checkpoint = source.folder / "checkpoint_final.pth"
+    finetuned = Training("a", "0", tmp_path / "a/0", ("nnUNetv2_train", "a"), checkpoint)
+    board = Board([finetuned, source], tmp_path / "logs", lambda _: None)
+    states = {}, {"5_0": "RUNNING"}, {"5_0": "COMPLETED"}, {}, {"5_0": "FAILED"}
+    cluster = Scripted(*states)
+    left = board.unfinished()
+    put_validation(source.folder)
+    executors.train_on_cluster(left, board, cluster, tmp_path / "jobs")
+    assert [job.command[1] for job in cluster.submitted] == ["b", "a"]
+    assert cluster.asked_at_submission == [1, 4]
+    assert board.failed == [finetuned]
+
+
 class Scripted:
     """A cluster whose jobs have states that are given in advance."""
 
     def __init__(self, *states, then=None):
         self.left, self.then, self.submitted = list(states), then, []
+        self.asked, self.asked_at_submission = 0, []
 
     def submit(self, jobs):
         self.submitted += jobs
+        self.asked_at_submission.append(self.asked)
         return [f"5_{number}" for number in range(len(jobs))]
 
     def states(self):
+        self.asked += 1
         state = self.left.pop(0)
         if not self.left and self.then is not None:
             self.then()
