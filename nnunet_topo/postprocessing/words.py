@@ -37,6 +37,8 @@ def _describe_outcome(found: Postprocessing, outcome: Outcome) -> str:
         f"{outcome.before.dice:.4f} -> {outcome.nested.dice:.4f}"
     )
     if not outcome.steps:
+        if outcome.before.dice == 0:
+            return f"{title}: nothing helps, because no prediction overlaps with its reference"
         if outcome.nested == outcome.before:
             return f"{title}: nothing helps ({metric} {outcome.before.error:.4g})"
         return f"{title}: nothing helps on cases it was not chosen on ({figures})"

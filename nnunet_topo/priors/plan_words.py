@@ -1,5 +1,6 @@
 """What `nnunet-topo plan` prints: a table of topology.json, and warnings."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from nnunet_topo.priors.fingerprint import (
@@ -81,15 +82,17 @@ def _row(record: Record, prior: BettiPrior | None) -> tuple[str, ...]:
 def warn(fingerprint: Fingerprint, topology: TopologyJson) -> list[str]:
     """Returns what the user should know before a training, the most important first.
 
-    The default connectivity comes first, with the volumes or slices of the configurations that were
-    measured. There, warnings about priors come first. At the default connectivity, indented lines
-    name the cases that contradict.
+    The default connectivity comes first. There, warnings about priors come first, and indented
+    lines name the cases that contradict. Slices are only counted if the configurations that were
+    measured use volumes, and the other way round.
 
     Args:
         fingerprint: that was measured.
         topology: the file, whose priors may have been edited.
     """
     warned: list[tuple[tuple[int, ...], str]] = []
+    unused: Counter[int] = Counter()
+    used = {record.space for record in fingerprint.records if record.source != RAW}
     if fingerprint.unreadable:
         told = (
             f"{_plural(len(fingerprint.unreadable), 'case')} could not be read or counted: "
@@ -99,22 +102,31 @@ def warn(fingerprint: Fingerprint, topology: TopologyJson) -> list[str]:
     for rank, connectivity in enumerate(CONNECTIVITIES):
         for space in fingerprint.spaces(connectivity):
             of_labels = fingerprint.records_by_label(connectivity, space)
-            sources = dict.fromkeys(one.source for records in of_labels.values() for one in records)
-            configurations = [source for source in sources if source != RAW]
-            place = (rank, not configurations)
             for name, (raw, *preprocessed) in of_labels.items():
                 prior = topology.prior(name, space=space, connectivity=connectivity)
                 told = (
                     *_warn_of_raw(raw, prior, listed=rank == 0),
                     *_warn_of_preprocessed(preprocessed, prior),
                 )
+                if used and space not in used:
+                    unused[space] += len(told)
+                    continue
                 for kind, line in told:
                     text = f"{name}, {OBJECTS[space]}, {connectivity}: {line}"
-                    warned.append(((*place, kind, name in fingerprint.unions), text))
+                    warned.append(((rank, kind, name in fingerprint.unions), text))
     warned += [
         ((len(CONNECTIVITIES),), line) for line in _warn_of_connectivity(fingerprint, topology)
     ]
-    return [line for _, line in sorted(warned, key=lambda of: of[0])]
+    lines = [line for _, line in sorted(warned, key=lambda of: of[0])]
+    return lines + [_of_unused(space, number) for space, number in unused.items() if number]
+
+
+def _of_unused(space: int, number: int) -> str:
+    configuration = "2d" if space == 2 else "3d_fullres"
+    return (
+        f"{_plural(number, 'more warning')} about {OBJECTS[space]}, which the configurations that "
+        f"were measured do not use; -c {configuration} shows them"
+    )
 
 
 def _trainer(connectivity: Connectivity) -> str:

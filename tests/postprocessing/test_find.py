@@ -76,6 +76,18 @@ def test_nothing_helps_is_said_in_words(nothing, capsys):
     assert [entry["steps"] for entry in nothing.result()["labels"]] == [{}, {}]
 
 
+def test_predictions_without_any_overlap_are_told(nothing, capsys):
+    for case in range(4):
+        blob = reference(case)
+        blob[blob == 1] = 0
+        nothing.put(case, reference(case), blob)
+    assert nothing.find() == 0
+    printed = capsys.readouterr().out
+    because = "because no prediction overlaps with its reference"
+    assert f"label 1 (ring): nothing helps, {because}" in printed
+    assert printed.count(because) == 1
+
+
 def test_the_dice_loss_limits_the_steps(nothing):
     for case in range(4):
         of_reference, of_prediction = reference(case), reference(case)
