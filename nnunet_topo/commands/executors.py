@@ -17,7 +17,7 @@ from nnunet_topo.files import read_json_if_whole, write_whole
 
 LOOK_S = 0.2  # at processes
 ASK_S = 10.0  # a cluster for the state of its jobs
-SEEN_S = 60.0  # until files that another machine wrote are seen here, at the latest
+SEEN_S = 60.0  # until files of another machine, or that a job is queued again, are seen here
 JOBS = "jobs.json"
 
 
@@ -147,8 +147,7 @@ def _train_at_once(
                     board.is_now(training, state.lower(), f"job {job} is {state.lower()}", job)
                     continue
                 seen = time.monotonic() - ended.setdefault(training, time.monotonic()) > SEEN_S
-                is_known = state not in ("", "COMPLETED")
-                if training.dice() is not None or is_known or seen:
+                if training.dice() is not None or seen:
                     del jobs[training]
                     how = state.lower() or "not known to the cluster any more"
                     board.ends(training, f"failed, job {job} is {how}")

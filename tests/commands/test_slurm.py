@@ -176,7 +176,7 @@ def test_a_job_waits_for_the_training_that_it_starts_from(tmp_path):
 
 
 class Scripted:
-    """A cluster whose jobs have states that are given in advance."""
+    """A cluster whose jobs have states that are given in advance; the last one stays."""
 
     def __init__(self, *states, then=None):
         self.left, self.then, self.submitted = list(states), then, []
@@ -189,10 +189,11 @@ class Scripted:
 
     def states(self):
         self.asked += 1
-        state = self.left.pop(0)
-        if not self.left and self.then is not None:
+        if len(self.left) > 1:
+            return self.left.pop(0)
+        if self.then is not None:
             self.then()
-        return state
+        return self.left[0]
 
     def cancel(self, jobs):
         raise AssertionError("a training is never cancelled")
@@ -223,6 +224,14 @@ def test_a_job_that_ended_is_submitted_again(tmp_path, monkeypatch):
     assert [training.trainer for training in board.failed] == ["a"]
     assert len(cluster.submitted) == 1
     assert json.loads((tmp_path / "jobs/jobs.json").read_text()) == {"a, fold 0": "5_0"}
+
+
+def test_a_killed_job_that_is_queued_again_is_waited_for(tmp_path):
+    states = [{}, {"5_0": "RUNNING"}, {"5_0": "CANCELLED"}, {"5_0": "FAILED"}, {"5_0": "PENDING"}]
+    states += [{"5_0": "RUNNING"}, {"5_0": "COMPLETED"}]
+    cluster = Scripted(*states, then=lambda: put_validation(tmp_path / "a/0"))
+    assert attach(tmp_path, cluster).failed == []
+    assert len(cluster.submitted) == 1
 
 
 def test_a_validation_that_this_machine_sees_late_is_waited_for(tmp_path):
