@@ -23,6 +23,8 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
+from nnunet_topo.losses import WassersteinLoss
+
 from .conftest import FEW_WORKERS, tiny_case
 from .documents import (
     DOCUMENTS,
@@ -404,3 +406,13 @@ def test_a_trainer_of_ones_own_is_found_and_trains_as_printed(make_trainer, tmp_
     assert all(np.isfinite(result["loss"]) for result in results)
     assert any(result["topology_term"] > 0 for result in results)
     assert results[-1]["topology_weight"] > 0
+
+
+def test_a_term_on_a_few_classes_sees_no_others_as_printed():
+    (block,) = [block.text for block in PYTHON if "[0, 4]" in block.text]
+    names = {"WassersteinLoss": WassersteinLoss}
+    exec(block, names)
+    generator = torch.Generator().manual_seed(0)
+    probability = torch.rand(1, 5, 9, 9, generator=generator, requires_grad=True)
+    names["build_topology_term"](None)(probability, probability.detach() > 0.5, None).backward()
+    assert [bool(of.any()) for of in probability.grad[0]] == [True, False, False, False, True]
