@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 from nnunet_topo.files import digest
 from nnunet_topo.postprocessing.masks import (
     Mask,
-    box_around,
     close_gaps,
     fill_holes,
     is_kept,
     measure_components,
 )
-from nnunet_topo.postprocessing.scores import Score, Scorer
+from nnunet_topo.postprocessing.scores import Score, Scorer, scored_box
 from nnunet_topo.postprocessing.steps import Grid
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.masks import Box
@@ -52,7 +51,7 @@ def score_candidates(
         raise ValueError("the grid has thresholds, so the probabilities are needed")
     # What no candidate can change is left out: all added voxels lie in the box of what remains.
     taken = may_take & (probability >= min(grid.thresholds)) if grid.thresholds else None  # pyright: ignore[reportOptionalOperand] # checked above
-    box = box_around(*(mask for mask in (prediction, reference, taken) if mask is not None))
+    box = scored_box(metric, *(mask for mask in (prediction, reference, taken) if mask is not None))
     prediction, reference, may_take = prediction[box], reference[box], may_take[box]
     scorer = Scorer(
         reference,

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from nnunet_topo.evaluation.case import Case, CaseArrays, case_digest, read_case, reason
 from nnunet_topo.files import digest
 from nnunet_topo.postprocessing.candidates import score_candidates
-from nnunet_topo.postprocessing.masks import Mask, box_around
+from nnunet_topo.postprocessing.masks import Mask
 from nnunet_topo.postprocessing.probabilities import probabilities_file, read_probabilities
-from nnunet_topo.postprocessing.scores import Score, Scorer
+from nnunet_topo.postprocessing.scores import Score, Scorer, scored_box
 from nnunet_topo.postprocessing.steps import Grid, Steps
 from nnunet_topo.postprocessing.targets import Target, apply_steps, mask_of
 
@@ -190,7 +190,7 @@ def _score_candidates(
 def _score(work: Work, target: Target, arrays: CaseArrays, changed: NDArray[np.generic]) -> Score:
     """Returns the score of a label or region of a changed label map."""
     pair = [mask_of(array, target.members) for array in (changed, arrays.reference)]
-    box = box_around(*pair)
+    box = scored_box(work.metric, *pair)
     counted = _counted(work, arrays)
     scorer = Scorer(
         pair[1][box],

@@ -15,10 +15,10 @@ from scipy import ndimage
 
 from nnunet_topo.files import digest
 from nnunet_topo.metrics import compute
-from nnunet_topo.postprocessing.masks import Mask
+from nnunet_topo.postprocessing.masks import Mask, box_around
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_matching import BettiMatching, match_betti_numbers
-from nnunet_topo.topology.masks import label_components
+from nnunet_topo.topology.masks import Box, label_components
 
 DEFAULT_METRIC = "topo_betti_matching_error"
 _COUNTED = (
@@ -32,6 +32,7 @@ _COUNTED = (
     "topo_cce_3d",
 )
 _COMPUTED = ("topo_cce_2d", "topo_cldice", "topo_voi", "topo_ari")
+_OF_ALL_VOXELS = ("topo_voi", "topo_ari")  # the background is a part like any other
 METRICS = _COUNTED + _COMPUTED
 HIGHER_IS_BETTER = ("topo_betti_exact", "topo_cldice", "topo_ari")
 
@@ -130,6 +131,13 @@ class Scorer:
             sums += [found.prediction, found.reference, found.matched]
         prediction, reference, matched = (tuple(map(int, row)) for row in sums)
         return BettiMatching(prediction, reference, matched)
+
+
+def scored_box(metric: str, *masks: Mask) -> Box:
+    """Returns the box outside which nothing matters to a metric, if all masks are empty there."""
+    if metric in _OF_ALL_VOXELS:
+        return tuple(slice(0, side) for side in masks[0].shape)
+    return box_around(*masks)
 
 
 def check_metric(metric: str) -> None:

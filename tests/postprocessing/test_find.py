@@ -7,14 +7,17 @@ import pytest
 from nnunetv2.postprocessing import remove_connected_components
 
 from nnunet_topo.cli import main
+from nnunet_topo.metrics import compute
 from nnunet_topo.postprocessing import find as finding
 from nnunet_topo.postprocessing.candidates import score_candidates
 from nnunet_topo.postprocessing.choice import MOST_GROUPS
+from nnunet_topo.postprocessing.masks import fill_holes
 from nnunet_topo.postprocessing.record import nnunet_equivalent
+from nnunet_topo.postprocessing.scores import METRICS
 from nnunet_topo.postprocessing.steps import Grid, Steps
 from nnunet_topo.postprocessing.targets import find_targets
 
-from .folders import DATASET, Validation, prediction, reference
+from .folders import DATASET, SPACING, Validation, prediction, reference
 
 ERROR = "topo_betti_matching_error"
 
@@ -53,6 +56,24 @@ def test_a_figure_does_not_come_from_steps_that_were_chosen_on_its_case(nothing)
     assert ring["nested_steps"] == {"0": {"remove_below": 20.0}, "1": {"remove_below": 10.0}}
     assert ring["steps"] == {"remove_below": 20.0}
     assert figures(ring) == [4, 2, 0]
+
+
+@pytest.mark.parametrize("metric", sorted(set(METRICS) - {"topo_betti_error_2"}))
+def test_figures_are_those_of_whole_cases(nothing, metric):
+    """Islands in a corner make the box of the structures larger than that of the repaired ones."""
+    spacing = list(SPACING)
+    pairs = {f"case_{case}.nii.gz": (reference(case), prediction(case)) for case in range(4)}
+    for case, pair in enumerate(pairs.values()):
+        nothing.put(case, *pair)
+    assert nothing.find("--metric", metric) == 0
+    for name, (wanted, found) in pairs.items():
+        of_case = nothing.result()["cases"][name]
+        whole = compute(found == 2, wanted == 2, spacing_mm=spacing)[metric]
+        assert of_case["2"]["before"][metric] == pytest.approx(whole, rel=1e-12)
+        steps = nothing.result()["labels"][1]["steps"]
+        repaired = fill_holes(found == 2, found == 0, 10, 1, "full") if steps else found == 2
+        whole = compute(repaired, wanted == 2, spacing_mm=spacing)[metric]
+        assert of_case["2"]["after"][metric] == pytest.approx(whole, rel=1e-12)
 
 
 def test_steps_that_help_only_where_they_were_chosen_are_not_taken(nothing):
