@@ -14,8 +14,9 @@ from nnunet_topo.files import read_json_if_whole, write_whole
 from nnunet_topo.processes import in_processes
 
 ASK_S = 5.0
-SEEN_S = 60.0  # until what another machine wrote is seen here, at the latest
+SEEN_S = 60.0  # until results of another machine, or that a job is queued again, are seen here
 RECORD = "jobs.json"
+_BEGUN = -1  # number of a result that only says that the job has begun
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class CasesJob:
         left = [(index, self.cases[index]) for index in self.cases.keys() - dict(done).keys()]
         with self.file.open("ab") as results:
             results.truncate(end)  # what follows was cut short
+            pickle.dump((_BEGUN, None), results)
+            results.flush()
             for result in in_processes(self._compute, left, self.processes, killed=lambda _: None):
                 if result is not None:
                     pickle.dump(result, results)
@@ -83,14 +86,17 @@ class CaseJobs:
         jobs: largest number at the same time.
 
     Raises:
-        ValueError: jobs in the folder are still being ended.
+        ValueError: the number is wrong, or there are files of others in the folder.
     """
 
     def __init__(self, cluster: Cluster, folder: Path, jobs: int) -> None:
         if jobs < 1:
             raise ValueError(f"--jobs: wanted at least 1, got {jobs}")
+        if folder.is_dir() and not (folder / RECORD).is_file() and any(folder.iterdir()):
+            raise ValueError(f"{folder} has files of others, and is wanted for those of the jobs")
         self._cluster, self._folder, self._jobs, self._round = cluster, folder, jobs, 0
         self._ids: list[str] = []
+        self._begun = False
 
     def __call__(
         self, function: Callable[[Any], Any], cases: Mapping[int, Any], processes: int
@@ -98,7 +104,7 @@ class CaseJobs:
         """Yields results by the number of the case, as they come.
 
         Raises:
-            ValueError: no job has computed anything.
+            ValueError: no job has computed anything, or earlier ones are still being ended.
         """
         self._end_earlier()
         left, alone, done = dict(cases), dict[int, Any](), 0
@@ -116,7 +122,8 @@ class CaseJobs:
                     for part in parts:
                         part.pop(index, None)
                     yield index, result
-                if not done:
+                suspected = processes * len(parts)
+                if not done and (not self._begun or len(cases) > suspected):
                     raise ValueError(
                         f"no job has computed a case; what they print is in {self._folder}"
                     )
@@ -153,6 +160,8 @@ class CaseJobs:
             for job, (file, offset) in list(waiting.items()):
                 results, offset = read_results(file, offset)
                 waiting[job] = file, offset
+                self._begun = self._begun or bool(results)
+                results = [result for result in results if result[0] != _BEGUN]
                 missing[job] -= len(results)
                 yield from results
                 state = "PENDING" if states is None else states.get(job, "")
@@ -160,8 +169,10 @@ class CaseJobs:
                     ended.pop(job, None)
                     continue
                 over = time.monotonic() - ended.setdefault(job, time.monotonic()) > SEEN_S
-                if not missing[job] or state not in ("", "COMPLETED") or over:
+                if not missing[job] or over:
                     del waiting[job]
+                    if missing[job]:  # others do its cases now
+                        self._cluster.cancel([job])
             if waiting:
                 time.sleep(ASK_S)
 
@@ -169,6 +180,7 @@ class CaseJobs:
         """Ends the jobs of an earlier call that was killed, which may write the same files."""
         self._folder.mkdir(parents=True, exist_ok=True)
         earlier = read_json_if_whole(self._folder / RECORD).get("jobs", [])
+        write_whole(self._folder / RECORD, json.dumps({"jobs": earlier}) + "\n")
         self._cluster.cancel(earlier)
         for _ in range(60):
             states = self._cluster.states()

@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where a case could not be corrected, 2 where nothing was done."""
     check_prior_file(chosen.prior)
-    with cases_where_chosen(chosen, chosen.o / "jobs", processes=number_of_processes(chosen)):
+    with cases_where_chosen(chosen, chosen.o / ".jobs", processes=number_of_processes(chosen)):
         return _run(chosen)
 
 

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where something could not be evaluated, 2 where nothing was."""
     place = _summary(chosen)
-    jobs = place.with_name(f"{place.name}.jobs")
+    jobs = place.with_name(f".{place.name}.jobs")
     with cases_where_chosen(chosen, jobs, processes=number_of_processes(chosen)):
         return _run(chosen, place)
 

@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, 1 where a case failed, 2 where nothing was done."""
-    with cases_where_chosen(chosen, chosen.o / "jobs", processes=number_of_processes(chosen)):
+    with cases_where_chosen(chosen, chosen.o / ".jobs", processes=number_of_processes(chosen)):
         return _find(chosen) if chosen.action == "find" else _apply(chosen)
 
 

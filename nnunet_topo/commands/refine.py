@@ -70,7 +70,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Returns 0, or 1 where a case failed."""
     if chosen.prior is not None:
         check_prior_file(chosen.prior)
-    with cases_where_chosen(chosen, chosen.o / "jobs", gpus=int(chosen.device == "cuda")):
+    with cases_where_chosen(chosen, chosen.o / ".jobs", gpus=int(chosen.device == "cuda")):
         return _run(chosen)
 
 

@@ -289,6 +289,58 @@ def test_jobs_that_compute_nothing_end_the_command(tmp_path):
     assert len(cluster.submitted) == 1
 
 
+@pytest.mark.parametrize("killed", [1, 2])
+def test_cases_that_always_end_their_job_are_reported_though_no_other_is_left(tmp_path, killed):
+    cluster = LocalCluster(tmp_path / "jobs")
+    found = results_of([KILLED] * killed, cluster, tmp_path / "jobs")
+    assert found == [f"killed {KILLED}"] * killed
+
+
+def test_jobs_that_never_begin_end_the_command_even_with_one_case(tmp_path):
+    class Refusing(LocalCluster):
+        def submit(self, jobs):
+            return super().submit([Lost(job) for job in jobs])
+
+    with pytest.raises(ValueError, match="no job has computed a case; what they print is in"):
+        results_of(["1"], Refusing(tmp_path / "jobs"), tmp_path / "jobs")
+
+
+class Lost:
+    """A job on a machine that lacks this package."""
+
+    def __init__(self, job):
+        self.file = job.file
+
+    def __call__(self):
+        raise ImportError("nnunet_topo")
+
+
+def test_a_job_of_cases_that_is_preempted_is_waited_for(tmp_path):
+    class Preempting(LocalCluster):
+        looks = 0
+
+        def _seen(self, state):
+            self.looks += 1
+            return "PREEMPTED" if self.looks in (2, 3) else state
+
+        def states(self):
+            return {job: self._seen(state) for job, state in super().states().items()}
+
+    cluster = Preempting(tmp_path / "jobs")
+    cases = ["__import__('time').sleep(2) or 1"]
+    assert results_of(cases, cluster, tmp_path / "jobs") == [1]
+    assert len(cluster.submitted) == 1
+    assert cluster.looks > 3
+
+
+def test_files_of_others_in_the_place_of_the_jobs_stay(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/my_script.sh").write_text("echo mine\n")
+    with pytest.raises(ValueError, match="jobs has files of others"):
+        CaseJobs(LocalCluster(tmp_path / "local"), tmp_path / "jobs", 2)
+    assert (tmp_path / "jobs/my_script.sh").read_text() == "echo mine\n"
+
+
 def test_an_interruption_ends_the_jobs_of_cases(tmp_path, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
@@ -316,8 +368,9 @@ def test_a_job_that_is_queued_again_goes_on_where_it_stopped(tmp_path):
     file.write_bytes(whole + pickle.dumps((1, "cut short"))[:-3])
     assert read_results(file, 0) == ([(0, "known")], len(whole))
     CasesJob(eval, {0: "1 / 0", 1: "11", 2: "22"}, 1, file)()
-    assert read_results(file, 0)[0] == [(0, "known"), (1, 11), (2, 22)]
-    assert read_results(file, len(whole))[0] == [(1, 11), (2, 22)]
+    begun = (-1, None)
+    assert read_results(file, 0)[0] == [(0, "known"), begun, (1, 11), (2, 22)]
+    assert read_results(file, len(whole))[0] == [begun, (1, 11), (2, 22)]
 
 
 @pytest.fixture
@@ -341,7 +394,7 @@ def test_an_evaluation_by_jobs_is_that_of_one_process(study, as_jobs, tmp_path):
     here, by_jobs = (json.loads(file.read_text()) for file in files)
     assert by_jobs["metric_per_case"] == here["metric_per_case"]
     assert [len(of) for of in as_jobs[0].submitted] == [2]
-    assert not list(tmp_path.glob("*.jobs"))
+    assert not list(tmp_path.glob(".*.jobs"))
 
 
 def test_a_refinement_by_jobs_is_that_of_one_process(folders, as_jobs, capsys):
