@@ -71,6 +71,7 @@ class OwnFolder:
             self._read()
 
     def _read(self) -> None:
+        self._entries = {}
         try:
             content = read_json(self.record)
             is_ours, earlier = content["written_by"] == self._author, content.get("settings", {})
@@ -135,6 +136,8 @@ class OwnFolder:
         """
         hold(self._folder, self._author)
         try:
+            if self.record.exists():  # another process may have written it since
+                self._read()
             self._write({})
             remove_link(self.new)
             shutil.rmtree(self.new, ignore_errors=True)

@@ -10,6 +10,8 @@ import submitit
 class LocalCluster:
     """Stands in for `nnunet_topo.commands.slurm.Slurm`; jobs, files and kills are real."""
 
+    at_once = None
+
     def __init__(self, folder):
         self.executor = submitit.LocalExecutor(folder)
         self.executor.update_parameters(timeout_min=10)

@@ -42,6 +42,16 @@ def test_what_is_finished_is_known_to_the_next_run(tmp_path):
     assert names(tmp_path / "out") == ["a.txt", "b.txt", RECORD]
 
 
+def test_what_another_run_finished_before_the_lock_was_taken_is_known(tmp_path):
+    early = opened(tmp_path / "out")
+    written(tmp_path / "out", a="1")
+    early.begin()
+    assert early.finished("a", "digest") == {"text": "1"}
+    early.close()
+    assert opened(tmp_path / "out").finished("a", "digest") == {"text": "1"}
+    early.refuse_others(["a.txt"])
+
+
 def test_a_long_run_can_be_read_before_it_ends(tmp_path, monkeypatch):
     monkeypatch.setattr("nnunet_topo.own_folder._SECONDS", 0)
     folder = opened(tmp_path)

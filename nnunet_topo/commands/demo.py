@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_topo._register import register
+
 HELP = "run the whole workflow on a small data set, in minutes on a CPU"
 
 
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Returns 0, or 1 where a step failed."""
+    register(ask=False)
     from nnunet_topo.commands import demo_steps
 
     size = demo_steps.QUICK if chosen.quick else demo_steps.FULL

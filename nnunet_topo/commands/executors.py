@@ -12,13 +12,14 @@ from typing import Any
 from nnunet_topo.commands import slurm
 from nnunet_topo.commands.nnunet_commands import begin, continued, end
 from nnunet_topo.commands.training_board import Board
-from nnunet_topo.commands.trainings import Training
+from nnunet_topo.commands.trainings import Training, hold_fold, release_fold
 from nnunet_topo.files import read_json_if_whole, write_whole
 
 LOOK_S = 0.2  # at processes
 ASK_S = 10.0  # a cluster for the state of its jobs
 SEEN_S = 60.0  # until files of another machine, or that a job is queued again, are seen here
 JOBS = "jobs.json"
+_UNSTARTED = "not trained, because the training that it starts from is not finished: no {}"
 
 
 def train_here(
@@ -39,8 +40,10 @@ def train_here(
     with _ended(running):
         while waiting or running:
             while free and (training := _next(waiting, running)):
-                slot = free.pop(0)
                 waiting.remove(training)
+                if not _may_begin(training, board):
+                    continue
+                slot = free.pop(0)
                 board.begins(training)
                 command = continued(training.command, training.folder)
                 process = begin(command, board.log(training), {**os.environ, **slot})
@@ -49,10 +52,24 @@ def train_here(
                 status = process.poll()
                 if status is not None:
                     del running[training]
+                    release_fold(training.folder)
                     free.append(slot)
                     board.ends(training, f"failed with status {status}")
             if running:
                 time.sleep(LOOK_S)
+
+
+def _may_begin(training: Training, board: Board) -> bool:
+    """Takes the fold for this process, or tells why it cannot be trained."""
+    if training.lacks_start:
+        board.ends(training, _UNSTARTED.format(training.starts_from))
+        return False
+    try:
+        hold_fold(training.folder)
+    except ValueError as error:
+        board.ends(training, f"not trained: {error}")
+        return False
+    return True
 
 
 def _next(waiting: Sequence[Training], running: Iterable[Training]) -> Training | None:
@@ -66,8 +83,9 @@ def _ended(running: Mapping[Training, tuple[Popen[bytes], Any]]) -> Iterator[Non
     try:
         yield
     finally:
-        for process, _ in running.values():
+        for training, (process, _) in running.items():
             end(process)
+            release_fold(training.folder)
 
 
 def gpu_slots(gpus: int, each: int, present: int) -> list[dict[str, str]]:
@@ -97,9 +115,9 @@ def train_on_cluster(
 ) -> None:
     """Submits a job for each training, and waits until all have ended.
 
-    A training that starts from another one is submitted when that has ended. Jobs that an earlier
-    call has submitted and that have not ended are waited for, not submitted again. If this process
-    ends, the jobs go on.
+    A training that starts from another one is submitted when that has finished. Jobs that an
+    earlier call has submitted and that have not ended are waited for, not submitted again. If this
+    process ends, the jobs go on.
 
     Args:
         trainings: not finished.
@@ -110,33 +128,19 @@ def train_on_cluster(
     Raises:
         ValueError: the cluster does not answer, or refuses the jobs.
     """
-    at_once = [training for training in trainings if not training.waits_for(trainings)]
-    for part in (at_once, [training for training in trainings if training not in at_once]):
-        if part:
-            _train_at_once(part, board, cluster, folder)
-
-
-def _train_at_once(
-    trainings: Sequence[Training], board: Board, cluster: slurm.Cluster, folder: Path
-) -> None:
     states = cluster.states()
     if states is None:
         raise ValueError("the cluster does not answer")
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / JOBS
-    before = read_json_if_whole(file)
+    before = read_json_if_whole(folder / JOBS)
     jobs = {t: job for t in trainings if states.get(job := before.get(_key(t), "")) in slurm.ACTIVE}
-    left = [training for training in trainings if training not in jobs]
-    if left:
-        wanted = [slurm.TrainingJob(t.command, t.folder, board.log(t)) for t in left]
-        for job in wanted:
-            job.log.touch()
-        jobs |= dict(zip(left, cluster.submit(wanted), strict=True))
-        numbers = {_key(training): job for training, job in jobs.items()}
-        write_whole(file, json.dumps(before | numbers, indent=1) + "\n")
+    waiting = [training for training in trainings if training not in jobs]
     ended: dict[Training, float] = {}
     try:
-        while jobs:
+        while jobs or waiting:
+            # Arrays do not know of each other, so a limit of jobs at once holds for one alone.
+            if not jobs or cluster.at_once is None:
+                jobs |= _submit(waiting, jobs, board, cluster, folder / JOBS)
             states = cluster.states()
             for training, job in list(jobs.items()):
                 if states is None:
@@ -159,5 +163,30 @@ def _train_at_once(
         raise
 
 
+def _submit(
+    waiting: list[Training],
+    jobs: Mapping[Training, str],
+    board: Board,
+    cluster: slurm.Cluster,
+    file: Path,
+) -> dict[Training, str]:
+    """Submits those of the waiting trainings that start from none of the others."""
+    ready = [training for training in waiting if not training.waits_for([*waiting, *jobs])]
+    for training in ready:
+        waiting.remove(training)
+        if training.lacks_start:
+            board.ends(training, _UNSTARTED.format(training.starts_from))
+    ready = [training for training in ready if not training.lacks_start]
+    if not ready:
+        return {}
+    wanted = [slurm.TrainingJob(t.command, t.folder, board.log(t)) for t in ready]
+    for job in wanted:
+        job.log.touch()
+    submitted = dict(zip(ready, cluster.submit(wanted), strict=True))
+    numbers = {_key(training): job for training, job in submitted.items()}
+    write_whole(file, json.dumps(read_json_if_whole(file) | numbers, indent=1) + "\n")
+    return submitted
+
+
 def _key(training: Training) -> str:
-    return f"{training.trainer}, fold {training.fold}"
+    return str(training.folder)

@@ -18,6 +18,8 @@ ACTIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SIGNALING", "STAGE
 ACTIVE |= {"REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESIZING", "SPECIAL_EXIT", "STOPPED"}
 _SUBMITIT = {"partition", "job-name", "signal", "array", "output", "error", "time", "open-mode"}
 
+_GPUS = {"gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket"}
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:
@@ -39,18 +41,20 @@ class Resources:
 
     def parameters(self, name: str) -> dict[str, Any]:
         """Returns the parameters of submitit's executor."""
-        options: dict[str, Any] = {"requeue": True, **self.options}
+        # Written as submitit writes them, so that the user's replace those of submitit and ours.
+        given = {key.replace("-", "_"): value for key, value in self.options.items()}
+        options = given if "no_requeue" in given else {"requeue": True, **given}
         parameters: dict[str, Any] = {"job_name": name, "wckey": None, "stderr_to_stdout": True}
         parameters |= {"additional_parameters": options, "time": self.minutes}
         parameters["signal_delay_s"] = min(90, 60 * self.minutes // 4)  # before it is killed
         if self.partition is not None:
             parameters["partition"] = self.partition
-        if self.gpus:
+        if self.gpus and not _GPUS & given.keys():
             parameters["gpus_per_node"] = self.gpus
         if self.at_once is not None:
             parameters["array_parallelism"] = self.at_once
-        if "cpus-per-task" in options:  # which srun does not inherit from sbatch
-            parameters["srun_args"] = [f"--cpus-per-task={options['cpus-per-task']}"]
+        if "cpus_per_task" in given:  # which srun does not inherit from sbatch
+            parameters["srun_args"] = [f"--cpus-per-task={given['cpus_per_task']}"]
         return parameters
 
 
@@ -113,8 +117,15 @@ class TrainingJob:
 
         Raises:
             RuntimeError: it failed; Slurm then calls the job failed, too.
+            ValueError: another process trains this fold.
         """
-        status = call(continued(self.command, self.folder), self.log, os.environ)
+        from nnunet_topo.commands.trainings import hold_fold, release_fold
+
+        hold_fold(self.folder)
+        try:
+            status = call(continued(self.command, self.folder), self.log, os.environ)
+        finally:
+            release_fold(self.folder)
         if status:
             raise RuntimeError(f"{self.command[0]} ended with status {status}; see {self.log}")
 
@@ -126,7 +137,13 @@ class TrainingJob:
 
 
 class Cluster(Protocol):
-    """What the rest of the package needs of a cluster."""
+    """What the rest of the package needs of a cluster.
+
+    Attributes:
+        at_once: largest number of jobs of one submission that run at the same time, None for all.
+    """
+
+    at_once: int | None
 
     def submit(self, jobs: Sequence[Callable[[], Any]]) -> list[str]:
         """Submits jobs and returns their numbers."""
@@ -161,6 +178,7 @@ class Slurm:
         missing = [c for c in ("sbatch", "srun", "squeue", "scancel") if shutil.which(c) is None]
         if missing:
             raise ValueError(f"--executor slurm: {', '.join(missing)} not found on this machine")
+        self.at_once = resources.at_once
         self._executor = submitit.SlurmExecutor(folder, max_num_timeout=RESTARTS)
         self._executor.update_parameters(**resources.parameters(name))
 

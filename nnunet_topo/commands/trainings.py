@@ -9,11 +9,14 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.dataset import Dataset
 from nnunet_topo.files import case_files, read_json
+from nnunet_topo.locks import hold, release
 from nnunet_topo.training.checkpoints import FINAL, has_checkpoint
 from nnunet_topo.training.lookup import find_trainer
 from nnunet_topo.training.splits import check_folds
 from nnunet_topo.training.starting_weights import find_stock_training
 from nnunet_topo.training.validation import UNFINISHED
+
+_LOCK = ".nnunet-topo.run.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,11 @@ class Training:
         return any(self.starts_from == other.folder / FINAL for other in others)
 
     @property
+    def lacks_start(self) -> bool:
+        """Returns whether the training that it starts from is not finished."""
+        return self.starts_from is not None and not self.starts_from.is_file()
+
+    @property
     def summary(self) -> Path:
         """Returns the file that a validation ends with."""
         return self.folder / "validation" / "summary.json"
@@ -64,6 +72,23 @@ class Training:
             raise ValueError(
                 f"{self.summary} is not an nnU-Net summary: it has no Dice in foreground_mean"
             ) from None
+
+
+def hold_fold(folder: Path) -> None:
+    """Takes a fold for the trainings of this process, whatever their trainer.
+
+    The trainers of this package have a lock of their own. nnU-Net's have none.
+
+    Raises:
+        ValueError: another `nnunet-topo run` or a job of one trains it.
+        OSError: the folder cannot be written.
+    """
+    hold(folder, "nnunet-topo run", _LOCK)
+
+
+def release_fold(folder: Path) -> None:
+    """Lets others train a fold that this process holds."""
+    release(folder, _LOCK)
 
 
 def choose_trainings(

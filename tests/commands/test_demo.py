@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnunet_topo._register import SWITCH_OFF, VARIABLE, trainers_folder
 from nnunet_topo.cli import main
 from nnunet_topo.commands import demo_steps
 from nnunet_topo.commands.demo_data import BETTI, SHAPE, make_case
@@ -50,6 +51,18 @@ def test_each_label_of_a_case_has_its_betti_numbers_and_the_seed_decides():
     # Bright on the whole, but no threshold separates it.
     assert image[labels > 0].mean() > image[labels == 0].mean() + 0.5
     assert (image[labels > 0] < np.quantile(image[labels == 0], 0.95)).any()
+
+
+def test_steps_find_the_trainers_where_python_does_not_register_them(short_steps, monkeypatch):
+    monkeypatch.setenv(SWITCH_OFF, "1")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    write = (
+        f"import os, pathlib; pathlib.Path('{short_steps}/k').write_text(os.environ['{VARIABLE}'])"
+    )
+    step = Step("evaluate and compare", (PYTHON, "-c", write))
+    monkeypatch.setattr(demo_steps, "steps", lambda folder, size, device: [step])
+    assert main(["demo", "-o", str(short_steps / "demo"), "-device", "cpu"]) == 0
+    assert trainers_folder() in (short_steps / "k").read_text().split(os.pathsep)
 
 
 def test_a_failed_step_is_shown_and_the_next_run_resumes_there(short_steps, capsys):

@@ -307,34 +307,74 @@ def test_a_dry_run_names_the_training_that_another_one_starts_from(
     assert f"-tr {FINETUNED} " in lines[-1]
 
 
+class Short:
+    """A process that ends at the third look."""
+
+    def __init__(self, ending):
+        self.looks, self.ending = 0, ending
+
+    def poll(self):
+        self.looks += 1
+        if self.looks > 2:
+            self.ending()
+            return 0
+        return None
+
+
 @pytest.mark.parametrize("slots", [1, 3])
-def test_a_training_waits_for_the_one_that_it_starts_from(tmp_path, monkeypatch, slots):
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_training_waits_for_the_one_that_it_starts_from(
+    tmp_path, monkeypatch, slots, is_finished
+):
     first, second, third, fourth = four_trainings(tmp_path)
     first = dataclasses.replace(first, starts_from=third.folder / "checkpoint_final.pth")
-    begun = []
-
-    class Short:
-        def __init__(self, command):
-            self.command, self.looks = command, 0
-
-        def poll(self):
-            self.looks += 1
-            return 1 if self.looks > 2 else None
+    every = [first, second, third, fourth]
+    begun, ended = [], []
 
     def begin(command, log, environment):
-        begun.append((command, [process.command for process in running if process.looks < 3]))
-        running.append(Short(command))
-        return running[-1]
+        (training,) = (t for t in every if t.command == command)
+        begun.append((training, third in ended))
 
-    running = []
+        def ending():
+            ended.append(training)
+            if training is not third or is_finished:
+                put_validation(training.folder)
+
+        return Short(ending)
+
     monkeypatch.setattr(executors, "begin", begin)
     monkeypatch.setattr(executors.time, "sleep", lambda _: None)
-    board = Board([first, second, third, fourth], tmp_path / "logs", lambda _: None)
-    executors.train_here([first, second, third, fourth], board, [{}] * slots)
-    commands = [command for command, _ in begun]
-    assert sorted(commands) == sorted(t.command for t in (first, second, third, fourth))
-    assert commands.index(first.command) > commands.index(third.command)
-    assert third.command not in dict(begun)[first.command]
+    told = []
+    board = Board(every, tmp_path / "logs", told.append)
+    executors.train_here(every, board, [{}] * slots)
+    if is_finished:
+        assert dict(begun)[first]
+        assert board.failed == []
+    else:
+        assert first not in dict(begun)
+        assert board.failed == [third, first]
+        assert any("not trained, because the training that it starts from" in of for of in told)
+    assert {second, third, fourth} <= set(dict(begun))
+
+
+def test_a_fold_that_another_run_trains_is_left_to_it(tmp_path, monkeypatch):
+    first, *others = every = four_trainings(tmp_path)
+
+    def hold(folder):
+        if folder == first.folder:
+            raise ValueError(f"{folder} is in use: process 7")
+
+    monkeypatch.setattr(executors, "hold_fold", hold)
+    monkeypatch.setattr(executors.time, "sleep", lambda _: None)
+    finish = {training.command: training.folder for training in others}
+    monkeypatch.setattr(
+        executors, "begin", lambda command, *_: Short(lambda: put_validation(finish[command]))
+    )
+    told = []
+    board = Board(every, tmp_path / "logs", told.append)
+    executors.train_here(every, board)
+    assert board.failed == [first]
+    assert any(f"not trained: {first.folder} is in use: process 7" in line for line in told)
 
 
 def test_a_table_of_others_is_left_as_it_is(tmp_path):

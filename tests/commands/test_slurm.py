@@ -1,40 +1,30 @@
-"""Jobs of a cluster: what is asked of Slurm, and trainings and cases as jobs of submitit.
+"""Jobs of a cluster: what is asked of Slurm, and trainings as jobs of submitit.
 
 A real Slurm is started by tests/acceptance/trust.sh.
 """
 
 import json
 import os
-import pickle
+import subprocess
+import sys
 import time
 
 import pytest
 from submitit.slurm.slurm import _make_sbatch_string
 
-from nnunet_topo.cli import main
-from nnunet_topo.commands import arguments, case_jobs, executors, slurm
-from nnunet_topo.commands.case_jobs import CaseJobs, CasesJob, read_results
+from nnunet_topo.commands import executors, slurm
 from nnunet_topo.commands.training_board import Board
 from nnunet_topo.commands.trainings import Training, choose_trainings
-from nnunet_topo.processes import computed, in_processes
 
-from ..evaluation.conftest import study
 from ..local_cluster import LocalCluster
-from ..model_folder import read, ring
-from ..refinement.conftest import folders
 from .test_run import put_validation, rows
-
-__all__ = ["folders", "study"]
-
-KILLED = "__import__('os').kill(__import__('os').getpid(), 9)"
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Looks at jobs more often than a real cluster would like."""
-    for module in (executors, case_jobs):
-        monkeypatch.setattr(module, "ASK_S", 0.2)
-        monkeypatch.setattr(module, "SEEN_S", 1.0)
+    monkeypatch.setattr(executors, "ASK_S", 0.2)
+    monkeypatch.setattr(executors, "SEEN_S", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +74,17 @@ def test_what_the_user_asks_for_reaches_sbatch():
         assert f"#SBATCH --{line}\n" in script
     assert "--cpus-per-task=12 python" in script  # srun does not inherit it
     assert "wckey" not in script
+
+
+@pytest.mark.parametrize("asked", ["gpus-per-node=a100:1", "gres=gpu:a100:2", "gpus=1"])
+def test_gpus_and_requeue_as_the_user_asks_for_them_are_those_of_sbatch(asked):
+    options = slurm.options_of([asked, "no-requeue"])
+    wanted = slurm.Resources("gpu", 90, 4, None, options).parameters("topo")
+    script = _make_sbatch_string("python", "/jobs", **wanted)
+    lines = [line for line in script.splitlines() if "gpu:" in line or "--gpus" in line]
+    assert lines == [f"#SBATCH --{asked}"]
+    assert "#SBATCH --no-requeue\n" in script
+    assert "#SBATCH --requeue\n" not in script
 
 
 def test_without_slurm_the_command_says_what_is_missing(tmp_path, monkeypatch):
@@ -160,19 +161,93 @@ def test_a_killed_job_is_told_and_the_same_call_trains_again(one_training, tmp_p
     assert any("is running" in line for line in told)
 
 
-def test_a_job_waits_for_the_training_that_it_starts_from(tmp_path):
-    source = Training("b", "0", tmp_path / "b/0", ("nnUNetv2_train", "b"))
-    checkpoint = source.folder / "checkpoint_final.pth"
-    finetuned = Training("a", "0", tmp_path / "a/0", ("nnUNetv2_train", "a"), checkpoint)
-    board = Board([finetuned, source], tmp_path / "logs", lambda _: None)
-    states = {}, {"5_0": "RUNNING"}, {"5_0": "COMPLETED"}, {}, {"5_0": "FAILED"}
-    cluster = Scripted(*states)
-    left = board.unfinished()
-    put_validation(source.folder)
-    executors.train_on_cluster(left, board, cluster, tmp_path / "jobs")
-    assert [job.command[1] for job in cluster.submitted] == ["b", "a"]
-    assert cluster.asked_at_submission == [1, 4]
-    assert board.failed == [finetuned]
+def fine_tunings(folder):
+    """Returns two folds of a training, and of one that starts from it."""
+    made = []
+    for fold in "01":
+        source = Training("b", fold, folder / "b" / fold, ("nnUNetv2_train", "b", fold))
+        checkpoint = source.folder / "checkpoint_final.pth"
+        command = ("nnUNetv2_train", "a", fold)
+        made += [Training("a", fold, folder / "a" / fold, command, checkpoint), source]
+    return made
+
+
+@pytest.mark.parametrize("at_once", [None, 2])
+def test_a_job_waits_for_the_training_that_it_starts_from(tmp_path, at_once):
+    first, source, second, other = fine_tunings(tmp_path)
+    board = Board([first, source, second, other], tmp_path / "logs", lambda _: None)
+
+    class Finishing(Scripted):
+        def states(self):
+            if self.asked == 1:
+                put_validation(source.folder)
+            elif self.asked == 2:
+                put_validation(other.folder)
+            elif self.asked == 6:
+                put_validation(first.folder)
+                put_validation(second.folder)
+            return super().states()
+
+    running = {"5_0": "COMPLETED", "5_1": "RUNNING"}
+    cluster = Finishing({}, running, {"5_1": "COMPLETED"}, {"6_0": "RUNNING", "7_0": "RUNNING"}, {})
+    cluster.at_once = at_once
+    executors.train_on_cluster(board.unfinished(), board, cluster, tmp_path / "jobs")
+    assert [job.command[1:] for job in cluster.submitted[:2]] == [("b", "0"), ("b", "1")]
+    assert {job.command[1:] for job in cluster.submitted[2:]} == {("a", "0"), ("a", "1")}
+    assert cluster.asked_at_submission[:2] == [1, 2 if at_once is None else 3]
+    assert board.failed == []
+
+
+def test_a_fine_tuning_whose_source_fails_is_no_job(tmp_path, capsys):
+    finetuned, source = fine_tunings(tmp_path)[:2]
+    board = Board([finetuned, source], tmp_path / "logs", print)
+    cluster = Scripted({}, {"5_0": "FAILED"})
+    executors.train_on_cluster(board.unfinished(), board, cluster, tmp_path / "jobs")
+    assert [job.command[1] for job in cluster.submitted] == ["b"]
+    assert board.failed == [source, finetuned]
+    assert "the training that it starts from is not finished: no" in capsys.readouterr().out
+
+
+def test_jobs_of_another_configuration_are_not_taken_for_these(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    recorded = {str(tmp_path / "a__plans__3d_fullres/0"): "4_0"}
+    (tmp_path / "jobs/jobs.json").write_text(json.dumps(recorded))
+    cluster = Scripted({"4_0": "RUNNING"}, {"4_0": "RUNNING", "5_0": "FAILED"})
+    attach(tmp_path, cluster)
+    assert len(cluster.submitted) == 1
+    written = json.loads((tmp_path / "jobs/jobs.json").read_text())
+    assert written == recorded | {str(tmp_path / "a/0"): "5_0"}
+
+
+def test_a_job_does_not_train_a_fold_that_another_process_trains(tmp_path):
+    log = tmp_path / "log"
+    script = tmp_path / "nnUNetv2_train"
+    script.write_text("#!/bin/sh\necho trained\n")
+    script.chmod(0o755)
+    job = slurm.TrainingJob((str(script),), tmp_path / "fold_0", log)
+    elsewhere = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "fold_0")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert elsewhere.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=r"fold_0 is in use: process \d+ on .*topo run"):
+            job()
+    finally:
+        elsewhere.kill()
+        elsewhere.wait()
+    assert not log.exists()
+    job()
+    assert log.read_text() == "trained\n"
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from nnunet_topo.commands.trainings import hold_fold
+hold_fold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(600)
+"""
 
 
 class Scripted:
@@ -180,12 +255,13 @@ class Scripted:
 
     def __init__(self, *states, then=None):
         self.left, self.then, self.submitted = list(states), then, []
-        self.asked, self.asked_at_submission = 0, []
+        self.asked, self.asked_at_submission, self.at_once = 0, [], None
 
     def submit(self, jobs):
         self.submitted += jobs
         self.asked_at_submission.append(self.asked)
-        return [f"5_{number}" for number in range(len(jobs))]
+        array = 4 + len(self.asked_at_submission)
+        return [f"{array}_{number}" for number in range(len(jobs))]
 
     def states(self):
         self.asked += 1
@@ -208,7 +284,7 @@ def attach(tmp_path, cluster):
 
 def test_the_same_command_waits_for_jobs_that_it_submitted_before(tmp_path, capsys):
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs/jobs.json").write_text(json.dumps({"a, fold 0": "5_0"}))
+    (tmp_path / "jobs/jobs.json").write_text(json.dumps({str(tmp_path / "a/0"): "5_0"}))
     states = [{"5_0": "RUNNING"}, {"5_0": "PENDING"}, None, {"5_0": "RUNNING"}, {}]
     cluster = Scripted(*states, then=lambda: put_validation(tmp_path / "a/0"))
     assert attach(tmp_path, cluster).failed == []
@@ -218,12 +294,13 @@ def test_the_same_command_waits_for_jobs_that_it_submitted_before(tmp_path, caps
 
 def test_a_job_that_ended_is_submitted_again(tmp_path, monkeypatch):
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs/jobs.json").write_text(json.dumps({"a, fold 0": "4_0"}))
+    (tmp_path / "jobs/jobs.json").write_text(json.dumps({str(tmp_path / "a/0"): "4_0"}))
     cluster = Scripted({"4_0": "FAILED"}, {"5_0": "OUT_OF_MEMORY"})
     board = attach(tmp_path, cluster)
     assert [training.trainer for training in board.failed] == ["a"]
     assert len(cluster.submitted) == 1
-    assert json.loads((tmp_path / "jobs/jobs.json").read_text()) == {"a, fold 0": "5_0"}
+    written = json.loads((tmp_path / "jobs/jobs.json").read_text())
+    assert written == {str(tmp_path / "a/0"): "5_0"}
 
 
 def test_a_killed_job_that_is_queued_again_is_waited_for(tmp_path):
@@ -247,166 +324,3 @@ def test_an_interruption_leaves_the_jobs_and_says_how_to_end_them(tmp_path, caps
     with pytest.raises(KeyboardInterrupt):
         attach(tmp_path, Scripted({}, {"5_0": "RUNNING"}, {}, then=interrupt))
     assert "the jobs go on without this command; scancel 5 ends them" in capsys.readouterr().out
-
-
-# Cases
-
-
-def results_of(cases, cluster, folder, jobs=2, processes=1):
-    with computed(CaseJobs(cluster, folder, jobs)):
-        return sorted(
-            in_processes(eval, cases, processes, killed=lambda case: f"killed {case}", heavy=True),
-            key=str,
-        )
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_cases_are_divided_between_jobs(tmp_path, processes):
-    cluster = LocalCluster(tmp_path / "jobs")
-    cases = [f"{number} * 10" for number in range(5)]
-    found = results_of(cases, cluster, tmp_path / "jobs", processes=processes)
-    assert found == [0, 10, 20, 30, 40]
-    (jobs,) = cluster.submitted
-    assert [len(job.cases) for job in jobs] == [3, 2]
-    assert not (tmp_path / "jobs").exists()
-
-
-def test_a_case_that_ends_its_job_costs_no_other_case(tmp_path):
-    cluster = LocalCluster(tmp_path / "jobs")
-    cases = ["1", "2", KILLED, "4", "5", "6"]
-    found = results_of(cases, cluster, tmp_path / "jobs")
-    assert found == [1, 2, 4, 5, 6, f"killed {KILLED}"]
-    _, second, third = cluster.submitted
-    assert [list(job.cases.values()) for job in third] == [[KILLED]]
-    assert [list(job.cases.values()) for job in second] == [["5"]]
-    assert (tmp_path / "jobs").is_dir()  # what the job printed
-
-
-def test_jobs_that_compute_nothing_end_the_command(tmp_path):
-    cluster = LocalCluster(tmp_path / "jobs")
-    with pytest.raises(ValueError, match="no job has computed a case; what they print is in"):
-        results_of([KILLED] * 9, cluster, tmp_path / "jobs")
-    assert len(cluster.submitted) == 1
-
-
-@pytest.mark.parametrize("killed", [1, 2])
-def test_cases_that_always_end_their_job_are_reported_though_no_other_is_left(tmp_path, killed):
-    cluster = LocalCluster(tmp_path / "jobs")
-    found = results_of([KILLED] * killed, cluster, tmp_path / "jobs")
-    assert found == [f"killed {KILLED}"] * killed
-
-
-def test_jobs_that_never_begin_end_the_command_even_with_one_case(tmp_path):
-    class Refusing(LocalCluster):
-        def submit(self, jobs):
-            return super().submit([Lost(job) for job in jobs])
-
-    with pytest.raises(ValueError, match="no job has computed a case; what they print is in"):
-        results_of(["1"], Refusing(tmp_path / "jobs"), tmp_path / "jobs")
-
-
-class Lost:
-    """A job on a machine that lacks this package."""
-
-    def __init__(self, job):
-        self.file = job.file
-
-    def __call__(self):
-        raise ImportError("nnunet_topo")
-
-
-def test_a_job_of_cases_that_is_preempted_is_waited_for(tmp_path):
-    class Preempting(LocalCluster):
-        looks = 0
-
-        def _seen(self, state):
-            self.looks += 1
-            return "PREEMPTED" if self.looks in (2, 3) else state
-
-        def states(self):
-            return {job: self._seen(state) for job, state in super().states().items()}
-
-    cluster = Preempting(tmp_path / "jobs")
-    cases = ["__import__('time').sleep(2) or 1"]
-    assert results_of(cases, cluster, tmp_path / "jobs") == [1]
-    assert len(cluster.submitted) == 1
-    assert cluster.looks > 3
-
-
-def test_files_of_others_in_the_place_of_the_jobs_stay(tmp_path):
-    (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs/my_script.sh").write_text("echo mine\n")
-    with pytest.raises(ValueError, match="jobs has files of others"):
-        CaseJobs(LocalCluster(tmp_path / "local"), tmp_path / "jobs", 2)
-    assert (tmp_path / "jobs/my_script.sh").read_text() == "echo mine\n"
-
-
-def test_an_interruption_ends_the_jobs_of_cases(tmp_path, monkeypatch):
-    def interrupt(_):
-        raise KeyboardInterrupt
-
-    cluster = LocalCluster(tmp_path / "jobs")
-    monkeypatch.setattr(case_jobs.time, "sleep", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        results_of(["__import__('time').sleep(60)"] * 2, cluster, tmp_path / "jobs")
-    assert cluster.cancelled == list(cluster.jobs)
-
-
-def test_jobs_of_a_killed_command_are_ended_before_others_begin(tmp_path):
-    cluster, folder = LocalCluster(tmp_path / "jobs"), tmp_path / "jobs"
-    job = CasesJob(eval, {0: "__import__('time').sleep(60)"}, 1, folder / "x.results")
-    (earlier,) = cluster.submit([job])
-    (folder / "jobs.json").write_text(json.dumps({"jobs": [earlier]}))
-    assert results_of(["1"], cluster, folder) == [1]
-    assert cluster.cancelled == [earlier]
-    assert cluster.states()[earlier] != "RUNNING"
-
-
-def test_a_job_that_is_queued_again_goes_on_where_it_stopped(tmp_path):
-    file = tmp_path / "x.results"
-    whole = pickle.dumps((0, "known"))
-    file.write_bytes(whole + pickle.dumps((1, "cut short"))[:-3])
-    assert read_results(file, 0) == ([(0, "known")], len(whole))
-    CasesJob(eval, {0: "1 / 0", 1: "11", 2: "22"}, 1, file)()
-    begun = (-1, None)
-    assert read_results(file, 0)[0] == [(0, "known"), begun, (1, 11), (2, 22)]
-    assert read_results(file, len(whole))[0] == [begun, (1, 11), (2, 22)]
-
-
-@pytest.fixture
-def as_jobs(monkeypatch):
-    """Lets --executor slurm submit to a cluster on this machine, and returns the clusters."""
-    made = []
-
-    def cluster(chosen, folder, **_):
-        made.append(LocalCluster(folder))
-        return made[-1]
-
-    monkeypatch.setattr(arguments, "cluster", cluster)
-    return made
-
-
-def test_an_evaluation_by_jobs_is_that_of_one_process(study, as_jobs, tmp_path):
-    files = [tmp_path / "here.json", tmp_path / "jobs.json"]
-    command = ["evaluate", study.gt, study.pred, "-djfile", study.djfile, "-np", "1"]
-    for file, more in zip(files, ([], ["--executor", "slurm", "--jobs", "2"]), strict=True):
-        assert main([str(part) for part in (*command, "-o", file, *more)]) == 0
-    here, by_jobs = (json.loads(file.read_text()) for file in files)
-    assert by_jobs["metric_per_case"] == here["metric_per_case"]
-    assert [len(of) for of in as_jobs[0].submitted] == [2]
-    assert not list(tmp_path.glob(".*.jobs"))
-
-
-def test_a_refinement_by_jobs_is_that_of_one_process(folders, as_jobs, capsys):
-    for case in range(3):
-        folders.put(f"case_{case}", ring(0.3))
-    prior = folders.topology(ring=[1, 1])
-    assert folders.refine("--prior", prior) == 0
-    here = {name: read(folders.out / name) for name in folders.files() if name.endswith(".gz")}
-    folders.out = folders.folder / "by_jobs"
-    assert folders.refine("--prior", prior, "--executor", "slurm", "--jobs", "2") == 0
-    assert len(here) == 3
-    for name, array in here.items():
-        assert (read(folders.out / name) == array).all()
-    assert [len(of) for of in as_jobs[0].submitted] == [2]
-    assert "[3/3]" in capsys.readouterr().out
