@@ -55,6 +55,8 @@ class Training:
     def dice(self) -> float | None:
         """Returns the mean Dice of the validation, None if training or validation is unfinished.
 
+        With --npz, a validation without probabilities is unfinished.
+
         Raises:
             ValueError: the summary is not one of nnU-Net's.
         """
@@ -66,12 +68,25 @@ class Training:
             content = read_json(self.summary)
         except (OSError, ValueError):  # missing or cut short
             return None
+        if "--npz" in self.command and not self._has_probabilities():
+            return None
         try:
             return float(content["foreground_mean"]["Dice"])
         except (KeyError, TypeError, ValueError):
             raise ValueError(
                 f"{self.summary} is not an nnU-Net summary: it has no Dice in foreground_mean"
             ) from None
+
+    def _has_probabilities(self) -> bool:
+        files = list(self.summary.parent.iterdir())
+        cases = {file.name.removesuffix(".npz") for file in files if file.suffix == ".npz"}
+        others = [file.name for file in files if file.suffix not in (".json", ".npz", ".pkl")]
+        ends = ([at for at, letter in enumerate(name) if letter == "."] for name in others)
+        return all(
+            any(name[:end] in cases for end in of_name)
+            for name, of_name in zip(others, ends, strict=True)
+            if of_name and not name.startswith(".")
+        )
 
 
 def hold_fold(folder: Path) -> None:

@@ -78,6 +78,16 @@ def test_a_summary_without_dice_is_named_in_one_line(tmp_path, summary):
         training.dice()
 
 
+def test_a_validation_without_the_probabilities_that_are_wanted_is_unfinished(tmp_path):
+    plain, wanting = (run.Training("a", "0", tmp_path, more) for more in ((), ("--npz",)))
+    put_validation(tmp_path)
+    for name in ("case_1.nii.gz", "case_2.v2.nii.gz", "case_1.npz", "case_1.pkl", ".hidden"):
+        (tmp_path / "validation" / name).touch()
+    assert (plain.dice(), wanting.dice()) == (0.5, None)
+    (tmp_path / "validation/case_2.v2.npz").touch()
+    assert wanting.dice() == 0.5
+
+
 @pytest.mark.parametrize("missing", ["configurations", "data_identifier"])
 def test_plans_without_a_key_are_named_in_one_line(four_cases, missing):
     file = four_cases / "nnUNetPlansTiny.json"
