@@ -152,4 +152,11 @@ POSTPROCESSING = [
         "[job.file, *data_files(job.file)]",
         "test_a_tiff_volume_keeps_its_spacing_beside_it",
     ),
+    Sabotage(
+        "VOI of a box instead of the whole case",
+        "scored_box",
+        "metric in _OF_ALL_VOXELS",
+        "False",
+        "test_figures_are_those_of_whole_cases[topo_voi]",
+    ),
 ]

@@ -171,4 +171,18 @@ TRUST = [
         "None",
         "test_a_file_is_on_the_disk_before_it_takes_its_name",
     ),
+    Sabotage(
+        "a fine-tuning that begins though its source has failed",
+        "_may_begin",
+        "training.lacks_start",
+        "False",
+        "test_a_training_waits_for_the_one_that_it_starts_from[False-1]",
+    ),
+    Sabotage(
+        "a preempted job given up",
+        "CaseJobs._compute",
+        "not missing[job] or over",
+        "True",
+        "test_a_job_of_cases_that_is_preempted_is_waited_for",
+    ),
 ]
