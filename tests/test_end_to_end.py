@@ -121,7 +121,7 @@ def test_2d_trains_too(tiny_dataset, nnunet_folders):
     name = "nnUNetTrainerTAFL_1epochs_2iters_from0"
     run(
         *("nnUNetv2_train", "901", "2d", "0", "-p", "nnUNetPlansTiny", *TRAIN[5:7], "-tr", name),
-        env={"NNUNET_TOPO_NO_METRICS": "1"},
+        env={"NNUNET_TOPO_NO_METRICS": "yes"},
     )
     folder = fold_folder(nnunet_folders["nnUNet_results"], name, "2d")
     logging = torch.load(folder / "checkpoint_final.pth", weights_only=False)["logging"]
@@ -132,9 +132,11 @@ def test_2d_trains_too(tiny_dataset, nnunet_folders):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stem", ["TAFL", "BettiPrior"])
-def test_two_processes_train_and_the_first_writes_the_metrics(tiny_dataset, nnunet_folders, stem):
-    name = f"nnUNetTrainer{stem}_2epochs_4iters_from1"
+@pytest.mark.parametrize(("stem", "more"), [("TAFL", ""), ("BettiPrior", ""), ("TAFL", "_nods")])
+def test_two_processes_train_and_the_first_writes_the_metrics(
+    tiny_dataset, nnunet_folders, stem, more
+):
+    name = f"nnUNetTrainer{stem}_2epochs_4iters_from1{more}"
     topology_json = (
         Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings/topology.json"
     )

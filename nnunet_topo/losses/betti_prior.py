@@ -47,7 +47,7 @@ class BettiPriorLoss(nn.Module):
             does not touch the border of the patch and agrees with the prior; otherwise the loss
             uses the target's own Betti numbers. Without a target, it applies if the prediction at
             0.5 is not empty and does not touch the border; otherwise the loss skips sample and
-            channel. It always skips an object that touches ignored voxels.
+            channel. It always skips an object with a prior that touches ignored voxels.
 
     Raises:
         ValueError: a name is unknown, a prior is wrong, or clamp is outside [0, 1); in a call, the

@@ -159,6 +159,7 @@ def _descend(
     model, place, notes = part.model, part.place, dict(goal.notes)
     image = part.prediction.image[:, place]
     best, steps, is_too_much = first, 0, False
+    predicted = np.union1d(0, first.segmentation)
     changes = descent.changed_logits(image, goal.logits, goal.priors, goal.unions)
     for steps, changed in enumerate(changes, start=1):
         is_last = steps == descent.options.steps
@@ -167,7 +168,10 @@ def _descend(
         whole = first.logits.to(torch.float32, copy=True)
         whole[:, place] = changed
         written = model.segment(whole, part.prediction.properties)
-        voxels = int(np.count_nonzero(written != first.segmentation))
+        differs = written != first.segmentation
+        voxels = int(np.count_nonzero(differs))
+        if not np.isin(np.unique(written[differs]), predicted).all():  # also without a prior
+            continue
         candidate = replace(part.assess(written, whole), voxels_changed=voxels)
         if not _is_better(part, candidate, best, first):
             continue

@@ -207,7 +207,8 @@ def open_model(
         )
     for fold, parameters in zip(chosen, predictor.list_of_parameters, strict=True):
         try:
-            predictor.network.load_state_dict(parameters)
+            network = getattr(predictor.network, "_orig_mod", predictor.network)  # of torch.compile
+            network.load_state_dict(parameters)
         except RuntimeError as error:
             raise ValueError(
                 f"fold {fold} of {folder} holds another network than its plans describe: "

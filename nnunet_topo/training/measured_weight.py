@@ -38,6 +38,7 @@ class MeasuredWeight:
         term_norm: sum of the term's norms in it, at the printed weight.
         measured: number of its iterations with both gradients.
         looked_at: number of all its iterations.
+        succeeded: whether a measurement has ended with gradients to compare.
     """
 
     printed: float
@@ -48,7 +49,8 @@ class MeasuredWeight:
     term_norm: float = 0.0
     measured: int = 0
     looked_at: int = 0
-    KEPT: ClassVar = ("weight", "base_norm", "term_norm", "measured", "looked_at")
+    succeeded: bool = False
+    KEPT: ClassVar = ("weight", "base_norm", "term_norm", "measured", "looked_at", "succeeded")
 
     def record(self, base_norm: float, term_norm: float) -> str:
         """Adds the norms of an iteration, the term's at the printed weight.
@@ -81,11 +83,11 @@ class MeasuredWeight:
         ratio = self.term_norm / self.base_norm
         exact = self.printed * self.wanted / ratio
         least, most = self.printed / _RANGE, self.printed * _RANGE
-        if before and 1 / _SCATTER < exact / before < _SCATTER:
+        if self.succeeded and 1 / _SCATTER < exact / before < _SCATTER:
             exact = before * (exact / before) ** _TAKEN
-        if before:
+        if self.succeeded:
             least, most = max(least, before / _CHANGE), min(most, before * _CHANGE)
-        self.weight = min(max(exact, least), most)
+        self.weight, self.succeeded = min(max(exact, least), most), True
         at = before or self.printed
         iterations = f"{self.measured} iterations"
         if self.measured < self.looked_at:
@@ -97,11 +99,12 @@ class MeasuredWeight:
             f"{self.weight:.4g}{bound}"
         )
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> dict[str, Any]:
         """Returns the numbers that a resumed training needs."""
         return {name: getattr(self, name) for name in self.KEPT}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restores what `state` returned."""
+        older = {"succeeded": state["weight"] not in (0, self.printed)}
         for name in self.KEPT:
-            setattr(self, name, state[name])
+            setattr(self, name, (older | state)[name])

@@ -56,6 +56,7 @@ class SettingsTrainerMixin(nnUNetTrainer):
             setattr(self, attribute, value)
         self.topology_settings: dict[str, Any] = {}  # for nnU-Net's debug.json
         self._spatial = not self.settings.nospatial  # whether patches are rotated and scaled
+        self._only_validates = False
         self._iteration = 0
         self._started_from = StartingWeights()
         self._guard = DivergenceGuard(self._describe_cause, str(self.output_folder))
@@ -86,6 +87,8 @@ class SettingsTrainerMixin(nnUNetTrainer):
             NotImplementedError: the settings choose an optimizer or a schedule, but the trainer has
                 stages.
         """
+        if self.is_ddp and not self.enable_deep_supervision:
+            self._freeze_unused_heads()
         optimizer, lr_scheduler = super().configure_optimizers(*stage)
         base = checkpoints.portable_trainer_name(type(self))
         check_stages(self.settings, stage, trainer=type(self).__name__, base=base)
@@ -265,6 +268,7 @@ class SettingsTrainerMixin(nnUNetTrainer):
         given = filename_or_checkpoint if checkpoint is None else checkpoint
         if given is None:
             raise TypeError("load_checkpoint takes a checkpoint")
+        self._only_validates = not (self._resumes or self.was_initialized)
         source, content = ("the checkpoint", given) if isinstance(given, dict) else (given, None)
         origin = checkpoints.check_origin(
             source, type(self).__name__, self.settings.given(), content
@@ -313,6 +317,13 @@ class SettingsTrainerMixin(nnUNetTrainer):
         """Returns the network without wrappers of DDP and torch.compile."""
         network = self.network.module if self.is_ddp else self.network
         return getattr(network, "_orig_mod", network)
+
+    def _freeze_unused_heads(self) -> None:
+        """Takes the gradient from heads of coarse scales, for which DDP would wait in vain."""
+        network = self.network  # DDP wraps it later
+        decoder = getattr(getattr(network, "_orig_mod", network), "decoder", None)
+        for head in list(getattr(decoder, "seg_layers", []))[:-1]:
+            head.requires_grad_(False)
 
     def _place(self) -> str:
         """Returns the current step for messages."""

@@ -89,7 +89,7 @@ def find_stock_training(fold_folder: Path, planned: Iterable[str] = ()) -> Path:
     """
     rest = fold_folder.parent.name.partition("__")[2]
     data_set, fold = fold_folder.parent.parent, fold_folder.name
-    chosen = os.environ.get(FINETUNE_FROM)
+    chosen = os.environ.get(FINETUNE_FROM) or None
     finished = {name: data_set / f"{name}__{rest}" / fold / FINAL for name in planned}
     finished |= {
         folder.name.partition("__")[0]: folder / fold / FINAL

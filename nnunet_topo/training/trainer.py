@@ -133,7 +133,8 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         if self.added_weights.scnp:
             base = NeighbourBaseLoss(base, self.label_manager)
         loss = self._with_added_losses(replace_single_scale(loss, base))
-        term = self.build_topology_term()
+        # A validation needs no term, and no priors for it, which may have changed since.
+        term = None if self._only_validates else self.build_topology_term()
         if term is None:
             return loss
         self._topology = self.topology_loss(loss, term, self.label_manager, self.topology_unions)
@@ -339,7 +340,7 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         # nnU-Net's summary.json has no topology metrics at first, and looks finished.
         (folder / UNFINISHED).touch()
         super().perform_actual_validation(save_probabilities)
-        if not os.environ.get("NNUNET_TOPO_NO_METRICS"):
+        if os.environ.get("NNUNET_TOPO_NO_METRICS", "") in ("", "0"):
             add_topology_metrics(self.context(), folder / "validation", self.logger)
         (folder / UNFINISHED).unlink(missing_ok=True)
 

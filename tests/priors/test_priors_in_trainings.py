@@ -271,3 +271,18 @@ def test_the_file_of_a_training_is_that_of_the_plan(start, dataset):
     assert np.isclose(
         json.loads(made)["statistics"]["full"]["volumes"]["ring"]["raw"]["agreement"], 1
     )
+
+
+@pytest.mark.parametrize("now", ["{", json.dumps(priors_for_tiny({"ring": "none"})), None])
+def test_a_validation_needs_no_priors_and_writes_none(dataset, start, make_trainer, now):
+    file = dataset / "topology.json"
+    file.write_text(json.dumps(priors_for_tiny({"ring": [1, 1, 0]})))
+    trained = start()
+    Path(trained.output_folder).mkdir(parents=True, exist_ok=True)
+    trained.save_checkpoint(str(Path(trained.output_folder) / "checkpoint_final.pth"))
+    file.write_text(now) if now else file.unlink()
+    again = make_trainer(PRIOR_TRAINER)
+    maybe_load_checkpoint(again, continue_training=False, validation_only=True)
+    assert again.was_initialized
+    assert file.exists() == bool(now)
+    assert not now or file.read_text() == now

@@ -5,7 +5,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
+from nnunet_topo.refinement import trained_model
 from nnunet_topo.refinement.descent import WeightsDescent
 from nnunet_topo.topology import betti_numbers
 
@@ -220,6 +222,41 @@ def test_a_class_that_is_not_predicted_stays_so(tmp_path):
     assert rows["never"]["error_after"] is None
     assert rows["ring"]["after"] == [1, 1]
     assert set(np.unique(folders.written("gap"))) == {0, 1}
+
+
+def test_a_class_without_a_prior_does_not_appear_either(tmp_path, monkeypatch):
+    folders = Folders(tmp_path, labels={"background": 0, "ring": 1, "never": 2}, channels=2)
+    folders.put("islands", blobs(0.9, 0.9), blobs(0.05))
+    folders.priors("islands,ring,1,0")
+
+    def island_of_another_label(self, image, logits, *_):
+        second = ndimage.label(logits.argmax(0) == 1)[0] == 2
+        logits[2, torch.from_numpy(second)] = 9
+        yield logits
+
+    monkeypatch.setattr(WeightsDescent, "changed_logits", island_of_another_label)
+    assert folders.refine() == 0
+    case = folders.case("islands")
+    assert (case["status"], case["voxels_changed"]) == ("kept", 0)
+    assert set(np.unique(folders.written("islands"))) == {0, 1}
+
+
+def test_a_compiled_network_is_refined(folders, monkeypatch):
+    """As with nnUNet_compile=1, which nnU-Net's predictor obeys."""
+    build = trained_model._build_predictor
+
+    def compiled(*arguments):
+        predictor = build(*arguments)
+        predictor.network = torch.compile(predictor.network, backend="eager")
+        return predictor
+
+    folders.put("gap", ring(0.3))
+    assert folders.refine("--prior", folders.topology(ring=[1, 1])) == 0
+    expected = folders.written("gap")
+    monkeypatch.setattr(trained_model, "_build_predictor", compiled)
+    shutil.rmtree(folders.out)
+    assert folders.refine("--prior", folders.topology(ring=[1, 1])) == 0
+    np.testing.assert_array_equal(folders.written("gap"), expected)
 
 
 def test_an_empty_prediction_is_reported(folders):

@@ -83,6 +83,9 @@ def test_finetune_without_a_finished_stock_training_of_the_fold_is_refused(
     shutil.copytree(stock_training.parent, other)
     with pytest.raises(RuntimeError, match="trained as nnUNetTrainerStock_1epochs_2iters_seed3, "):
         make_trainer(name, fold=1)
+    monkeypatch.setenv("NNUNET_TOPO_FINETUNE_FROM", "")  # as if it were not set
+    with pytest.raises(RuntimeError, match="trained as nnUNetTrainerStock_1epochs_2iters_seed3, "):
+        make_trainer(name, fold=1)
     monkeypatch.setenv("NNUNET_TOPO_FINETUNE_FROM", "nnUNetTrainerStock_9epochs")
     assert make_trainer(name, fold=1).settings.finetune
     monkeypatch.setenv("NNUNET_TOPO_FINETUNE_FROM", "nnUNetTrainerSomething")

@@ -109,6 +109,12 @@ def test_without_any_gradient_the_weight_is_the_printed_one_and_then_stays_as_it
     said = measure(measured, 1.0, 0.0, 5 * MEASURED_ITERATIONS)
     assert "in 200 iterations; the weight is the printed one, 0.01, until" in said
     assert measured.weight == 0.01
+    resumed = MeasuredWeight(printed=0.01, wanted=10)
+    resumed.restore({key: of for key, of in measured.state().items() if key != "succeeded"})
+    measure(resumed, 1.0, 0.0001)  # the first with a gradient may change it more than tenfold
+    assert resumed.weight == pytest.approx(1000)
+    measure(resumed, 1.0, 1e-8)
+    assert resumed.weight == pytest.approx(10_000)
     measure(measured, 1.0, 2.0)
     assert measured.weight == pytest.approx(0.05)
     said = measure(measured, 0.0, 0.0, 5 * MEASURED_ITERATIONS)

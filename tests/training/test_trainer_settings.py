@@ -96,3 +96,15 @@ def test_without_settings_nothing_of_nnunet_is_changed(make_trainer):
         *("initial_lr", "weight_decay", "enable_deep_supervision", "save_every"),
     ):
         assert getattr(ours, attribute) == getattr(theirs, attribute)
+
+
+@pytest.mark.parametrize(("more", "frozen"), [("_nods", True), ("", False)])
+def test_heads_without_a_gradient_are_none_that_ddp_waits_for(make_trainer, more, frozen):
+    trainer = make_trainer(f"nnUNetTrainerStock_1epochs_2iters{more}", "2d")
+    trainer.initialize()
+    trainer.is_ddp = True  # nnU-Net makes the optimizer before DDP wraps the network
+    trainer.configure_optimizers()
+    *coarse, finest = trainer.network.decoder.seg_layers
+    assert coarse
+    assert all(p.requires_grad != frozen for head in coarse for p in head.parameters())
+    assert all(p.requires_grad for p in finest.parameters())
