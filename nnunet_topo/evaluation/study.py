@@ -84,9 +84,8 @@ def describe_study(study: Study) -> Description:
         manager = PlansManager(read_plans_file(study.plans))
         declared = labels_of_dataset(description, study.dataset_json, study.plans)
         reader = manager.image_reader_writer_class()
-        return Description(
-            reader, description["file_ending"], tuple(declared.evaluated), declared.ignore
-        )
+        ignore = (study.labels or declared).ignore  # that of -il before that of dataset.json
+        return Description(reader, description["file_ending"], tuple(declared.evaluated), ignore)
     found = _find_segmentations(study)
     name, reference = next((p.name, p.reference) for p in found.pairs if p.reference)
     ending = reference.name.removeprefix(name)

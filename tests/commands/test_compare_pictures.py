@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from nnunet_topo.evaluation.label_choice import LabelChoice
 from nnunet_topo.evaluation.results import name_folders
 from nnunet_topo.evaluation.volumes import read_volumes
 
@@ -49,3 +50,16 @@ def test_diagrams_are_drawn_of_probabilities_that_were_saved(folders):
         "Persistence diagram of stock in case_1.nii.gz: 2, 1, 0 bars of at least 0.05 in "
         "dimensions 0 to 2"
     )
+
+
+def test_the_ignore_label_of_the_command_line_is_left_out_of_the_pictures(tmp_path):
+    folders = Folders(tmp_path, labels={"background": 0, "ring": 1, "ignore": 2})
+    reference = np.zeros((5, 7, 9), np.uint8)
+    reference[1:3, 2:5, 2:6], reference[3], reference[4] = 1, 2, 3
+    prediction = np.ones_like(reference)
+    folders.put_both("case", reference, prediction, reference)
+    given = folders.gt, [f"stock={folders.pred}"], folders.djfile, folders.pfile
+    for choice, ignored in ((None, 2), (LabelChoice(ignore=3), 3)):
+        study = name_folders(*given, choice=choice)
+        drawn = read_volumes(study, study.models, "case.nii.gz", "1").predictions["stock"]
+        np.testing.assert_array_equal(drawn, reference != ignored)
