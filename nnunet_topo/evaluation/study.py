@@ -12,7 +12,9 @@ from nnunet_topo.dataset import read_dataset_json, read_plans_file
 from nnunet_topo.evaluation.label_choice import LabelChoice
 from nnunet_topo.evaluation.record import Evaluation
 from nnunet_topo.evaluation.segmentations import Segmentations, find_segmentations, wanted_labels
+from nnunet_topo.files import split_ending
 from nnunet_topo.images.geometry import Unit, find_unit
+from nnunet_topo.images.readers import known_endings
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Label, Labels
 
@@ -87,8 +89,11 @@ def describe_study(study: Study) -> Description:
         ignore = (study.labels or declared).ignore  # that of -il before that of dataset.json
         return Description(reader, description["file_ending"], tuple(declared.evaluated), ignore)
     found = _find_segmentations(study)
-    name, reference = next((p.name, p.reference) for p in found.pairs if p.reference)
-    ending = reference.name.removeprefix(name)
+    reference = next(pair.reference for pair in found.pairs if pair.reference)
+    declared = []
+    if study.dataset_json is not None:
+        declared = [read_dataset_json(study.dataset_json)["file_ending"]]
+    ending = split_ending(reference, declared)[1] or split_ending(reference, known_endings())[1]
     return Description(found.reader(reference), ending, (), study_labels(study).ignore)
 
 

@@ -11,6 +11,7 @@ from nnunetv2.evaluation.evaluate_predictions import (
 )
 
 from nnunet_topo.evaluation.study import Model, Study, describe_study
+from nnunet_topo.files import case_files, case_name, split_ending
 from nnunet_topo.images.geometry import Geometry, read_geometry
 from nnunet_topo.images.readers import ReadersByEnding, known_endings
 
@@ -65,9 +66,8 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
                 probabilities[model.name] = channels[index].astype(np.float32)
     image = None
     if study.images is not None:
-        stem = case.removesuffix(ending)
-        file = study.images / f"{stem}_0000{ending}"
-        if file.is_file():
+        file = _image_file(study.images, study.references / case, ending)
+        if file is not None:
             image = reader.read_images([str(file)])[0][0]
             image = image if image.shape == reference.shape else None
     spacing_mm = tuple(float(length) for length in properties["spacing"])
@@ -82,6 +82,20 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
         spacing_mm = (spacing_mm[flat], *others)
         geometry = geometry.moved_to_front(flat)
     return Volumes(image, reference, predictions, probabilities, spacing_mm, geometry)
+
+
+def _image_file(folder: Path, reference: Path, ending: str) -> Path | None:
+    """Returns the first channel of a case, None if there is none.
+
+    Its name may write letters such as é, or the ending, in another way than that of the reference.
+    """
+    stem, written = split_ending(reference, [ending])
+    named = folder / f"{stem}_0000{written}"
+    if named.is_file():
+        return named
+    name = f"{case_name(reference, [ending])}_0000"
+    others = (file for file in case_files(folder, "") if split_ending(file, [ending])[1])
+    return next((file for file in others if case_name(file, [ending]) == name), None)
 
 
 def _prediction_file(model: Model, case: str, ending: str) -> Path:
