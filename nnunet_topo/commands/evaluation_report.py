@@ -120,7 +120,7 @@ def _pictures(
         title = f"{case}, {results.labels[label]}"
         places = [error for error in maps.errors[case] if error.label == label]
         try:
-            volumes = read_volumes(study, [model], reference_of[case], label)
+            volumes = read_volumes(study, reference_of[case], label, [(model, case)])
             row = _picture(volumes, model, places, evaluation, title)
             on_black |= {case} if chosen.images and volumes.image is None else set()
             shown = ", some of the largest" if len(places) > MOST_ERRORS else ""

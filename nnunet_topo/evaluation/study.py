@@ -12,9 +12,8 @@ from nnunet_topo.dataset import read_dataset_json, read_plans_file
 from nnunet_topo.evaluation.label_choice import LabelChoice
 from nnunet_topo.evaluation.record import Evaluation
 from nnunet_topo.evaluation.segmentations import Segmentations, find_segmentations, wanted_labels
-from nnunet_topo.files import split_ending
 from nnunet_topo.images.geometry import Unit, find_unit
-from nnunet_topo.images.readers import known_endings
+from nnunet_topo.images.readers import written_ending
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Label, Labels
 
@@ -90,10 +89,10 @@ def describe_study(study: Study) -> Description:
         return Description(reader, description["file_ending"], tuple(declared.evaluated), ignore)
     found = _find_segmentations(study)
     reference = next(pair.reference for pair in found.pairs if pair.reference)
-    declared = []
+    declared = ""
     if study.dataset_json is not None:
-        declared = [read_dataset_json(study.dataset_json)["file_ending"]]
-    ending = split_ending(reference, declared)[1] or split_ending(reference, known_endings())[1]
+        declared = read_dataset_json(study.dataset_json)["file_ending"]
+    ending = written_ending(reference, declared)
     return Description(found.reader(reference), ending, (), study_labels(study).ignore)
 
 

@@ -33,6 +33,11 @@ def known_ending(file: Path) -> str:
     return split_ending(file, known_endings())[1].lower()
 
 
+def written_ending(file: Path, declared: str = "") -> str:
+    """Returns the ending of a file's name as it is written there: a declared one before others."""
+    return split_ending(file, [declared])[1] or split_ending(file, known_endings())[1]
+
+
 class ReadersByEnding:
     """nnU-Net's reader of each file by the ending of its name, as nnU-Net chooses one.
 

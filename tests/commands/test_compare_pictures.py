@@ -22,7 +22,7 @@ def test_a_volume_of_one_slice_is_drawn_in_that_slice_on_whichever_axis(tmp_path
     study = name_folders(
         folders.gt, [f"stock={folders.pred}"], folders.djfile, folders.pfile, images=None
     )
-    volumes = read_volumes(study, study.models, "case.nii.gz", "1")
+    volumes = _volumes(study, "case.nii.gz", "1")
     np.testing.assert_array_equal(volumes.reference[0], flat)
     np.testing.assert_array_equal(volumes.predictions["stock"][0], island)
     spacing = [length for k, length in enumerate(SPACING) if k != axis]
@@ -40,7 +40,7 @@ def test_diagrams_are_drawn_of_probabilities_that_were_saved(folders):
     study = name_folders(
         folders.gt, [f"stock={folders.pred}"], folders.djfile, folders.pfile, images=None
     )
-    volumes = read_volumes(study, study.models, "case_1.nii.gz", "2")
+    volumes = _volumes(study, "case_1.nii.gz", "2")
     np.testing.assert_allclose(volumes.probabilities["stock"], probability[2], atol=1e-3)
     folders.compare()
     labels = [a.get("aria-label") or "" for _, a in Page(folders.page()).elements]
@@ -61,5 +61,9 @@ def test_the_ignore_label_of_the_command_line_is_left_out_of_the_pictures(tmp_pa
     given = folders.gt, [f"stock={folders.pred}"], folders.djfile, folders.pfile
     for choice, ignored in ((None, 2), (LabelChoice(ignore=3), 3)):
         study = name_folders(*given, choice=choice)
-        drawn = read_volumes(study, study.models, "case.nii.gz", "1").predictions["stock"]
+        drawn = _volumes(study, "case.nii.gz", "1").predictions["stock"]
         np.testing.assert_array_equal(drawn, reference != ignored)
+
+
+def _volumes(study, case, label):
+    return read_volumes(study, case, label, [(model, case) for model in study.models])
