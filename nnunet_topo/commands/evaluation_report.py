@@ -72,7 +72,7 @@ def _results(
                 if case.name in evaluation.evaluated
             }
         ),
-        means=evaluation.means,
+        means=evaluation.evaluated_means,
         labels={
             key: names.get(key, label_title(key, {})) for key in sorted_label_keys(evaluation.means)
         },
