@@ -315,8 +315,16 @@ def case_name(file: Path, endings: Sequence[str]) -> str:
 
     With letters such as é as one character: macOS writes some of them as two.
     """
-    name = file.name[: len(file.name) - len(_ending(file, endings))]
-    return unicodedata.normalize("NFC", name)
+    return unicodedata.normalize("NFC", split_ending(file, endings)[0])
+
+
+def split_ending(file: Path, endings: Sequence[str]) -> tuple[str, str]:
+    """Returns the name of a file without the longest of some endings, and that ending.
+
+    Both are written as in the file's name, the ending is "" if it has none of them.
+    """
+    length = len(file.name) - len(_ending(file, endings))
+    return file.name[:length], file.name[length:]
 
 
 def _ending(file: Path, endings: Sequence[str]) -> str:

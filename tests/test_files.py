@@ -3,15 +3,19 @@
 import os
 import subprocess
 import sys
+import unicodedata
+from pathlib import Path
 
 import pytest
 
 from nnunet_topo.files import (
+    case_name,
     digest,
     new_content,
     read_json,
     read_json_if_whole,
     replacing,
+    split_ending,
     write_if_missing,
     write_whole,
 )
@@ -55,6 +59,16 @@ def test_a_digest_is_the_same_in_every_version():
     # Files that people have hold it: another one would make them look edited.
     assert digest("priors") == digest(b"priors") == "b203593926b80501c910d4e427ec723c"
     assert digest("a", b"b", b"c") != digest("a", b"c", b"b") != digest("a", b"bc")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_is_split_at_its_ending_as_both_are_written(form):
+    name = unicodedata.normalize(form, "Müller_Jörg")
+    for ending in (".nii.gz", ".NII.GZ"):
+        file = Path("folder") / f"{name}{ending}"
+        assert split_ending(file, [".gz", ".nii.gz"]) == (name, ending)
+        assert case_name(file, [".gz", ".nii.gz"]) == "Müller_Jörg"
+    assert split_ending(Path(f"{name}.txt"), [".nii.gz"]) == (f"{name}.txt", "")
 
 
 def _write_half(file):

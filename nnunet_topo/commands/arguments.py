@@ -40,7 +40,10 @@ def add_label_arguments(command: argparse.ArgumentParser) -> None:
         help="evaluate several labels as one, as in ribs=10-33 or kidneys=2,3; may be repeated",
     )
     command.add_argument(
-        "-il", type=int, metavar="LABEL", help="ignore label; default that of dataset.json"
+        "-il",
+        type=int,
+        metavar="LABEL",
+        help="ignore label; default that of dataset.json, otherwise that of --labels",
     )
 
 

@@ -20,6 +20,7 @@ from nnunet_topo.commands.comparison_steps import Processed, process_models
 from nnunet_topo.commands.notes import notes_on_data, notes_on_trainings, origins
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.models import ModelEvaluation, evaluate_model
+from nnunet_topo.evaluation.record import CaseMetrics
 from nnunet_topo.evaluation.study import Model, Study, label_names, unit_of_distances
 from nnunet_topo.evaluation.training_record import TrainingRecord, read_training
 from nnunet_topo.evaluation.volumes import Volumes, read_volumes
@@ -131,7 +132,8 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
     shown = [instead.get(model.name, model) for model in models]
     compared = {model.name: values[model.name] for model in shown}
     changes = choose_changes(compared, list(labels), options.metrics)
-    pictures, unread = _pictures(study, shown, changes, labels, options.settings, unit)
+    of_shown = [(model, evaluated[model.name].cases) for model in shown]
+    pictures, unread = _pictures(study, of_shown, changes, labels, options.settings, unit)
     as_predicted = Comparison(
         title=study.dataset,
         values=predicted,
@@ -233,7 +235,7 @@ def _pair(
 
 def _pictures(
     study: Study,
-    models: Sequence[Model],
+    models: Sequence[tuple[Model, Mapping[str, CaseMetrics]]],
     changes: Sequence[Change],
     labels: Mapping[str, str],
     settings: Settings,
@@ -243,7 +245,8 @@ def _pictures(
     pictures, problems = [], []
     for change in changes:
         try:
-            volumes = read_volumes(study, models, change.case, change.label)
+            named = [(model, cases[change.case].name) for model, cases in models]
+            volumes = read_volumes(study, change.case, change.label, named)
             pictures.append(_picture(change, volumes, labels, settings, unit, len(pictures)))
         except Exception as error:  # of any reader; the report is written without the picture
             reason = " ".join(str(error).split())[:300]

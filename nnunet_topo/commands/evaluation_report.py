@@ -10,7 +10,7 @@ from nnunet_topo.evaluation.error_maps import ErrorMaps, find_errors, open_folde
 from nnunet_topo.evaluation.error_table import ErrorPlace, where
 from nnunet_topo.evaluation.record import Evaluation, file_name
 from nnunet_topo.evaluation.study import Model, Study
-from nnunet_topo.evaluation.volumes import read_volumes
+from nnunet_topo.evaluation.volumes import Volumes, read_volumes
 from nnunet_topo.labels.labels import Labels, label_title, sorted_label_keys
 from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.error_pictures import draw_errors
@@ -72,7 +72,7 @@ def _results(
                 if case.name in evaluation.evaluated
             }
         ),
-        means=evaluation.means,
+        means=evaluation.evaluated_means,
         labels={
             key: names.get(key, label_title(key, {})) for key in sorted_label_keys(evaluation.means)
         },
@@ -115,29 +115,33 @@ def _pictures(
     reference_of = {case.name: file_name(case.reference) for case in evaluation.cases}
     pictures: list[tuple[str, Markup]] = []
     problems: list[str] = []
+    on_black: set[str] = set()
     for case, label in results.worst()[:MOST_ROWS]:
         title = f"{case}, {results.labels[label]}"
         places = [error for error in maps.errors[case] if error.label == label]
         try:
-            row = _picture(study, model, reference_of[case], label, places, evaluation, title)
+            volumes = read_volumes(study, reference_of[case], label, [(model, case)])
+            row = _picture(volumes, model, places, evaluation, title)
+            on_black |= {case} if chosen.images and volumes.image is None else set()
             shown = ", some of the largest" if len(places) > MOST_ERRORS else ""
             pictures.append((f"{title}: {count(len(places), 'error')}{shown}", row))
         except Exception as error:  # of any reader; the page is written without the picture
             reason = " ".join(str(error).split())[:300]
             problems.append(f"{case}: no picture, {type(error).__name__}: {reason}")
+    problems += [
+        f"{case}: drawn on black, {chosen.images} holds no image of this case and its shape"
+        for case in sorted(on_black)
+    ]
     return pictures, problems
 
 
 def _picture(
-    study: Study,
+    volumes: Volumes,
     model: Model,
-    case: str,
-    label: str,
     places: Sequence[ErrorPlace],
     evaluation: Evaluation,
     title: str,
 ) -> Markup:
-    volumes = read_volumes(study, [model], case, label)
     prediction, connectivity = volumes.predictions[model.name], evaluation.connectivity
     errors = find_errors(prediction, volumes.reference, connectivity)
     if len(errors) != len(places):

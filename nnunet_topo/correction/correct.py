@@ -14,7 +14,7 @@ from nnunet_topo.correction.case import Case, Wanted, correct_case, killed_case
 from nnunet_topo.correction.result import CaseResult
 from nnunet_topo.correction.structures import Structure
 from nnunet_topo.dataset import Channels, read_dataset_json
-from nnunet_topo.files import case_files, case_name, data_files, digest
+from nnunet_topo.files import case_files, case_name, data_files, digest, split_ending
 from nnunet_topo.images.readers import ReadersByEnding, known_endings, reader_of_dataset
 from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.priors.form import OBJECTS
@@ -123,7 +123,9 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
         case = Case(
             case_name(file, known_endings()),
             file,
-            file.with_name(f"{_stem(file)}.npz") if request.probabilities else None,
+            file.with_name(f"{split_ending(file, known_endings())[0]}.npz")
+            if request.probabilities
+            else None,
             readers(file),
             wanted,
             request.connectivity,
@@ -176,13 +178,6 @@ def _predictions_in(folder: Path, ending: str) -> list[Path]:
         if files:
             return files
     raise ValueError(f"-i: {folder} holds no segmentation that ends in {ending}")
-
-
-def _stem(file: Path) -> str:
-    """Returns the name of a file without its ending, as nnU-Net names the probabilities."""
-    lower = file.name.lower()
-    ending = max((e for e in known_endings() if lower.endswith(e)), key=len, default="")
-    return file.name[: len(file.name) - len(ending)]
 
 
 def _wanted(topology: TopologyJson, channels: Channels, request: Request) -> Wanted:

@@ -26,7 +26,7 @@ from nnunet_topo.evaluation.error_kinds import (
 from nnunet_topo.evaluation.error_table import ErrorPlace, as_csv, as_markups
 from nnunet_topo.evaluation.record import Evaluation
 from nnunet_topo.evaluation.segmentations import Segmentations
-from nnunet_topo.files import case_name
+from nnunet_topo.files import case_name, split_ending
 from nnunet_topo.images.placement import Placement, read_placement
 from nnunet_topo.images.readers import known_endings
 from nnunet_topo.images.segmentation import has_spacing, read_silently
@@ -271,7 +271,7 @@ def _write_case(work: _Work) -> tuple[list[ErrorPlace], list[Path]]:
     errors = [_place(key, error, placement, slice_axis, voxel_size) for key, error in found]
     work.folder.mkdir(parents=True, exist_ok=True)
     stem = case_name(case.prediction, known_endings())
-    ending = case.reference.name[len(case_name(case.reference, known_endings())) :]
+    ending = split_ending(case.reference, known_endings())[1]
     new = work.folder / f"{stem}{'.nrrd' if ending.lower() == '.seg.nrrd' else ending}"
     write_like(case.reference, case.readers[0], label_map, new, colours_by_label())
     if placement.to_ras is not None:

@@ -156,9 +156,9 @@ def _evaluate(
             unit="case",
             disable=None,  # without a terminal
         ):
-            computed += bool(result.metrics)
             journal.append(result)
             summary.put(result, *pairs[result.name])
+            computed += bool(summary.digest(result.name))
         evaluation = summary.write(settings, sorted(problems), computed)
         journal.remove()
     return evaluation

@@ -1,6 +1,6 @@
 """Which labels are evaluated, and their names: from nnU-Net, the user or the files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,16 +66,16 @@ def choose_labels(
         regions = {name: label for name, label in named.items() if isinstance(label, tuple)}
         groups = regions | groups
     ignore = _ignored_label(choice, declared, named)
-    if declared is None:
-        named.pop("ignore", None)
+    # What a file calls ignore is no label to evaluate, even if -il ignores another value.
+    left_out = {ignore, named.pop("ignore", None)} if declared is None else {ignore}
     known: tuple[int, ...] = ()
     if choice.labels is not None:
         singles = parse_labels(choice.labels, named, "-l")
     elif declared is not None:
         singles = list(declared.evaluated)
     else:
-        known, reason = _found(references, predictions, ignore, processes)
-        singles = [value for value in known if value != ignore]
+        known, reason = _found(references, predictions, left_out, processes)
+        singles = list(known)
         if not singles and not groups:
             raise ValueError(f"there is no label to evaluate: {reason}")
     evaluated = [label for label in singles if label not in (0, ignore)]
@@ -112,12 +112,10 @@ def _named_labels(choice: LabelChoice, declared: Labels | None) -> dict[str, Lab
 def _ignored_label(
     choice: LabelChoice, declared: Labels | None, named: Mapping[str, Label]
 ) -> int | None:
-    """Returns the value of ignored voxels, None if there is none."""
-    ignore: Label | None = choice.ignore
-    if declared is not None:
-        ignore = declared.ignore if ignore is None else ignore
-    else:
-        ignore = named.get("ignore", ignore)
+    """Returns the value of ignored voxels, the user's before a file's, None if there is none."""
+    if choice.ignore is not None:
+        return choice.ignore
+    ignore = named.get("ignore") if declared is None else declared.ignore
     return ignore if isinstance(ignore, int) else None
 
 
@@ -125,9 +123,12 @@ def _ignored_label(
 
 
 def _found(
-    references: Sequence[File], predictions: Sequence[File], ignore: int | None, processes: int
+    references: Sequence[File],
+    predictions: Sequence[File],
+    left_out: Set[Label | None],
+    processes: int,
 ) -> tuple[tuple[int, ...], str]:
-    """Returns the labels in the files, and the reason if there are none.
+    """Returns the labels in the files without some, and the reason if there are none.
 
     Raises:
         ValueError: files that look like images.
@@ -144,10 +145,10 @@ def _found(
     ):
         values[file] = of_file
         reasons |= {file: reason} if reason else {}
-    of_references = {v for _, file in references for v in values[file]} - {0, ignore}
+    of_references = {v for _, file in references for v in values[file]} - left_out
     found = set(of_references)
     for _, file in predictions:
-        of_file = set(values[file]) - {0}
+        of_file = set(values[file]) - left_out
         # A mask of 0 and 255 has no label in common with references of 0 and 1.
         if of_file & of_references or not of_references:
             found |= of_file

@@ -72,6 +72,26 @@ class Evaluation:
     whole: bool
     computed: int = 0
 
+    @property
+    def evaluated_means(self) -> Mapping[str, Metrics]:
+        """Returns the means over the cases that have topology metrics, by nnU-Net's key.
+
+        Means that nnU-Net wrote go over all of its cases, also those that have changed since.
+        """
+        names = set(self.evaluated)
+        cases = [case.labels for case in self.cases if case.name in names]
+        if len(cases) in (0, len(self.cases)):
+            return self.means
+        return {
+            key: {
+                name: mean
+                if name.startswith(PREFIX)
+                else nanmean([of_case[key][name] for of_case in cases])
+                for name, mean in means.items()
+            }
+            for key, means in self.means.items()
+        }
+
 
 def file_name(file: str) -> str:
     """Returns the name of a file that may have been evaluated on another system.

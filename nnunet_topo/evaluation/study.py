@@ -13,6 +13,7 @@ from nnunet_topo.evaluation.label_choice import LabelChoice
 from nnunet_topo.evaluation.record import Evaluation
 from nnunet_topo.evaluation.segmentations import Segmentations, find_segmentations, wanted_labels
 from nnunet_topo.images.geometry import Unit, find_unit
+from nnunet_topo.images.readers import written_ending
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Label, Labels
 
@@ -84,12 +85,14 @@ def describe_study(study: Study) -> Description:
         manager = PlansManager(read_plans_file(study.plans))
         declared = labels_of_dataset(description, study.dataset_json, study.plans)
         reader = manager.image_reader_writer_class()
-        return Description(
-            reader, description["file_ending"], tuple(declared.evaluated), declared.ignore
-        )
+        ignore = (study.labels or declared).ignore  # that of -il before that of dataset.json
+        return Description(reader, description["file_ending"], tuple(declared.evaluated), ignore)
     found = _find_segmentations(study)
-    name, reference = next((p.name, p.reference) for p in found.pairs if p.reference)
-    ending = reference.name.removeprefix(name)
+    reference = next(pair.reference for pair in found.pairs if pair.reference)
+    declared = ""
+    if study.dataset_json is not None:
+        declared = read_dataset_json(study.dataset_json)["file_ending"]
+    ending = written_ending(reference, declared)
     return Description(found.reader(reference), ending, (), study_labels(study).ignore)
 
 

@@ -124,7 +124,20 @@ class Summary:
         return self.cases.get(name, {}).get("digest", "")
 
     def put(self, result: CaseResult, reference: Path, prediction: Path) -> None:
-        """Records the metrics of a case, or that it has none."""
+        """Records the metrics of a case, or that it has none.
+
+        A case of which nnU-Net's metrics are of other files gets none of ours: values of two
+        predictions must not stand side by side.
+        """
+        if result.metrics and not self.whole and self._is_of_other_files(result):
+            result = CaseResult(
+                result.name,
+                problems=[
+                    f"{result.name}: not evaluated, nnU-Net's metrics in {self.file} are of other "
+                    "files or another ignore label (TP, FP and FN differ); remove that file, or -o "
+                    "names another file"
+                ],
+            )
         self.cases[result.name] = {
             "digest": result.digest,
             "voxel_mm3": result.voxel_mm3,
@@ -142,6 +155,15 @@ class Summary:
         metrics = self.entries[result.name]["metrics"]
         for key in self.keys:
             metrics[key] = without_ours(metrics[key]) | result.metrics.get(key, {})
+
+    def _is_of_other_files(self, result: CaseResult) -> bool:
+        """Returns whether nnU-Net counted other voxels in a case than there are now."""
+        recorded = self.entries[result.name]["metrics"]
+        return any(
+            recorded[key].get(count, of_label[count]) != of_label[count]
+            for key, of_label in result.nnunet_metrics.items()
+            for count in ("TP", "FP", "FN")
+        )
 
     def write(self, settings: Settings, problems: list[str], computed: int = 0) -> Evaluation:
         """Computes the means, replaces the file in one step, and returns its content.

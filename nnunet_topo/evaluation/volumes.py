@@ -9,10 +9,12 @@ from nnunetv2.evaluation.evaluate_predictions import (
     key_to_label_or_region,
     region_or_label_to_mask,
 )
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_topo.evaluation.study import Model, Study, describe_study
+from nnunet_topo.evaluation.study import Description, Model, Study, describe_study
+from nnunet_topo.files import case_files, case_name, split_ending
 from nnunet_topo.images.geometry import Geometry, read_geometry
-from nnunet_topo.images.readers import ReadersByEnding, known_endings
+from nnunet_topo.images.readers import ReadersByEnding, written_ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +38,37 @@ class Volumes:
     geometry: Geometry
 
 
-def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -> Volumes:
+def read_volumes(
+    study: Study, case: str, label: str, named: Sequence[tuple[Model, str]]
+) -> Volumes:
     """Reads one label of a case from the files of all models.
 
     A volume of one slice has that slice first, whichever axis it lies on.
 
+    Args:
+        study: the data.
+        case: file name of the reference.
+        label: nnU-Net's key.
+        named: each model with the file name of its prediction.
+
     Raises:
+        ValueError: there is no such prediction.
         Exception: a reader fails.
     """
     described = describe_study(study)
-    reader, ending, in_network = described.reader, described.ending, described.channels
+    reference_file = study.references / case
+    reader, in_network = _reader(described, reference_file), described.channels
     region = key_to_label_or_region(label)
-    segmentation, properties = reader.read_seg(str(study.references / case))
+    segmentation, properties = reader.read_seg(str(reference_file))
     reference = region_or_label_to_mask(segmentation[0], region)
     counted = segmentation[0] != described.ignore  # all of it where there is none
     predictions, probabilities = {}, {}
-    for model in models:
-        file = _prediction_file(model, case, ending)
-        same = file.name == case
-        reader_of_file = reader if same else ReadersByEnding([file])(file)
-        prediction = region_or_label_to_mask(reader_of_file.read_seg(str(file))[0][0], region)
-        predictions[model.name] = prediction & counted
-        saved = file.with_name(case.removesuffix(ending) + ".npz")
+    for model, name in named:
+        file = _prediction_file(model, name)
+        read = _reader(described, file).read_seg(str(file))[0][0]
+        predictions[model.name] = region_or_label_to_mask(read, region) & counted
+        ending = written_ending(file, described.ending)
+        saved = file.with_name(f"{file.name.removesuffix(ending)}.npz")
         if saved.is_file() and region in in_network:
             channels = np.load(saved)["probabilities"]
             index = in_network.index(region) + (not described.has_regions)
@@ -65,13 +76,13 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
                 probabilities[model.name] = channels[index].astype(np.float32)
     image = None
     if study.images is not None:
-        stem = case.removesuffix(ending)
-        file = study.images / f"{stem}_0000{ending}"
-        if file.is_file():
+        ending = written_ending(reference_file, described.ending)
+        file = _image_file(study.images, reference_file, ending)
+        if file is not None:
             image = reader.read_images([str(file)])[0][0]
             image = image if image.shape == reference.shape else None
     spacing_mm = tuple(float(length) for length in properties["spacing"])
-    geometry = read_geometry(study.references / case, properties)
+    geometry = read_geometry(reference_file, properties)
     flat = next((axis for axis, length in enumerate(reference.shape) if length == 1), 0)
     if flat:
         image = None if image is None else np.moveaxis(image, flat, 0)
@@ -84,9 +95,33 @@ def read_volumes(study: Study, models: Sequence[Model], case: str, label: str) -
     return Volumes(image, reference, predictions, probabilities, spacing_mm, geometry)
 
 
-def _prediction_file(model: Model, case: str, ending: str) -> Path:
-    """Returns the prediction of a case: named as its reference, the ending may differ."""
-    stem = case.removesuffix(ending)
-    names = [case, *(stem + other for other in known_endings())]
-    files = (folder / name for name in names for folder in model.folders.values())
-    return next(file for file in files if file.is_file())
+def _reader(described: Description, file: Path) -> BaseReaderWriter:
+    """Returns the reader of the study, of files with another ending that of the ending."""
+    same = file.name.lower().endswith(described.ending.lower())
+    return described.reader if same else ReadersByEnding([file])(file)
+
+
+def _image_file(folder: Path, reference: Path, ending: str) -> Path | None:
+    """Returns the first channel of a case, None if there is none.
+
+    Its name may write letters such as é, or the ending, in another way than that of the reference.
+    """
+    named = folder / f"{reference.name.removesuffix(ending)}_0000{ending}"
+    if named.is_file():
+        return named
+    name = f"{case_name(reference, [ending])}_0000"
+    others = (file for file in case_files(folder, "") if split_ending(file, [ending])[1])
+    return next((file for file in others if case_name(file, [ending]) == name), None)
+
+
+def _prediction_file(model: Model, name: str) -> Path:
+    """Returns the prediction of a model with a file name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    folders = list(model.folders.values())
+    for file in (folder / name for folder in folders):
+        if file.is_file():
+            return file
+    raise ValueError(f"there is no prediction {name} in {', '.join(map(str, folders))}")

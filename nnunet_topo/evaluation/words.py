@@ -16,8 +16,9 @@ def describe(evaluation: Evaluation, *, place: bool = True) -> list[str]:
     """
     unit = evaluation.unit or "mm"
     lines, present = [], []
-    for key in sorted_label_keys(evaluation.means):
-        means, title = evaluation.means[key], label_title(key, evaluation.label_names)
+    means_by_key = evaluation.evaluated_means
+    for key in sorted_label_keys(means_by_key):
+        means, title = means_by_key[key], label_title(key, evaluation.label_names)
         if not means["n_ref"] and not means["n_pred"]:
             lines.append(f"{title}: in no reference and no prediction")
             continue

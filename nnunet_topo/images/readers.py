@@ -13,6 +13,7 @@ from nnunetv2.imageio.reader_writer_registry import (
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
+from nnunet_topo.files import split_ending
 from nnunet_topo.images.layouts import is_tiff_volume
 from nnunet_topo.images.segmentation import read_silently
 
@@ -29,8 +30,12 @@ def known_endings() -> tuple[str, ...]:
 
 def known_ending(file: Path) -> str:
     """Returns the longest known ending of a file's name, in lower case, "" if it has none."""
-    name = file.name.lower()
-    return max((e for e in known_endings() if name.endswith(e)), key=len, default="")
+    return split_ending(file, known_endings())[1].lower()
+
+
+def written_ending(file: Path, declared: str = "") -> str:
+    """Returns the ending of a file's name as it is written there: a declared one before others."""
+    return split_ending(file, [declared])[1] or split_ending(file, known_endings())[1]
 
 
 class ReadersByEnding:

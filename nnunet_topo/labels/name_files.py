@@ -10,7 +10,8 @@ from typing import Any
 
 from nnunet_topo.labels.labels import Label
 
-_VALUES = ("labelvalue", "value", "label", "index", "id", "labelid", "number", "idx", "key", "no")
+# In the order in which they are taken: an index is often only the number of the row.
+_VALUES = ("labelvalue", "value", "label", "labelid", "id", "number", "index", "idx", "key", "no")
 _NAMES = ("name", "labelname", "structure", "region", "description", "organ", "text", "class")
 _NUMBER = r"\s+[\d.]+(?:[eE][-+]?\d+)?"
 _ITK_SNAP = re.compile(rf'\s*(\d+)(?:{_NUMBER}){{6}}\s+"(.*)"\s*')
@@ -181,12 +182,15 @@ def _labels_in_rows(rows: Sequence[Sequence[str]]) -> list[tuple[str, Label]]:
     columns = range(min((len(row) for row in body), default=0))
     values = [c for c in columns if body and all(_is_number(row[c]) for row in body)]
     names = [c for c in columns if c not in values]
-    value = next((heading.index(word) for word in _VALUES if word in heading), None)
-    if value not in values:
-        value = values[0] if values else None
-    name = next((heading.index(word) for word in _NAMES if word in heading), None)
-    if name not in names:
-        name = names[0] if names else None
-    if value is None or name is None:
+    if not values or not names:
         return []
+    value, name = _best(values, heading, _VALUES), _best(names, heading, _NAMES)
     return [(row[name], int(float(row[value]))) for row in body]
+
+
+def _best(columns: Sequence[int], heading: Sequence[str], words: Sequence[str]) -> int:
+    """Returns the column of the first word, else the first one that has a heading."""
+    known = [heading.index(word) for word in words if word in heading]
+    # pandas numbers the rows in a column without one.
+    named = [c for c in columns if any(heading[c : c + 1])]
+    return next(c for c in (*known, *named, *columns) if c in columns)

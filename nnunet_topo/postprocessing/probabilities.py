@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_topo.files import split_ending
 from nnunet_topo.images.grids import slice_first
-from nnunet_topo.images.readers import known_ending
+from nnunet_topo.images.readers import known_endings
 
 
 def probabilities_file(prediction: Path) -> Path:
     """Returns where the probabilities of a prediction are, if nnU-Net has saved them."""
-    name = prediction.name
-    return prediction.with_name(f"{name[: len(name) - len(known_ending(prediction))]}.npz")
+    return prediction.with_name(f"{split_ending(prediction, known_endings())[0]}.npz")
 
 
 def read_probabilities(file: Path, channels: int, shape: tuple[int, ...]) -> NDArray[np.floating]:

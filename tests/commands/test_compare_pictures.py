@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from nnunet_topo.evaluation.label_choice import LabelChoice
 from nnunet_topo.evaluation.results import name_folders
 from nnunet_topo.evaluation.volumes import read_volumes
 
@@ -21,7 +22,7 @@ def test_a_volume_of_one_slice_is_drawn_in_that_slice_on_whichever_axis(tmp_path
     study = name_folders(
         folders.gt, [f"stock={folders.pred}"], folders.djfile, folders.pfile, images=None
     )
-    volumes = read_volumes(study, study.models, "case.nii.gz", "1")
+    volumes = _volumes(study, "case.nii.gz", "1")
     np.testing.assert_array_equal(volumes.reference[0], flat)
     np.testing.assert_array_equal(volumes.predictions["stock"][0], island)
     spacing = [length for k, length in enumerate(SPACING) if k != axis]
@@ -39,7 +40,7 @@ def test_diagrams_are_drawn_of_probabilities_that_were_saved(folders):
     study = name_folders(
         folders.gt, [f"stock={folders.pred}"], folders.djfile, folders.pfile, images=None
     )
-    volumes = read_volumes(study, study.models, "case_1.nii.gz", "2")
+    volumes = _volumes(study, "case_1.nii.gz", "2")
     np.testing.assert_allclose(volumes.probabilities["stock"], probability[2], atol=1e-3)
     folders.compare()
     labels = [a.get("aria-label") or "" for _, a in Page(folders.page()).elements]
@@ -49,3 +50,20 @@ def test_diagrams_are_drawn_of_probabilities_that_were_saved(folders):
         "Persistence diagram of stock in case_1.nii.gz: 2, 1, 0 bars of at least 0.05 in "
         "dimensions 0 to 2"
     )
+
+
+def test_the_ignore_label_of_the_command_line_is_left_out_of_the_pictures(tmp_path):
+    folders = Folders(tmp_path, labels={"background": 0, "ring": 1, "ignore": 2})
+    reference = np.zeros((5, 7, 9), np.uint8)
+    reference[1:3, 2:5, 2:6], reference[3], reference[4] = 1, 2, 3
+    prediction = np.ones_like(reference)
+    folders.put_both("case", reference, prediction, reference)
+    given = folders.gt, [f"stock={folders.pred}"], folders.djfile, folders.pfile
+    for choice, ignored in ((None, 2), (LabelChoice(ignore=3), 3)):
+        study = name_folders(*given, choice=choice)
+        drawn = _volumes(study, "case.nii.gz", "1").predictions["stock"]
+        np.testing.assert_array_equal(drawn, reference != ignored)
+
+
+def _volumes(study, case, label):
+    return read_volumes(study, case, label, [(model, case) for model in study.models])

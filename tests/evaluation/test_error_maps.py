@@ -1,4 +1,5 @@
 import csv
+import unicodedata
 
 import nibabel
 import numpy as np
@@ -341,6 +342,14 @@ def test_names_and_colours_are_read_by_itk_snap_and_slicer(study):
     # Our own readers of these formats agree.
     assert read_label_names(folder / "errors.label.txt") == LABELS
     assert set(read_label_names(folder / "errors.ctbl").values()) == set(LABELS.values())
+
+
+def test_a_map_is_named_as_its_case_where_letters_are_written_as_two_characters(tmp_path):
+    study = Study(tmp_path / "study")
+    study.put(unicodedata.normalize("NFD", "Müller_Jörg"), *island())
+    assert study.command("--error-maps") == 0
+    names = {file.name for file in (study.pred / "summary_errors").iterdir()}
+    assert {"Müller_Jörg.nii.gz", "Müller_Jörg.mrk.json"} <= names
 
 
 def test_the_report_shows_the_worst_errors_and_the_table_has_every_case_and_label(study, capsys):

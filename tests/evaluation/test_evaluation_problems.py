@@ -75,6 +75,56 @@ def test_a_case_that_fails_in_nnunets_summary_is_undefined_and_counted(study):
     assert study.read()["metric_per_case"][1]["metrics"]["1"]["topo_betti_error"] == 1
 
 
+def test_metrics_of_new_predictions_do_not_stand_beside_nnunets_of_old_ones(study, capsys):
+    before = study.evaluate_as_nnunet()
+    reference, _ = pair(1)
+    study.put("case_1", prediction=reference)
+    assert study.command("--report") == 1
+    told = capsys.readouterr()
+    assert (
+        f"case_1.nii.gz: not evaluated, nnU-Net's metrics in {study.summary} are of other files "
+        "or another ignore label (TP, FP and FN differ); remove that file, or -o names another"
+    ) in told.err
+    assert f"{CASES - 1} cases evaluated, {CASES - 1} of them now" in told.out
+    content = study.read()
+    assert_contains(content, before)
+    assert content["nnunet_topo"]["refused"] == ["case_1.nii.gz"]
+    assert isnan(content["metric_per_case"][1]["metrics"]["1"]["topo_betti_error"])
+    rest = [before["metric_per_case"][case]["metrics"]["1"] for case in (0, 2, 3)]
+    dice = np.mean([metrics["Dice"] for metrics in rest])
+    assert abs(dice - before["mean"]["1"]["Dice"]) > 1e-3
+    assert f"label 1 (ring): Dice {dice:.4f}" in told.out
+    page = (study.pred / "summary_errors" / "report.html").read_text()
+    assert f"{dice:.4f}" in page
+    volumes = [[metrics[count] for metrics in rest] for count in ("n_pred", "n_ref")]
+    pearson = content["mean"]["1"]["topo_volume_pearson"]
+    assert pearson == pytest.approx(np.corrcoef(volumes)[0, 1])
+    # The next run reports it again; elsewhere, and without nnU-Net's file, all is evaluated.
+    assert study.command() == 1
+    capsys.readouterr()
+    assert study.command("-o", str(study.pred / "other.json")) == 0
+    study.summary.unlink()
+    assert study.command() == 0
+    assert study.read()["metric_per_case"][1]["metrics"]["1"]["Dice"] == 1
+
+
+def test_a_summary_of_nnunet_all_of_whose_predictions_were_replaced_stays_as_it_was(study, capsys):
+    before = study.evaluate_as_nnunet()
+    assert study.command() == 0
+    for case in range(CASES):
+        study.put(f"case_{case}", prediction=pair(case)[0])
+    assert study.command() == 2
+    told = capsys.readouterr().err
+    assert told.count("not evaluated, nnU-Net's metrics in") == CASES
+    np.testing.assert_equal(study.read(), before)
+
+
+def test_nnunets_metrics_with_another_ignore_label_do_not_stand_beside_ours(study, capsys):
+    study.evaluate_as_nnunet(labels=(1, 2), ignore=2)
+    assert study.command() == 2
+    assert "or another ignore label (TP, FP and FN differ)" in capsys.readouterr().err
+
+
 def test_missing_predictions_are_not_reported_with_chill(study):
     spoil(study, "missing")
     assert study.command("--chill") == 0

@@ -69,6 +69,30 @@ def test_the_ignore_label_is_neither_a_label_nor_counted(folders):
     assert_equal(folders.metrics(), expected)
 
 
+@pytest.mark.parametrize("described", [False, True])
+def test_the_ignore_label_of_the_command_line_wins_over_that_of_a_file(folders, described, capsys):
+    reference, prediction = (
+        np.pad(array, ((0, 1), (0, 0), (0, 2))) for array in (tube(), broken())
+    )
+    reference[-1], reference[..., -1] = 3, 4
+    folders.put(reference, prediction)
+    (folders.folder / "names.csv").write_text("label,name\n1,a\n2,b\n3,ignore\n")
+    options = "--labels", str(folders.folder / "names.csv")
+    if described:
+        options = folders.describe({"background": 0, "a": 1, "b": 2, "ignore": 3})
+    assert folders.evaluate(*options, "-il", "4") == 1
+    assert "the reference holds 3, not among the labels (0-2, 4)" in capsys.readouterr().err
+    assert list(folders.read()["mean"]) == ["1", "2"]
+    pair = prediction == 1, reference == 1
+    ignored = [compute(*pair, spacing_mm=SPACING, mask=reference != value) for value in (4, 3)]
+    assert ignored[0]["topo_accuracy"] != ignored[1]["topo_accuracy"]
+    assert_equal(folders.metrics(), ignored[0])
+    if not described:
+        assert folders.evaluate(*options) == 0
+        assert list(folders.read()["mean"]) == ["1", "2", "4"]
+        assert_equal(folders.metrics(), ignored[1])
+
+
 def test_a_mask_of_0_and_255_adds_no_label_to_those_of_the_references(folders, capsys):
     folders.put((tube() > 0).astype(np.uint8), (broken() > 0).astype(np.uint8), "sound")
     folders.put((tube() > 0).astype(np.uint8), 255 * (broken() > 0).astype(np.uint8), "spoiled")

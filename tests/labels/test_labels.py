@@ -50,6 +50,12 @@ FILES = {
     "separator.csv": "sep=;\nlabel;name\n1;aorta\n2;vena cava\n10;spleen\n",
     "empty_rows.csv": "label;name\n1;aorta\n2;vena cava\n;\n10;spleen\n;;\n;\n",
     "pandas.csv": ",label,name\n0,1.0,aorta\n1,2.0,vena cava\n2,10.0,spleen\n",
+    "rows_are_counted.csv": "index,id,name\n0,1,aorta\n1,2,vena cava\n2,10,spleen\n",
+    "rows_without_heading.csv": ",code,name\n0,1,aorta\n1,2,vena cava\n2,10,spleen\n",
+    "idx.csv": "idx;Label ID;name\n1;1;aorta\n3;2;vena cava\n2;10;spleen\n",
+    "label_is_a_name.csv": "index,label,number\n0,aorta,1\n1,vena cava,2\n2,spleen,10\n",
+    "name_is_a_code.csv": "label,name,side,organ\n1,7,x,aorta\n2,8,x,vena cava\n10,9,x,spleen\n",
+    "short_heading.csv": "title\naorta;1;x\nvena cava;2;x\nspleen;10;x\n",
     "two_lines.csv": 'label,name\n1,aorta\n2,"vena\ncava"\n10,spleen\n',
     "unicode.txt": "label\tname\r\n1\taorta\r\n2\tvena cava\r\n10\tspleen\r\n".encode("utf-16"),
     "itk_snap_more.label": '  # comment\r\n1 255 0 0 4.5e-05 1 1 "aorta"\r\n'
