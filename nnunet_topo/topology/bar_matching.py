@@ -64,7 +64,8 @@ def match_betti(
     """Returns the bars of a prediction and of its target, and which of them are the same feature.
 
     Bars are those of `persistence_pairs`. The essential classes of both, the components that never
-    end, are matched with each other unless the target is an empty mask. Ties are broken by one
+    end, are matched with each other unless the target is an empty mask. If no value exceeds the
+    clamp, that of the prediction begins at the largest one in the target. Ties are broken by one
     order: voxels enter by their value in the target, then by that in the prediction, then by their
     place in memory (the first ones first with face connectivity, the last ones first with full). Of
     those at the least value, or at the clamp, the ones outside of the box around all others are
@@ -107,8 +108,9 @@ def match_betti(
         none = np.empty(0, np.int64)
         bars = persistence_pairs(values, connectivity=connectivity, dimensions=wanted, clamp=clamp)
         return MatchedPairs(bars, PersistencePairs(none, none, none), np.empty((0, 2), np.int64))
-    if values.flat[peak].item() <= lowest:  # only the essential class, as persistence_pairs has it
-        found.prediction.birth[:] = peak
+    if values.flat[peak].item() <= lowest:  # only the essential class, which may begin anywhere
+        inside = np.flatnonzero(foreground) if foreground.any() else np.arange(values.size)
+        found.prediction.birth[:] = inside[values.flat[inside].argmax()]
     return found
 
 

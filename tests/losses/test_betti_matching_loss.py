@@ -126,10 +126,13 @@ def test_below_the_clamp_only_the_essential_bar_remains():
 @pytest.mark.parametrize("clamp", [0.0, 0.01, 0.35])
 def test_a_box_sent_from_a_device_gives_what_the_whole_channel_gives(clamp, monkeypatch):
     rng = np.random.default_rng(0)
-    masks = np.stack([ring((11, 15, 17), 4.0), two_blobs((11, 15, 17)), np.zeros((11, 15, 17))])
+    masks = [ring((11, 15, 17), 4.0), two_blobs((11, 15, 17)), np.zeros((11, 15, 17))]
+    masks = np.stack([*masks, masks[1]])
     near = np.where(masks > 0, 0.8, 0.0) * rng.random(masks.shape)
     near += np.where(rng.random(masks.shape) < 0.02, 0.3 * rng.random(masks.shape), 0.0)
     near[:2, ..., :8] = near[:2, ..., -3:] = 0  # half of the masks is not found
+    near[3] = 0.009 * rng.random(masks[3].shape)  # nothing is found
+    near[3, 0, 0, 0] = 0.0095  # outside of the mask
     p, target = torch.from_numpy(near.clip(0, 1))[None], torch.from_numpy(masks > 0)[None]
     loss = BettiMatchingLoss(clamp=clamp, push_unmatched_to_1_0=True)
     results, sent = [], []
@@ -148,6 +151,18 @@ def test_a_box_sent_from_a_device_gives_what_the_whole_channel_gives(clamp, monk
     assert results[1][0] == pytest.approx(results[0][0], rel=1e-12)
     torch.testing.assert_close(results[1][1], results[0][1])
     assert min(sent) < p[0, 0].numel()
+
+
+def test_an_object_of_which_nothing_exceeds_the_clamp_is_pulled_up_where_it_is():
+    mask = two_blobs((20, 24))
+    p = 0.004 * torch.rand(1, 1, 20, 24, generator=torch.Generator().manual_seed(0))
+    p[0, 0, 0, 0] = 0.009
+    assert not mask[0, 0]
+    p.requires_grad_()
+    BettiMatchingLoss(clamp=0.01)(p, torch.from_numpy(mask > 0)[None, None]).backward()
+    assert p.grad is not None
+    (pulled,) = p.grad[0, 0].nonzero().tolist()
+    assert mask[tuple(pulled)]
 
 
 @pytest.mark.parametrize(
