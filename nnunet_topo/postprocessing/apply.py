@@ -306,7 +306,7 @@ def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
         before, after = (mask_of(values, target.members) for values in (array, changed))
         added, removed = (int(np.count_nonzero(m)) for m in (after & ~before, before & ~after))
         changes[target.key] = Change(added, removed)
-    result = label_map.copy()
+    result = label_map.astype(changed.dtype)
     slice_first(result, np.ones(3))[0][...] = changed  # a view
     return label_map, result, changes
 

@@ -110,6 +110,21 @@ def test_probabilities_decide_what_is_changed(folders):
     assert np.argwhere(folders.written("case") != array).tolist() == [[4, 5, 9], [4, 5, 10]]
 
 
+def test_a_label_beyond_the_type_of_the_file_is_written_as_it_is(folders):
+    names = {"background": 0, **{f"part {label}": label for label in range(1, 261)}}
+    folders.describe(names)
+    folders.topology(**{"part 260": [1, 0, 0]})
+    array = (organ() == 1).astype(np.uint8)
+    channels = np.full((261, *array.shape), 1e-4, np.float32)
+    channels[0], channels[1] = np.where(array == 0, 0.97, 0.02), np.where(array == 1, 0.95, 0.02)
+    channels[0, 8, 9, 10], channels[260, 8, 9, 10] = 0.55, 0.4
+    folders.put("case", array)
+    folders.probabilities("case", channels)
+    assert folders.correct("--probabilities") == 0
+    assert np.argwhere(folders.written("case") == 260).tolist() == [[8, 9, 10]]
+    assert set(np.unique(folders.written("case"))) == {0, 1, 260}
+
+
 def test_regions_are_corrected_by_their_own_channels(folders):
     folders.describe({"background": 0, "whole": [1, 2], "core": [2]}, regions_class_order=[1, 2])
     folders.topology(whole=[1, 0, 0], core=[1, 0, 0])

@@ -119,3 +119,57 @@ def test_a_tiff_volume_keeps_its_spacing(changes, tmp_path):
     again = read_segmentation(Tiff3DIO(), target)
     np.testing.assert_array_equal(again.label_map, after)
     np.testing.assert_array_equal(again.spacing, [3.0, 1.0, 0.5])
+
+
+READERS = [SimpleITKIO, NibabelIOWithReorient, SimpleITKIOWithReorient]
+FORMATS = [(".nii.gz", reader) for reader in READERS]
+FORMATS += [(e, r) for e in (".nrrd", ".mha", ".mhd") for r in (READERS[0], READERS[2])]
+
+
+@pytest.mark.parametrize(("ending", "reader"), FORMATS)
+@pytest.mark.parametrize(
+    ("kind", "label", "wanted"),
+    [
+        (np.uint8, 300, np.uint16),
+        (np.int8, 200, np.uint8),
+        (np.uint8, 70000, np.uint32),
+        (np.int16, -5, np.int16),
+    ],
+)
+def test_a_type_that_cannot_hold_a_new_label_is_widened(
+    ending, reader, kind, label, wanted, tmp_path
+):
+    source, target = tmp_path / f"before{ending}", tmp_path / f"after{ending}"
+    sitk.WriteImage(sitk.GetImageFromArray(label_map().astype(kind)), str(source))
+    before = read_segmentation(reader(), source).label_map.astype(np.int32)
+    after = before.copy()
+    after[0, 0, 1] = label
+    write_changed(source, reader(), before, after, target)
+    stored = sitk.GetArrayFromImage(sitk.ReadImage(str(target)))
+    assert stored.dtype == wanted
+    assert sorted(np.unique(stored)) == sorted([0, 2, label])
+    np.testing.assert_array_equal(read_segmentation(reader(), target).label_map, after)
+
+
+def test_labels_beyond_the_type_that_a_scale_made_possible_are_kept(tmp_path):
+    source, target = tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"
+    values = (np.where(label_map() > 0, 200, 0) - 128).astype(np.int8)
+    image = nibabel.Nifti1Image(values.T, np.eye(4))
+    image.header.set_slope_inter(1, 128)
+    image.to_filename(source)
+    before = read_segmentation(SimpleITKIO(), source).label_map.astype(np.int32)
+    assert before.max() == 200
+    after = before.copy()
+    after[0, 0, 1] = 200
+    write_changed(source, SimpleITKIO(), before, after, target)
+    np.testing.assert_array_equal(np.asarray(nibabel.load(target).dataobj).T, after)
+
+
+def test_labels_that_a_format_cannot_hold_are_refused(tmp_path):
+    source = tmp_path / "case.tif"
+    Tiff3DIO().write_seg(label_map().astype(np.uint8), str(source), {"spacing": [3.0, 1.0, 0.5]})
+    before = read_segmentation(Tiff3DIO(), source).label_map.astype(np.int32)
+    after = before.copy()
+    after[0, 0, 1] = 70000
+    with pytest.raises(ValueError, match=r"such as case\.tif cannot hold its new labels"):
+        write_changed(source, Tiff3DIO(), before, after, tmp_path / "after.tif")
