@@ -9,12 +9,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunet_topo.dataset import read_dataset_json, read_plans_file
 from nnunet_topo.evaluation.label_choice import LabelChoice, choose_labels
 from nnunet_topo.files import Pair, case_files, pair_files
-from nnunet_topo.images.readers import (
-    ReadersByEnding,
-    known_endings,
-    reader_of_dataset,
-    reader_of_plans,
-)
+from nnunet_topo.images.readers import ReadersByEnding, choose_readers, known_endings
 from nnunet_topo.images.segmentation import Unit, has_spacing, unit_of
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Labels
@@ -77,17 +72,8 @@ def find_segmentations(
     declared = labels_of_dataset(description, dataset_json, plans)
     ending = description["file_ending"]
     pairs, problems = _pairs(references, predictions, ending)
-    files = _files(pairs)
-    own = [file for file in files if file.name.lower().endswith(ending.lower())]
-    if plan is None or plans is None or not own:
-        named = reader_of_dataset(description)
-        return Segmentations(pairs, ReadersByEnding(files, named), declared, problems)
-    reader = reader_of_plans(plan, plans, ending, dataset_json, own[0])
-    chosen = set(own)
-    others = ReadersByEnding([file for file in files if file not in chosen])
-    return Segmentations(
-        pairs, lambda file: reader if file in chosen else others(file), declared, problems
-    )
+    readers = choose_readers(_files(pairs), description, dataset_json, plan, plans)
+    return Segmentations(pairs, readers, declared, problems)
 
 
 def _pairs(references: Path, predictions: Path, ending: str) -> tuple[list[Pair], list[str]]:

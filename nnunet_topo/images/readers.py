@@ -1,6 +1,6 @@
 """Which of nnU-Net's readers reads a segmentation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,38 @@ def _reads(reader: BaseReaderWriter, file: Path) -> bool:
     except Exception:  # whatever the readers raise
         return False
     return True
+
+
+def choose_readers(
+    files: Sequence[Path],
+    description: Mapping[str, Any],
+    dataset_json: Path,
+    plan: Mapping[str, Any] | None,
+    plans: Path | None,
+) -> Callable[[Path], BaseReaderWriter]:
+    """Returns what gives nnU-Net's reader of each file.
+
+    Files with the ending of the data set have the reader that the plans name, which is the one
+    that nnU-Net predicts with. Without plans, dataset.json and the ending decide.
+
+    Args:
+        files: that will be read.
+        description: content of dataset.json.
+        dataset_json: its file.
+        plan: content of nnU-Net's plans, None without plans.
+        plans: their file, None without plans.
+
+    Raises:
+        ValueError: there is no reader, or that of the plans reads other files.
+    """
+    ending = description["file_ending"]
+    own = [file for file in files if file.name.lower().endswith(ending.lower())]
+    if plan is None or plans is None or not own:
+        return ReadersByEnding(files, reader_of_dataset(description))
+    reader = reader_of_plans(plan, plans, ending, dataset_json, own[0])
+    chosen = set(own)
+    others = ReadersByEnding([file for file in files if file not in chosen])
+    return lambda file: reader if file in chosen else others(file)
 
 
 def reader_of_plans(

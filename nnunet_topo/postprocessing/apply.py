@@ -17,7 +17,7 @@ from nnunet_topo.dataset import read_dataset_json
 from nnunet_topo.evaluation.case import reason
 from nnunet_topo.files import case_files, data_files, digest, read_json
 from nnunet_topo.images.grids import slice_first
-from nnunet_topo.images.readers import ReadersByEnding, known_endings
+from nnunet_topo.images.readers import ReadersByEnding, known_endings, reader_of_plans
 from nnunet_topo.images.segmentation import read_segmentation
 from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.declared import labels_of_dataset
@@ -206,8 +206,7 @@ def _find_predictions(folder: Path, recipe: Recipe, place: Path) -> list[Predict
     """
     files = case_files(folder, recipe.ending)
     if files:
-        reader = recursive_find_reader_writer_by_name(recipe.reader)()
-        readers = dict.fromkeys(files, reader)
+        readers = dict.fromkeys(files, _reader_of(folder, recipe, files[0]))
     else:
         files = [f for f in case_files(folder, "") if f.name.lower().endswith(known_endings())]
         if not files:
@@ -218,6 +217,19 @@ def _find_predictions(folder: Path, recipe: Recipe, place: Path) -> list[Predict
         Prediction(file, reader, recipe, place / str(number))
         for number, (file, reader) in enumerate(readers.items())
     ]
+
+
+def _reader_of(folder: Path, recipe: Recipe, example: Path) -> BaseReaderWriter:
+    """Returns the reader that nnU-Net predicted with, by the plans that it copied, or the recipe.
+
+    Raises:
+        ValueError: the plans name no reader of such files.
+    """
+    plans = folder / "plans.json"
+    plan = read_json(plans) if plans.is_file() else {}
+    if "image_reader_writer" not in plan:
+        return recursive_find_reader_writer_by_name(recipe.reader)()
+    return reader_of_plans(plan, plans, recipe.ending, folder / "dataset.json", example)
 
 
 def _names(job: Prediction) -> list[str]:
@@ -291,7 +303,7 @@ def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
                 f"a lower threshold was chosen, which needs {file.name}: predict with "
                 "--save_probabilities"
             )
-        probabilities = read_probabilities(file, recipe.channels, array.shape)
+        probabilities = read_probabilities(file, recipe.channels, array, recipe.targets)
     targets = recipe.targets
     changed = apply_steps(
         array,

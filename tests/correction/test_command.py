@@ -259,6 +259,45 @@ def test_wrong_probabilities_are_a_problem_of_the_case(folders, capsys, channels
     assert folders.case("case")["status"] == "failed"
 
 
+def joined_where_likely(folders):
+    """Writes two parts, and probabilities in which one of two gaps is likelier label 1."""
+    array = np.zeros((10, 12, 14), np.uint8)
+    array[3:7, 2:10, 2:6] = array[3:7, 2:10, 8:12] = 1
+    likely = np.where(array == 1, 0.95, 0.02).astype(np.float32)
+    likely[4, 3, 6:8] = 0.45
+    folders.describe({"background": 0, "organ": 1})
+    folders.put("case", array)
+    channels = np.stack([1 - likely, likely])[:, :, ::-1, ::-1]  # NIfTI of put() grows to L and P
+    folders.probabilities("case", channels)
+    return array
+
+
+@pytest.mark.parametrize("place", ["in", "."])
+def test_probabilities_lie_where_the_reader_of_the_plans_puts_them(folders, place):
+    array = joined_where_likely(folders)
+    plans = folders.folder / place / "plans.json"
+    plans.write_text('{"image_reader_writer": "NibabelIOWithReorient"}')
+    assert folders.correct("--probabilities") == 0
+    assert np.argwhere(folders.written("case") != array).tolist() == [[4, 3, 6], [4, 3, 7]]
+
+
+def test_probabilities_of_another_prediction_are_a_problem_of_the_case(folders, capsys):
+    folders.put("case", with_island())
+    channels = np.stack([organ() == label for label in range(3)])[:, ::-1, ::-1, ::-1] * 0.9
+    folders.probabilities("case", channels)
+    assert folders.correct("--probabilities") == 2
+    assert "segmentation in only 64 of 163 labelled voxels" in capsys.readouterr().err
+    assert folders.case("case")["status"] == "failed"
+
+
+def test_plans_of_other_files_are_told(folders, capsys):
+    folders.put("case", with_island())
+    plans = folders.predictions / "plans.json"
+    plans.write_text('{"image_reader_writer": "NaturalImage2DIO"}')
+    assert folders.correct() == 2
+    assert "are these the plans of another data set?" in capsys.readouterr().err
+
+
 def test_wrong_folders_and_priors_are_told(folders, capsys):
     assert folders.correct() == 2
     assert "holds no segmentation that ends in .nii.gz" in capsys.readouterr().err
