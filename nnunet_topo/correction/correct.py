@@ -14,8 +14,13 @@ from nnunet_topo.correction.case import Case, Wanted, correct_case, killed_case
 from nnunet_topo.correction.result import CaseResult
 from nnunet_topo.correction.structures import Structure
 from nnunet_topo.dataset import Channels, read_dataset_json, read_plans_file
-from nnunet_topo.files import case_files, case_name, data_files, digest
-from nnunet_topo.images.readers import choose_readers, known_endings
+from nnunet_topo.files import case_name, data_files, digest
+from nnunet_topo.images.readers import (
+    choose_readers,
+    known_ending,
+    known_endings,
+    segmentations_with,
+)
 from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.priors.form import OBJECTS
 from nnunet_topo.priors.topology_json import TopologyJson
@@ -74,11 +79,13 @@ class Corrections:
     Attributes:
         results: those of earlier runs included.
         computed: number of cases that were done in this run.
+        problems: of files that were left out, one line each.
         record: file that holds all results.
     """
 
     results: list[CaseResult]
     computed: int
+    problems: list[str]
     record: Path
 
 
@@ -113,7 +120,7 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
     manager = LabelManager(description["labels"], description.get("regions_class_order"))
     channels = Channels.of_manager(manager)
     wanted = _wanted(TopologyJson.read(request.prior), channels, request)
-    files = _predictions_in(predictions, description["file_ending"])
+    files, problems = _predictions_in(predictions, description["file_ending"])
     plan = None if plans is None else read_plans_file(plans)
     readers = choose_readers(files, description, dataset_json, plan, plans)
     settings = asdict(_settings(wanted, channels, request))
@@ -128,7 +135,7 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
         case = Case(
             case_name(file, known_endings()),
             file,
-            file.with_name(f"{_stem(file)}.npz") if request.probabilities else None,
+            _probabilities_of(file) if request.probabilities else None,
             readers(file),
             wanted,
             request.connectivity,
@@ -151,7 +158,7 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
     ):
         done.append(_put(folder, result, inputs[result.case], folders[result.case]))
     folder.close()
-    return Corrections(sorted(done, key=lambda r: r.case), len(cases), folder.record)
+    return Corrections(sorted(done, key=lambda r: r.case), len(cases), problems, folder.record)
 
 
 def _put(folder: OwnFolder, result: CaseResult, of_inputs: str, new: Path) -> CaseResult:
@@ -174,20 +181,18 @@ def _found_from(predictions: Path, name: str) -> Path | None:
     return None
 
 
-def _predictions_in(folder: Path, ending: str) -> list[Path]:
-    """Returns the segmentations of a folder."""
+def _predictions_in(folder: Path, ending: str) -> tuple[list[Path], list[str]]:
+    """Returns the segmentations of a folder, and a line for each that is left out."""
     for known in (ending, *known_endings()):
-        files = [file for file in case_files(folder, known) if file.name != known]
+        files, problems = segmentations_with(folder, known)
         if files:
-            return files
+            return files, problems
     raise ValueError(f"-i: {folder} holds no segmentation that ends in {ending}")
 
 
-def _stem(file: Path) -> str:
-    """Returns the name of a file without its ending, as nnU-Net names the probabilities."""
-    lower = file.name.lower()
-    ending = max((e for e in known_endings() if lower.endswith(e)), key=len, default="")
-    return file.name[: len(file.name) - len(ending)]
+def _probabilities_of(file: Path) -> Path:
+    """Returns where nnU-Net saves the probabilities of a prediction."""
+    return file.with_name(f"{file.name[: len(file.name) - len(known_ending(file))]}.npz")
 
 
 def _wanted(topology: TopologyJson, channels: Channels, request: Request) -> Wanted:

@@ -9,7 +9,13 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunet_topo.dataset import read_dataset_json, read_plans_file
 from nnunet_topo.evaluation.label_choice import LabelChoice, choose_labels
 from nnunet_topo.files import Pair, case_files, pair_files
-from nnunet_topo.images.readers import ReadersByEnding, choose_readers, known_endings
+from nnunet_topo.images.readers import (
+    ReadersByEnding,
+    choose_readers,
+    known_ending,
+    known_endings,
+    segmentations_with,
+)
 from nnunet_topo.images.segmentation import Unit, has_spacing, unit_of
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Labels
@@ -82,9 +88,9 @@ def _pairs(references: Path, predictions: Path, ending: str) -> tuple[list[Pair]
         if not place.exists():
             raise ValueError(f"{place}: there is no such file or folder")
     endings = [ending]
-    has_references = references.is_file() or case_files(references, ending)
-    if has_references and predictions.is_dir() and not case_files(predictions, ending):
-        others = [file for e in known_endings() for file in case_files(predictions, e)]
+    has_references = references.is_file() or segmentations_with(references, ending)[0]
+    if has_references and predictions.is_dir() and not segmentations_with(predictions, ending)[0]:
+        others = any(map(known_ending, case_files(predictions, "")))
         endings += known_endings() if others else ()
     return pair_files(references, predictions, endings)
 

@@ -13,6 +13,7 @@ from nnunetv2.imageio.reader_writer_registry import (
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
+from nnunet_topo.files import case_files, case_name
 from nnunet_topo.images.layouts import is_tiff_volume
 from nnunet_topo.images.segmentation import read_silently
 
@@ -31,6 +32,31 @@ def known_ending(file: Path) -> str:
     """Returns the longest known ending of a file's name, in lower case, "" if it has none."""
     name = file.name.lower()
     return max((e for e in known_endings() if name.endswith(e)), key=len, default="")
+
+
+def segmentations_with(folder: Path, ending: str) -> tuple[list[Path], list[str]]:
+    """Returns the segmentations of a folder, one of each case, and what is wrong with others.
+
+    Another file of a case that is there with this ending is a copy or a picture for viewing. One
+    of a case that is not there is a problem, as are two files whose names differ in upper and
+    lower case of the ending.
+
+    Args:
+        folder: none is found if it does not exist.
+        ending: of their names, upper or lower case.
+    """
+    files = [file for file in case_files(folder, "") if file.name.lower() not in known_endings()]
+    own = [file for file in files if file.name.lower().endswith(ending.lower())]
+    found: dict[str, Path] = {}
+    problems = []
+    for file in sorted(own, key=lambda file: not file.name.endswith(ending)):
+        first = found.setdefault(case_name(file, (*known_endings(), ending)), file)
+        if first != file:
+            problems.append(f"{file.name}: left out, {first.name} is of the same case")
+    for file in files:
+        if known_ending(file) and file not in own and case_name(file, known_endings()) not in found:
+            problems.append(f"{file.name}: left out, its name does not end in {ending}")
+    return sorted(found.values()), problems
 
 
 class ReadersByEnding:

@@ -177,6 +177,31 @@ def test_one_bad_case_does_not_cost_the_others(folders, capsys):
     assert "1 case was done now" in capsys.readouterr().out
 
 
+def test_endings_in_upper_case_are_endings(folders):
+    folders.put("a", with_island())
+    folders.put("b", with_island())
+    (folders.predictions / "b.nii.gz").rename(folders.predictions / "b.NII.GZ")
+    assert folders.correct() == 0
+    written = nibabel.load(folders.out / "b.NII.GZ")
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, organ())
+    assert (folders.written("a") == organ()).all()
+
+
+def test_segmentations_that_are_left_out_are_told(folders, capsys):
+    folders.put("a", with_island())
+    for other in ("b.nrrd", "a.nrrd", "a.NII.GZ"):  # the second is a copy
+        sitk.WriteImage(sitk.GetImageFromArray(organ()), folders.predictions / "x.nrrd")
+        (folders.predictions / "x.nrrd").rename(folders.predictions / other)
+    (folders.predictions / "notes.txt").write_text("of a user")
+    assert folders.correct() == 1
+    told = capsys.readouterr().err
+    assert "b.nrrd: left out, its name does not end in .nii.gz" in told
+    assert "a.NII.GZ: left out, a.nii.gz is of the same case" in told
+    assert "a.nrrd" not in told
+    assert "notes.txt" not in told
+    assert list(folders.record()["cases"]) == ["a"]
+
+
 def test_what_cannot_be_reached_is_left_named_and_counted(folders, capsys):
     folders.put("empty", np.zeros_like(organ()))
     assert folders.correct() == 1

@@ -211,6 +211,15 @@ def test_probabilities_lie_where_the_reader_of_the_plans_puts_them(found, tmp_pa
     assert np.argwhere(added).tolist() == [[0, 23, x] for x in range(5)]
 
 
+def test_endings_in_upper_case_are_endings_and_others_are_told(found, predictions, capsys):
+    (predictions / "right.nii.gz").rename(predictions / "right.NII.GZ")
+    sitk.WriteImage(sitk.GetImageFromArray(prediction(0)), predictions / "other.nrrd")
+    assert found.apply(predictions) == 1
+    assert "other.nrrd: left out, its name does not end in .nii.gz" in capsys.readouterr().err
+    names = {file.name for file in found.applied.iterdir()}
+    assert {"wrong.nii.gz", "right.NII.GZ"} <= names
+
+
 def test_two_processes_write_what_one_does(found, predictions):
     assert found.apply(predictions, "-np", "2") == 0
     np.testing.assert_array_equal(read(found.applied / "wrong.nii.gz"), reference(1))
