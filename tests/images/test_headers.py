@@ -7,7 +7,11 @@ import tracemalloc
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
+from nnunet_topo.files import data_files
+from nnunet_topo.images.segmentation import read_segmentation
 from nnunet_topo.metrics import compute
 
 from .files import BROKEN, SPACING, assert_equal, broken, nifti, tube
@@ -173,3 +177,33 @@ def test_an_empty_volume_that_compresses_well_is_read(folders):
     folders.put(np.zeros((200, 210, 220), np.uint8), np.zeros((200, 210, 220), np.uint8))
     assert (folders.pred / "case.nii.gz").stat().st_size < 20_000
     assert folders.evaluate("-l", "1") == 0
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16])
+@pytest.mark.parametrize(
+    "ending", [".gipl", ".gipl.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz"]
+)
+def test_a_file_that_was_cut_short_is_refused(folders, ending, kind, capsys):
+    noise = np.random.default_rng(0).integers(0, 2, tube().shape).astype(kind)
+    folders.put(noise, noise, ending=ending)
+    assert folders.evaluate() == 0
+    file = folders.pred / f"case{ending}"
+    largest = max(data_files(file) or [file], key=lambda one: one.stat().st_size)
+    content = largest.read_bytes()
+    for end in (len(content) // 2, len(content) - 12):  # more than a checksum
+        largest.write_bytes(content[:end])
+        assert folders.evaluate() == 2
+        assert "case" in capsys.readouterr().err
+
+
+def test_a_gipl_file_that_is_called_gz_and_is_not_compressed_is_refused_only_if_cut(tmp_path):
+    file = tmp_path / "case.gipl.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(tube()), tmp_path / "case.gipl", False)
+    content = (tmp_path / "case.gipl").read_bytes()
+    assert len(content) == 256 + tube().size
+    file.write_bytes(content)
+    np.testing.assert_array_equal(read_segmentation(SimpleITKIO(), file).label_map, tube())
+    file.write_bytes(content[:-1])
+    told = r"promises shape 16 x 14 x 12 \(x, y, z\) in 2944 bytes, it holds 2943: cut short"
+    with pytest.raises(ValueError, match=told):
+        read_segmentation(SimpleITKIO(), file)
