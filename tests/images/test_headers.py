@@ -131,6 +131,40 @@ def test_lengths_in_micrometres_are_mm_by_every_reader(folders):
         assert_equal(folders.metrics(), BROKEN)
 
 
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("unit", ["mm", "micron"])
+def test_a_header_with_two_spacings_is_told_with_the_one_that_is_taken(
+    folders, reader, unit, capsys
+):
+    size = 1000.0 if unit == "micron" else 1.0
+    for role, array in (("gt", tube()), ("pred", broken())):
+        image = nifti(array, np.diag([-1.5 * size, -0.5 * size, 2 * size, 1]))
+        image.set_qform(None)
+        image.header.set_xyzt_units(unit)
+        nibabel.save(image, folders.folder / role / "case.nii")
+        file = folders.folder / role / "case.nii"
+        if role == "gt":
+            patched(image, file, PIXDIM, "<3f", size, size, 3 * size)
+    described = folders.describe({"background": 0, "a": 1, "b": 2}, file_ending=".nii")
+    assert folders.evaluate(*described, *folders.plans(reader)) == 1
+    told = capsys.readouterr().err
+    taken = "sform" if reader == "NibabelIOWithReorient" else "pixdim"
+    assert (
+        "the header of the reference has spacing 1 x 1 x 3 mm (x, y, z) in pixdim and 1.5 x 0.5 x "
+        f"2 mm in its sform; nnU-Net's reader takes {taken}"
+    ) in told
+    assert "the header of the prediction" not in told
+    spacing = SPACING if taken == "sform" else (3, 1, 1)
+    assert_equal(folders.metrics(), compute(broken() == 1, tube() == 1, spacing_mm=spacing))
+
+
+def test_rounding_and_the_thickness_of_a_single_slice_are_not_two_spacings(folders):
+    for folder, array in ((folders.gt, tube()[3:4]), (folders.pred, broken()[3:4])):
+        image = nifti(array)
+        patched(image, folder / "case.nii", PIXDIM, "<3f", 1.5004, 0.5, 9)
+    assert folders.evaluate() == 0
+
+
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha"])
 @pytest.mark.parametrize("side", [1500, 20000])
 def test_a_header_of_a_huge_volume_is_refused_before_anything_is_read(
