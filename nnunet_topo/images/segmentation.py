@@ -25,6 +25,7 @@ from nnunet_topo.images.layouts import (
     read_layout,
 )
 from nnunet_topo.images.nifti import is_nifti, load_nifti, raw_nifti_header
+from nnunet_topo.images.text_headers import has_text_header, header_gives_spacing
 from nnunet_topo.labels.values import NOT_FINITE
 
 Unit = Literal["mm", "pixels", "voxels"]
@@ -170,11 +171,17 @@ def has_spacing(reader: BaseReaderWriter, file: Path) -> bool:
     """Returns whether the spacing that the reader gives is known.
 
     That of a TIFF volume is in a file beside it, which nnU-Net does not copy with the labels when
-    it preprocesses: it reads them with a spacing of 1. Photographs have none.
+    it preprocesses: it reads them with a spacing of 1. Photographs have none, and headers of NRRD
+    and MetaImage files may leave it out.
     """
     if isinstance(reader, NaturalImage2DIO):
         return False
-    return not isinstance(reader, Tiff3DIO) or file.with_suffix(".json").is_file()
+    if isinstance(reader, Tiff3DIO):
+        return file.with_suffix(".json").is_file()
+    try:
+        return not has_text_header(file) or header_gives_spacing(file)
+    except OSError:  # the reader says what is wrong with the file
+        return True
 
 
 def _placement(

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel
@@ -17,6 +18,11 @@ from nnunet_topo.files import data_files
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.images.placement import read_placement
 from nnunet_topo.images.segmentation import read_segmentation, read_silently
+from nnunet_topo.images.text_headers import (
+    has_text_header,
+    header_gives_spacing,
+    remove_added_geometry,
+)
 
 _WITH_TYPES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 _PICTURES = (".png", ".bmp")
@@ -55,7 +61,7 @@ def write_changed(
         return
     change = _change_nifti if is_nifti(source) else _change_itk
     if not change(source, reader, before, after, target):
-        reader.write_seg(after, str(target), read_silently(reader, source)[1])
+        _write_seg(reader, after, source, target)
         _restore_type(source, target)
     if not np.array_equal(read_segmentation(reader, target).label_map, after):
         raise ValueError(f"a file such as {source.name} cannot hold its new labels")
@@ -98,7 +104,21 @@ def write_like(
         picture.putpalette(palette.tobytes())
         picture.save(target)
     else:
-        reader.write_seg(label_map, str(target), read_silently(reader, file)[1])
+        _write_seg(reader, label_map, file, target)
+
+
+def _write_seg(
+    reader: BaseReaderWriter, label_map: NDArray[np.generic], source: Path, target: Path
+) -> None:
+    """Writes with nnU-Net's writer, without the file of a spacing that the source does not have."""
+    properties = read_silently(reader, source)[1]
+    if not isinstance(reader, Tiff3DIO) or source.with_suffix(".json").is_file():
+        reader.write_seg(label_map, str(target), properties)
+        return
+    with TemporaryDirectory(dir=target.parent) as folder:
+        new = Path(folder) / target.name
+        reader.write_seg(label_map, str(new), properties)
+        new.replace(target)
 
 
 def _change_nifti(
@@ -138,6 +158,8 @@ def _change_itk(
     changed = sitk.GetImageFromArray(values.T.astype(_type_for(values, stored.dtype)))
     changed.CopyInformation(image)
     sitk.WriteImage(changed, str(target), True)
+    if has_text_header(source) and not header_gives_spacing(source):
+        remove_added_geometry(source, target)
     return True
 
 

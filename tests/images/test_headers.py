@@ -1,6 +1,7 @@
 """Direction, origin and spacing in headers."""
 
 import gzip
+import re
 import struct
 import tracemalloc
 
@@ -129,6 +130,23 @@ def test_lengths_in_micrometres_are_mm_by_every_reader(folders):
     for reader in READERS[:3]:
         assert folders.evaluate(*described, *folders.plans(reader)) == 0
         assert_equal(folders.metrics(), BROKEN)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_lengths_of_a_header_without_spacing_are_in_voxels(folders, ending, capsys):
+    folders.put(tube(), broken(), ending=ending)
+    for folder in (folders.gt, folders.pred):
+        file = folder / f"case{ending}"
+        content = re.sub(rb"(?m)^(space|kinds|ElementSpacing).*\n", b"", file.read_bytes())
+        file.write_bytes(content)
+    assert folders.evaluate() == 0
+    assert folders.read()["nnunet_topo"]["unit"] == "voxels"
+    assert " mm" not in capsys.readouterr().out
+    assert_equal(folders.metrics(), compute(broken() == 1, tube() == 1, spacing_mm=(1, 1, 1)))
+    folders.put(tube(), None, ending=ending)
+    assert folders.evaluate() == 0
+    assert folders.read()["nnunet_topo"]["unit"] == "mm"
+    assert_equal(folders.metrics(), BROKEN)
 
 
 @pytest.mark.parametrize("reader", READERS)

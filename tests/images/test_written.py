@@ -1,11 +1,13 @@
 """Segmentations that are written again: format, type and geometry stay, and nothing is lost."""
 
 import gzip
+import re
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
@@ -173,3 +175,38 @@ def test_labels_that_a_format_cannot_hold_are_refused(tmp_path):
     after[0, 0, 1] = 70000
     with pytest.raises(ValueError, match=r"such as case\.tif cannot hold its new labels"):
         write_changed(source, Tiff3DIO(), before, after, tmp_path / "after.tif")
+
+
+@pytest.mark.parametrize("beside", [None, "of a user"])
+def test_a_tiff_volume_without_spacing_gets_none(beside, tmp_path):
+    source, target = tmp_path / "case.tif", tmp_path / "after.tif"
+    tifffile.imwrite(source, label_map().astype(np.uint8))
+    if beside:
+        target.with_suffix(".json").write_text(beside)
+    before = read_segmentation(Tiff3DIO(), source).label_map
+    after = before.copy()
+    after[0, 0, 1] = 2
+    if beside:
+        with pytest.raises(ValueError, match="Expecting value"):  # nnU-Net takes it for a spacing
+            write_changed(source, Tiff3DIO(), before, after, target)
+        assert target.with_suffix(".json").read_text() == beside
+    else:
+        write_changed(source, Tiff3DIO(), before, after, target)
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["after.tif", "case.tif"]
+    np.testing.assert_array_equal(tifffile.imread(target), after)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".nhdr", ".mha", ".mhd"])
+def test_a_header_without_spacing_gets_none(ending, tmp_path):
+    source = written_file(tmp_path / "before", ending)
+    target = tmp_path / f"after{ending}"
+    header = re.sub(rb"(?m)^(space|kinds|ElementSpacing).*\n", b"", source.read_bytes())
+    source.write_bytes(header)
+    before = read_segmentation(SimpleITKIO(), source)
+    assert before.spacing is None
+    after = before.label_map.copy()
+    after[0, 0, 1] = 2
+    write_changed(source, SimpleITKIO(), before.label_map, after, target)
+    written = read_segmentation(SimpleITKIO(), target)
+    assert written.spacing is None
+    np.testing.assert_array_equal(written.label_map, after)
