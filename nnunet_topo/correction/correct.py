@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from tqdm import tqdm
 
 import nnunet_topo
@@ -117,8 +116,7 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
         )
     plans = _found_from(predictions, "plans.json")
     description = read_dataset_json(dataset_json)
-    manager = LabelManager(description["labels"], description.get("regions_class_order"))
-    channels = Channels.of_manager(manager)
+    channels = Channels.of_description(description, dataset_json)
     wanted = _wanted(TopologyJson.read(request.prior), channels, request)
     files, problems = _predictions_in(predictions, description["file_ending"])
     plan = None if plans is None else read_plans_file(plans)

@@ -166,7 +166,7 @@ def reader_of_plans(
 
 def reader_of_dataset(description: Mapping[str, Any]) -> type[BaseReaderWriter] | None:
     """Returns the reader that a dataset.json asks for, None if it asks for none."""
-    name = description.get("overwrite_image_reader_writer", "None")
+    name = description.get("overwrite_image_reader_writer") or "None"
     if name == "None":
         return None
     try:

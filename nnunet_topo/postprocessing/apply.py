@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.dataset import read_dataset_json
+from nnunet_topo.dataset import read_dataset_json, read_plans_file
 from nnunet_topo.evaluation.case import reason
 from nnunet_topo.files import case_files, data_files, digest, read_json
 from nnunet_topo.images.grids import slice_first
@@ -234,10 +234,11 @@ def _reader_of(folder: Path, recipe: Recipe, example: Path) -> BaseReaderWriter:
         ValueError: the plans name no reader of such files.
     """
     plans = folder / "plans.json"
-    plan = read_json(plans) if plans.is_file() else {}
-    if "image_reader_writer" not in plan:
+    if not plans.is_file() or "image_reader_writer" not in read_json(plans):
         return recursive_find_reader_writer_by_name(recipe.reader)()
-    return reader_of_plans(plan, plans, recipe.ending, folder / "dataset.json", example)
+    return reader_of_plans(
+        read_plans_file(plans), plans, recipe.ending, folder / "dataset.json", example
+    )
 
 
 def _names(job: Prediction) -> list[str]:

@@ -348,6 +348,31 @@ def test_wrong_folders_and_priors_are_told(folders, capsys):
     assert "give -djfile" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (
+            {"labels": {"organ": 1}},
+            "nnU-Net does not accept the labels of {}: RuntimeError Backgro",
+        ),
+        ({"labels": {"0": "background", "1": "organ"}}, "nnU-Net does not accept the labels of {}"),
+        (
+            {"labels": {"background": 0, "organ": [1, 2]}},
+            "nnU-Net does not accept the labels of {}",
+        ),
+        ({"labels": ["background", "organ"]}, "{}: labels must be names with values"),
+        ({"labels": {"background": 0, "organ": None}}, "nnU-Net does not accept the labels of {}"),
+        ({"file_ending": None}, "{}: file_ending must be text"),
+    ],
+)
+def test_a_wrong_dataset_json_is_told_by_name(folders, wrong, told, capsys):
+    folders.put("case", with_island())
+    file = folders.predictions / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    assert folders.correct() == 2
+    assert told.format(file) in capsys.readouterr().err
+
+
 def test_dataset_json_is_found_above_a_validation_folder(folders):
     validation = folders.folder / "model/fold_0/validation"
     validation.mkdir(parents=True)
