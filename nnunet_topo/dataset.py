@@ -1,6 +1,7 @@
 """A data set of nnU-Net: its folders, its files, and the channels of its labels."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.files import read_json
+from nnunet_topo.labels.declared import REFUSALS
 from nnunet_topo.labels.name_files import labels_by_name
 
 Union = tuple[int, ...]
@@ -54,6 +56,24 @@ class Channels:
                 for (label,) in members
             )
         return cls(names, members, bool(manager.has_regions), manager.ignore_label)
+
+    @classmethod
+    def of_description(cls, description: Mapping[str, Any], file: Path) -> "Channels":
+        """Returns the channels of a dataset.json.
+
+        Args:
+            description: its content.
+            file: its path.
+
+        Raises:
+            ValueError: nnU-Net does not accept its labels.
+        """
+        labels, order = description["labels"], description.get("regions_class_order")
+        try:
+            return cls.of_manager(LabelManager(labels, order))
+        except REFUSALS as error:
+            reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
+            raise ValueError(f"nnU-Net does not accept the labels of {file}: {reason}") from None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -161,12 +181,12 @@ class Dataset:
                 f"nnUNetv2_plan_and_preprocess -d {self.number}"
             )
         content = read_json(file)
-        dataset_json = read_json(self.preprocessed / "dataset.json")
+        dataset_json = read_dataset_json(self.preprocessed / "dataset.json")
         manager = PlansManager(content)
         try:
             manager.get_label_manager(dataset_json)
             manager.image_reader_writer_class()
-        except (RuntimeError, AssertionError, TypeError, KeyError, ValueError, AttributeError) as e:
+        except REFUSALS as e:
             raise ValueError(f"nnU-Net does not accept {file} and its dataset.json: {e}") from None
         return manager, dataset_json
 
@@ -175,7 +195,7 @@ def read_dataset_json(file: Path) -> dict[str, Any]:
     """Returns the content of nnU-Net's description of a data set.
 
     Raises:
-        ValueError: it is another file.
+        ValueError: it is another file, or an entry has a wrong type.
         OSError: it cannot be read.
     """
     content = read_json(file)
@@ -185,6 +205,14 @@ def read_dataset_json(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} is not an nnU-Net dataset.json: it has no {' and no '.join(missing)}{swapped}"
         )
+    reader = content.get("overwrite_image_reader_writer") or "None"
+    for key, value, wanted, words in (
+        ("labels", content["labels"], dict, "names with values"),
+        ("file_ending", content["file_ending"], str, "text such as .nii.gz"),
+        ("overwrite_image_reader_writer", reader, str, "the name of a reader"),
+    ):
+        if not isinstance(value, wanted) or value == "":
+            raise ValueError(f"{file}: {key} must be {words}, got {_in_words(value)}")
     return content
 
 
@@ -201,4 +229,12 @@ def read_plans_file(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} is not an nnU-Net plans file: it has no image_reader_writer{swapped}"
         )
+    if not isinstance(content["image_reader_writer"], str):
+        value = _in_words(content["image_reader_writer"])
+        raise ValueError(f"{file}: image_reader_writer must be the name of a reader, got {value}")
     return content
+
+
+def _in_words(value: Any) -> str:
+    """Returns a value of a JSON file, of a list or an object its type."""
+    return type(value).__name__ if isinstance(value, list | dict) else json.dumps(value)

@@ -1,9 +1,11 @@
 """The channels of a data set's labels, and its folders."""
 
+import json
+
 import pytest
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_topo.dataset import Channels, Dataset
+from nnunet_topo.dataset import Channels, Dataset, read_dataset_json, read_plans_file
 
 HEART = {"background": 0, "wall": 1, "cavity": 2, "ignore": 3}
 REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
@@ -49,3 +51,30 @@ def test_a_variable_that_is_not_set_is_named(monkeypatch):
     with pytest.raises(ValueError, match="nnUNet_results must be set"):
         _ = Dataset("Dataset004_Hippocampus").results
     assert Dataset("Dataset004_Hippocampus").number == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"file_ending": None}, "file_ending must be text such as .nii.gz, got null"),
+        ({"file_ending": ""}, 'file_ending must be text such as .nii.gz, got ""'),
+        ({"file_ending": [".nii.gz"]}, "file_ending must be text such as .nii.gz, got list"),
+        ({"labels": ["background", "a"]}, "labels must be names with values, got list"),
+        ({"labels": None}, "labels must be names with values, got null"),
+        ({"overwrite_image_reader_writer": 1}, "must be the name of a reader, got 1"),
+    ],
+)
+def test_an_entry_of_the_wrong_type_is_told_with_the_file(tmp_path, wrong, told):
+    file = tmp_path / "dataset.json"
+    file.write_text(json.dumps({"labels": {"background": 0}, "file_ending": ".nii.gz", **wrong}))
+    with pytest.raises(ValueError, match=r"dataset\.json") as refused:
+        read_dataset_json(file)
+    assert str(file) in str(refused.value)
+    assert told in str(refused.value)
+
+
+def test_plans_without_the_name_of_a_reader_are_refused(tmp_path):
+    file = tmp_path / "plans.json"
+    file.write_text('{"image_reader_writer": null}')
+    with pytest.raises(ValueError, match="image_reader_writer must be the name of a reader, got n"):
+        read_plans_file(file)

@@ -86,7 +86,7 @@ def _run(chosen: argparse.Namespace) -> int:
     if chosen.error_maps:
         open_folder(chosen.o / MAPS)  # refuses one of others before anything is computed
     done = correct_folder(chosen.i, chosen.o, request)
-    problems = []
+    problems = list(done.problems)
     for result in done.results:
         is_problem = result.status in ("failed", "not corrected", "partly corrected")
         if is_problem:

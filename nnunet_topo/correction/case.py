@@ -17,6 +17,7 @@ from nnunet_topo.correction.result import CaseResult, LabelTopology
 from nnunet_topo.correction.structures import Structure
 from nnunet_topo.images.segmentation import read_segmentation, unit_of
 from nnunet_topo.images.written import write_changed
+from nnunet_topo.labels.agreement import check_agreement
 from nnunet_topo.labels.values import describe_fractions, distinct_values
 from nnunet_topo.topology import Connectivity
 
@@ -104,6 +105,8 @@ def _correct(case: Case, began: float) -> CaseResult:
     scores = None
     if case.probabilities is not None:
         channels = _read_probabilities(case.probabilities, whole.shape, case.wanted)
+        first = 0 if case.wanted.has_regions else 1  # after the background
+        check_agreement(channels, whole, dict(enumerate(case.wanted.channels, first)))
         if flat is not None:
             channels = np.squeeze(channels, flat + 1)
         scores = scores_of(channels, structures, case.wanted)

@@ -6,16 +6,15 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from tqdm import tqdm
 
 import nnunet_topo
 from nnunet_topo.correction.case import Case, Wanted, correct_case, killed_case
 from nnunet_topo.correction.result import CaseResult
 from nnunet_topo.correction.structures import Structure
-from nnunet_topo.dataset import Channels, read_dataset_json
-from nnunet_topo.files import case_files, case_name, data_files, digest, split_ending
-from nnunet_topo.images.readers import ReadersByEnding, known_endings, reader_of_dataset
+from nnunet_topo.dataset import Channels, read_dataset_json, read_plans_file
+from nnunet_topo.files import case_name, data_files, digest, split_ending
+from nnunet_topo.images.readers import choose_readers, known_endings, segmentations_with
 from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.priors.form import OBJECTS
 from nnunet_topo.priors.topology_json import TopologyJson
@@ -74,11 +73,13 @@ class Corrections:
     Attributes:
         results: those of earlier runs included.
         computed: number of cases that were done in this run.
+        problems: of files that were left out, one line each.
         record: file that holds all results.
     """
 
     results: list[CaseResult]
     computed: int
+    problems: list[str]
     record: Path
 
 
@@ -103,21 +104,25 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
         raise ValueError(f"-i: {predictions} is not a folder")
     if output.resolve() == predictions.resolve():
         raise ValueError(f"-o: wanted another folder than that of the predictions, got {output}")
-    dataset_json = request.dataset_json or _dataset_json_of(predictions)
+    dataset_json = request.dataset_json or _found_from(predictions, "dataset.json")
+    if dataset_json is None:
+        raise ValueError(
+            f"{predictions} holds no dataset.json, which names the labels: give -djfile"
+        )
+    plans = _found_from(predictions, "plans.json")
     description = read_dataset_json(dataset_json)
-    manager = LabelManager(description["labels"], description.get("regions_class_order"))
-    channels = Channels.of_manager(manager)
+    channels = Channels.of_description(description, dataset_json)
     wanted = _wanted(TopologyJson.read(request.prior), channels, request)
-    files = _predictions_in(predictions, description["file_ending"])
-    readers = ReadersByEnding(files, reader_of_dataset(description))
+    files, problems = _predictions_in(predictions, description["file_ending"])
+    plan = None if plans is None else read_plans_file(plans)
+    readers = choose_readers(files, description, dataset_json, plan, plans)
     settings = asdict(_settings(wanted, channels, request))
     folder = OwnFolder(output, RECORD, AUTHOR, settings=settings)
     folder.refuse_others(file.name for file in files)
     folder.begin()
-    for name in ("dataset.json", "plans.json"):  # so that other commands read the folder
-        source = dataset_json if name == "dataset.json" else predictions / name
-        if source.is_file() and not (output / name).exists():
-            shutil.copyfile(source, output / name)
+    for name, source in (("dataset.json", dataset_json), ("plans.json", plans)):
+        if source is not None and not (output / name).exists():
+            shutil.copyfile(source, output / name)  # so that other commands read the folder
     cases, inputs, done = [], {}, []
     for file in files:
         case = Case(
@@ -148,7 +153,7 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
     ):
         done.append(_put(folder, result, inputs[result.case], folders[result.case]))
     folder.close()
-    return Corrections(sorted(done, key=lambda r: r.case), len(cases), folder.record)
+    return Corrections(sorted(done, key=lambda r: r.case), len(cases), problems, folder.record)
 
 
 def _put(folder: OwnFolder, result: CaseResult, of_inputs: str, new: Path) -> CaseResult:
@@ -163,20 +168,20 @@ def _put(folder: OwnFolder, result: CaseResult, of_inputs: str, new: Path) -> Ca
     return result
 
 
-def _dataset_json_of(predictions: Path) -> Path:
-    """Returns the dataset.json with the predictions, or of the training whose validation it is."""
+def _found_from(predictions: Path, name: str) -> Path | None:
+    """Returns a file with the predictions, or of the training whose validation they are."""
     for folder in (predictions, *list(predictions.resolve().parents)[:2]):
-        if (folder / "dataset.json").is_file():
-            return folder / "dataset.json"
-    raise ValueError(f"{predictions} holds no dataset.json, which names the labels: give -djfile")
+        if (folder / name).is_file():
+            return folder / name
+    return None
 
 
-def _predictions_in(folder: Path, ending: str) -> list[Path]:
-    """Returns the segmentations of a folder."""
+def _predictions_in(folder: Path, ending: str) -> tuple[list[Path], list[str]]:
+    """Returns the segmentations of a folder, and a line for each that is left out."""
     for known in (ending, *known_endings()):
-        files = [file for file in case_files(folder, known) if file.name != known]
+        files, problems = segmentations_with(folder, known)
         if files:
-            return files
+            return files, problems
     raise ValueError(f"-i: {folder} holds no segmentation that ends in {ending}")
 
 

@@ -11,9 +11,10 @@ from nnunet_topo.evaluation.label_choice import LabelChoice, choose_labels
 from nnunet_topo.files import Pair, case_files, pair_files
 from nnunet_topo.images.readers import (
     ReadersByEnding,
+    choose_readers,
+    known_ending,
     known_endings,
-    reader_of_dataset,
-    reader_of_plans,
+    segmentations_with,
 )
 from nnunet_topo.images.segmentation import Unit, has_spacing, unit_of
 from nnunet_topo.labels.declared import labels_of_dataset
@@ -77,17 +78,8 @@ def find_segmentations(
     declared = labels_of_dataset(description, dataset_json, plans)
     ending = description["file_ending"]
     pairs, problems = _pairs(references, predictions, ending)
-    files = _files(pairs)
-    own = [file for file in files if file.name.lower().endswith(ending.lower())]
-    if plan is None or plans is None or not own:
-        named = reader_of_dataset(description)
-        return Segmentations(pairs, ReadersByEnding(files, named), declared, problems)
-    reader = reader_of_plans(plan, plans, ending, dataset_json, own[0])
-    chosen = set(own)
-    others = ReadersByEnding([file for file in files if file not in chosen])
-    return Segmentations(
-        pairs, lambda file: reader if file in chosen else others(file), declared, problems
-    )
+    readers = choose_readers(_files(pairs), description, dataset_json, plan, plans)
+    return Segmentations(pairs, readers, declared, problems)
 
 
 def _pairs(references: Path, predictions: Path, ending: str) -> tuple[list[Pair], list[str]]:
@@ -96,9 +88,9 @@ def _pairs(references: Path, predictions: Path, ending: str) -> tuple[list[Pair]
         if not place.exists():
             raise ValueError(f"{place}: there is no such file or folder")
     endings = [ending]
-    has_references = references.is_file() or case_files(references, ending)
-    if has_references and predictions.is_dir() and not case_files(predictions, ending):
-        others = [file for e in known_endings() for file in case_files(predictions, e)]
+    has_references = references.is_file() or segmentations_with(references, ending)[0]
+    if has_references and predictions.is_dir() and not segmentations_with(predictions, ending)[0]:
+        others = any(map(known_ending, case_files(predictions, "")))
         endings += known_endings() if others else ()
     return pair_files(references, predictions, endings)
 

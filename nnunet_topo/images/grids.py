@@ -50,6 +50,8 @@ def check_grids(reference: Segmentation, prediction: Segmentation) -> list[str]:
                 f"the header of the {role} has no valid spacing ({one.wrong_spacing} mm); "
                 "distances are by the other file's"
             )
+        if one.two_spacings:
+            told.append(f"the header of the {role} has spacing {one.two_spacings}")
     spacings = reference.spacing, prediction.spacing
     if spacings[0] is not None and spacings[1] is not None:
         long = (

@@ -1,6 +1,8 @@
 """How a segmentation file is laid out on disk: its axes, and the values of each voxel."""
 
+import gzip
 import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +15,9 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from numpy.typing import NDArray
 from PIL import Image
 
-from nnunet_topo.images.nifti import is_nifti, load_nifti
+from nnunet_topo.images.nifti import is_gzip, is_nifti, load_nifti
 
+_GIPL_HEADER = 256  # bytes
 _MOST_VOXELS_PER_BYTE = 1032  # deflate, of one byte each; NIfTI and MetaImage know nothing better
 
 
@@ -74,6 +77,8 @@ def check_file(reader: BaseReaderWriter, file: Path) -> None:
     """
     check_path(file)
     layout = read_layout(reader, file)
+    if layout is not None and file.name.lower().endswith((".gipl", ".gipl.gz")):
+        _check_gipl(file, layout)
     if layout is None or not file.name.lower().endswith((".nii", ".nii.gz", ".mha")):
         return
     size = file.stat().st_size
@@ -81,6 +86,27 @@ def check_file(reader: BaseReaderWriter, file: Path) -> None:
         raise ValueError(
             f"its header promises shape {layout}, which a file of {size} bytes cannot hold: cut "
             "short, or a damaged header?"
+        )
+
+
+def _check_gipl(file: Path, layout: Layout) -> None:
+    """Raises ValueError if a file ends early, which SimpleITK does not notice."""
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(file))
+    header.ReadImageInformation()
+    one = sitk.GetArrayViewFromImage(sitk.Image([1, 1], header.GetPixelID()))
+    wanted = _GIPL_HEADER + layout.voxels * layout.channels * one.itemsize
+    size = 0
+    try:
+        with gzip.open(file) if is_gzip(file) else file.open("rb") as opened:
+            while part := opened.read(2**20):
+                size += len(part)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"it cannot be unpacked to its end ({error}): cut short?") from None
+    if size < wanted:
+        raise ValueError(
+            f"its header promises shape {layout} in {wanted} bytes, it holds {size}: cut short, or "
+            "a damaged header?"
         )
 
 

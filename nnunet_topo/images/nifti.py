@@ -35,10 +35,14 @@ def load_nifti(file: Path) -> Any:
         return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(content)
 
 
+def is_gzip(file: Path) -> bool:
+    """Returns whether a file is compressed, whatever its name says."""
+    with file.open("rb") as opened:
+        return opened.read(len(_GZIP)) == _GZIP
+
+
 def raw_nifti_header(file: Path) -> Any:
     """Returns the header as it is on disk; nibabel, like SimpleITK, puts 1 for a spacing of 0."""
     header_class = type(load_nifti(file).header)
-    with file.open("rb") as opened:
-        compressed = opened.read(len(_GZIP)) == _GZIP
-    with gzip.open(file) if compressed else file.open("rb") as opened:
+    with gzip.open(file) if is_gzip(file) else file.open("rb") as opened:
         return header_class(opened.read(header_class.sizeof_hdr), check=False)

@@ -1,6 +1,6 @@
 """Which of nnU-Net's readers reads a segmentation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from nnunetv2.imageio.reader_writer_registry import (
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
-from nnunet_topo.files import split_ending
+from nnunet_topo.files import case_files, case_name, split_ending
 from nnunet_topo.images.layouts import is_tiff_volume
 from nnunet_topo.images.segmentation import read_silently
 
@@ -36,6 +36,31 @@ def known_ending(file: Path) -> str:
 def written_ending(file: Path, declared: str = "") -> str:
     """Returns the ending of a file's name as it is written there: a declared one before others."""
     return split_ending(file, [declared])[1] or split_ending(file, known_endings())[1]
+
+
+def segmentations_with(folder: Path, ending: str) -> tuple[list[Path], list[str]]:
+    """Returns the segmentations of a folder, one of each case, and what is wrong with others.
+
+    Another file of a case that is there with this ending is a copy or a picture for viewing. One
+    of a case that is not there is a problem, as are two files whose names differ in upper and
+    lower case of the ending.
+
+    Args:
+        folder: none is found if it does not exist.
+        ending: of their names, upper or lower case.
+    """
+    files = [file for file in case_files(folder, "") if file.name.lower() not in known_endings()]
+    own = [file for file in files if file.name.lower().endswith(ending.lower())]
+    found: dict[str, Path] = {}
+    problems = []
+    for file in sorted(own, key=lambda file: not file.name.endswith(ending)):
+        first = found.setdefault(case_name(file, (*known_endings(), ending)), file)
+        if first != file:
+            problems.append(f"{file.name}: left out, {first.name} is of the same case")
+    for file in files:
+        if known_ending(file) and file not in own and case_name(file, known_endings()) not in found:
+            problems.append(f"{file.name}: left out, its name does not end in {ending}")
+    return sorted(found.values()), problems
 
 
 class ReadersByEnding:
@@ -90,6 +115,38 @@ def _reads(reader: BaseReaderWriter, file: Path) -> bool:
     return True
 
 
+def choose_readers(
+    files: Sequence[Path],
+    description: Mapping[str, Any],
+    dataset_json: Path,
+    plan: Mapping[str, Any] | None,
+    plans: Path | None,
+) -> Callable[[Path], BaseReaderWriter]:
+    """Returns what gives nnU-Net's reader of each file.
+
+    Files with the ending of the data set have the reader that the plans name, which is the one
+    that nnU-Net predicts with. Without plans, dataset.json and the ending decide.
+
+    Args:
+        files: that will be read.
+        description: content of dataset.json.
+        dataset_json: its file.
+        plan: content of nnU-Net's plans, None without plans.
+        plans: their file, None without plans.
+
+    Raises:
+        ValueError: there is no reader, or that of the plans reads other files.
+    """
+    ending = description["file_ending"]
+    own = [file for file in files if file.name.lower().endswith(ending.lower())]
+    if plan is None or plans is None or not own:
+        return ReadersByEnding(files, reader_of_dataset(description))
+    reader = reader_of_plans(plan, plans, ending, dataset_json, own[0])
+    chosen = set(own)
+    others = ReadersByEnding([file for file in files if file not in chosen])
+    return lambda file: reader if file in chosen else others(file)
+
+
 def reader_of_plans(
     plan: Mapping[str, Any], plans: Path, ending: str, dataset_json: Path, example: Path
 ) -> BaseReaderWriter:
@@ -113,7 +170,7 @@ def reader_of_plans(
 
 def reader_of_dataset(description: Mapping[str, Any]) -> type[BaseReaderWriter] | None:
     """Returns the reader that a dataset.json asks for, None if it asks for none."""
-    name = description.get("overwrite_image_reader_writer", "None")
+    name = description.get("overwrite_image_reader_writer") or "None"
     if name == "None":
         return None
     try:

@@ -25,10 +25,12 @@ from nnunet_topo.images.layouts import (
     read_layout,
 )
 from nnunet_topo.images.nifti import is_nifti, load_nifti, raw_nifti_header
+from nnunet_topo.images.text_headers import has_text_header, header_gives_spacing
 from nnunet_topo.labels.values import NOT_FINITE
 
 Unit = Literal["mm", "pixels", "voxels"]
 _LPS = np.diag([-1.0, -1.0, 1.0])  # from nibabel's axes of the patient to those of SimpleITK
+_SAME_SPACING = 1e-3
 MM_OF_UNITS = {"meter": 1000.0, "micron": 0.001}
 
 
@@ -48,6 +50,7 @@ class Segmentation:
         origin: position of the first voxel in the same system, None if the file has none.
         shape: on disk, in words.
         wrong_spacing: the spacing in the header if it is not valid, else "".
+        two_spacings: what is said of a header that gives two, else "".
     """
 
     label_map: NDArray
@@ -56,6 +59,7 @@ class Segmentation:
     origin: NDArray[np.float64] | None
     shape: str
     wrong_spacing: str = ""
+    two_spacings: str = ""
 
 
 def read_segmentation(reader: BaseReaderWriter, file: Path) -> Segmentation:
@@ -102,11 +106,11 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
         return Segmentation(label_map, None, None, None, shape)
     spacing = np.asarray(properties["spacing"], dtype=float)
     direction, origin = _placement(properties)
-    wrong = ""
+    wrong = two = ""
     if is_nifti(file):
         header = raw_nifti_header(file)
+        in_mm = MM_OF_UNITS.get(header.get_xyzt_units()[0], 1.0)
         if "nibabel_stuff" in properties:  # SimpleITK knows the units
-            in_mm = MM_OF_UNITS.get(header.get_xyzt_units()[0], 1.0)
             spacing, origin = spacing * in_mm, None if origin is None else origin * in_mm
         if not (header["qform_code"] > 0 or header["sform_code"] > 0):
             direction = origin = None
@@ -115,14 +119,16 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
             affine = load_nifti(file).affine
             affine = properties.get("nibabel_stuff", {}).get("reoriented_affine", affine)
             spacing = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
-            spacing, wrong = spacing * MM_OF_UNITS.get(header.get_xyzt_units()[0], 1.0), ""
+            spacing, wrong = spacing * in_mm, ""
+        elif not wrong:
+            two = _two_spacings(header, spacing, in_mm)
     if file.name.lower().endswith((".nrrd", ".nhdr")) and not nrrd_has_space(file):
         direction = origin = None
     if not wrong and not (np.isfinite(spacing).all() and (spacing > 0).all()):
         wrong = in_words(spacing)
     if wrong:
         return Segmentation(label_map, None, direction, origin, shape, wrong)
-    return Segmentation(label_map, spacing, direction, origin, shape)
+    return Segmentation(label_map, spacing, direction, origin, shape, two_spacings=two)
 
 
 def _other_reader(
@@ -165,11 +171,17 @@ def has_spacing(reader: BaseReaderWriter, file: Path) -> bool:
     """Returns whether the spacing that the reader gives is known.
 
     That of a TIFF volume is in a file beside it, which nnU-Net does not copy with the labels when
-    it preprocesses: it reads them with a spacing of 1. Photographs have none.
+    it preprocesses: it reads them with a spacing of 1. Photographs have none, and headers of NRRD
+    and MetaImage files may leave it out.
     """
     if isinstance(reader, NaturalImage2DIO):
         return False
-    return not isinstance(reader, Tiff3DIO) or file.with_suffix(".json").is_file()
+    if isinstance(reader, Tiff3DIO):
+        return file.with_suffix(".json").is_file()
+    try:
+        return not has_text_header(file) or header_gives_spacing(file)
+    except OSError:  # the reader says what is wrong with the file
+        return True
 
 
 def _placement(
@@ -208,6 +220,28 @@ def _wrong_spacing(header: Any) -> str:
     several = header["dim"][1 : 1 + len(lengths)] > 1  # a single slice's thickness does not matter
     valid = np.isfinite(lengths[several]).all() and (lengths[several] != 0).all()
     return "" if valid else in_words(lengths[::-1])
+
+
+def _two_spacings(header: Any, taken: NDArray[np.float64], in_mm: float) -> str:
+    """Returns what to say of a NIfTI header whose sform has other lengths than pixdim, else ""."""
+    if header["sform_code"] <= 0:
+        return ""
+    axes = min(3, int(header["dim"][0]))
+    pixdim = np.abs(np.asarray(header["pixdim"][1 : 1 + axes], dtype=float)) * in_mm
+    sform = np.linalg.norm(header.get_sform()[:3, :axes], axis=0) * in_mm
+    several = header["dim"][1 : 1 + axes] > 1
+    if np.allclose(pixdim[several], sform[several], rtol=_SAME_SPACING, atol=0):
+        return ""
+    # A reader that turns the axes lets nibabel take the lengths from the matrix.
+    is_pixdim, is_sform = (
+        np.allclose(np.sort(taken)[-axes:], np.sort(lengths), rtol=_SAME_SPACING, atol=0)
+        for lengths in (pixdim, sform)
+    )
+    which = "sform" if is_sform and not is_pixdim else "pixdim"
+    return (
+        f"{in_words(pixdim[::-1])} mm (x, y, z) in pixdim and {in_words(sform[::-1])} mm in its "
+        f"sform; nnU-Net's reader takes {which}"
+    )
 
 
 def in_words(values: NDArray[np.float64]) -> str:

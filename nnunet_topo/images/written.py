@@ -3,6 +3,8 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -15,7 +17,12 @@ from PIL import Image
 from nnunet_topo.files import data_files
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.images.placement import read_placement
-from nnunet_topo.images.segmentation import read_silently
+from nnunet_topo.images.segmentation import read_segmentation, read_silently
+from nnunet_topo.images.text_headers import (
+    has_text_header,
+    header_gives_spacing,
+    remove_added_geometry,
+)
 
 _WITH_TYPES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 _PICTURES = (".png", ".bmp")
@@ -30,8 +37,9 @@ def write_changed(
 ) -> None:
     """Writes a changed segmentation in the format, data type and geometry of the file before.
 
-    If nothing has changed, the file is copied byte for byte, unless its voxels lie in another file
-    whose name its header holds.
+    A data type that cannot hold a new label is replaced by the smallest integer type that holds
+    all labels. If nothing has changed, the file is copied byte for byte, unless its voxels lie in
+    another file whose name its header holds.
 
     Args:
         source: the file before.
@@ -41,6 +49,7 @@ def write_changed(
         target: path with the same ending; there is no such file yet.
 
     Raises:
+        ValueError: the format cannot hold the labels.
         Exception: whatever readers and writers raise.
     """
     moved = before != after
@@ -50,10 +59,12 @@ def write_changed(
         if isinstance(reader, Tiff3DIO) and spacing.is_file():
             shutil.copyfile(spacing, target.with_suffix(".json"))
         return
-    if is_nifti(source) and _change_nifti(source, reader, before, after, target):
-        return
-    reader.write_seg(after, str(target), read_silently(reader, source)[1])
-    _restore_type(source, target)
+    change = _change_nifti if is_nifti(source) else _change_itk
+    if not change(source, reader, before, after, target):
+        _write_seg(reader, after, source, target)
+        _restore_type(source, target)
+    if not np.array_equal(read_segmentation(reader, target).label_map, after):
+        raise ValueError(f"a file such as {source.name} cannot hold its new labels")
 
 
 def write_like(
@@ -93,7 +104,21 @@ def write_like(
         picture.putpalette(palette.tobytes())
         picture.save(target)
     else:
-        reader.write_seg(label_map, str(target), read_silently(reader, file)[1])
+        _write_seg(reader, label_map, file, target)
+
+
+def _write_seg(
+    reader: BaseReaderWriter, label_map: NDArray[np.generic], source: Path, target: Path
+) -> None:
+    """Writes with nnU-Net's writer, without the file of a spacing that the source does not have."""
+    properties = read_silently(reader, source)[1]
+    if not isinstance(reader, Tiff3DIO) or source.with_suffix(".json").is_file():
+        reader.write_seg(label_map, str(target), properties)
+        return
+    with TemporaryDirectory(dir=target.parent) as folder:
+        new = Path(folder) / target.name
+        reader.write_seg(label_map, str(new), properties)
+        new.replace(target)
 
 
 def _change_nifti(
@@ -105,16 +130,61 @@ def _change_nifti(
 ) -> bool:
     """Writes with the header of the source if its values are those that were read; else False."""
     image = load_nifti(source)
-    stored = np.asanyarray(image.dataobj)
-    placement = read_placement(reader, source)
-    old, new = (placement.turned(array) for array in (before, after))
-    if stored.size != old.size or not np.array_equal(stored.reshape(old.shape), old):
+    values = _values_in_file(np.asanyarray(image.dataobj), source, reader, before, after)
+    if values is None:
         return False
     header = image.header.copy()
     header.set_slope_inter(1, 0)
-    kind = image.get_data_dtype()
-    _save_nifti(image, new.reshape(stored.shape).astype(kind), header, kind, target)
+    kind = _type_for(values, image.get_data_dtype())
+    _save_nifti(image, values.astype(kind), header, kind, target)
     return True
+
+
+def _change_itk(
+    source: Path,
+    reader: BaseReaderWriter,
+    before: NDArray[np.generic],
+    after: NDArray[np.generic],
+    target: Path,
+) -> bool:
+    """Does the same for formats of SimpleITK with several data types; else returns False."""
+    if not source.name.lower().endswith(_WITH_TYPES):
+        return False
+    image = sitk.ReadImage(str(source))
+    stored = sitk.GetArrayViewFromImage(image)
+    values = _values_in_file(stored.T, source, reader, before, after)
+    if values is None:
+        return False
+    changed = sitk.GetImageFromArray(values.T.astype(_type_for(values, stored.dtype)))
+    changed.CopyInformation(image)
+    sitk.WriteImage(changed, str(target), True)
+    if has_text_header(source) and not header_gives_spacing(source):
+        remove_added_geometry(source, target)
+    return True
+
+
+def _values_in_file(
+    stored: NDArray[np.generic],
+    source: Path,
+    reader: BaseReaderWriter,
+    before: NDArray[np.generic],
+    after: NDArray[np.generic],
+) -> NDArray[np.generic] | None:
+    """Returns a new label map with the axes x, y, z of a file, None if the file holds others."""
+    placement = read_placement(reader, source)
+    old, new = (placement.turned(array) for array in (before, after))
+    if stored.size != old.size or not np.array_equal(stored.reshape(old.shape), old):
+        return None
+    return new.reshape(stored.shape)
+
+
+def _type_for(values: NDArray[np.generic], wanted: np.dtype[Any]) -> np.dtype[Any]:
+    """Returns a data type if it holds all labels, else the smallest integer type that does."""
+    with np.errstate(invalid="ignore"):
+        if np.array_equal(values.astype(wanted), values):
+            return wanted
+    ends = int(values.min()), int(values.max())
+    return np.result_type(*map(np.min_scalar_type, ends))
 
 
 def _save_nifti(
@@ -131,13 +201,8 @@ def _save_nifti(
 def _restore_type(source: Path, target: Path) -> None:
     """Gives a new file the data type of the old one; nnU-Net writes 8 or 16 bits without sign."""
     if is_nifti(source):
-        wanted, image = load_nifti(source).get_data_dtype(), load_nifti(target)
-        if image.get_data_dtype() != wanted:
-            header = image.header.copy()
-            header.set_data_dtype(wanted)
-            values = np.asarray(image.dataobj).astype(wanted)
-            type(image)(values, image.affine, header).to_filename(target)
-    elif target.name.lower().endswith(_WITH_TYPES):
-        pixel, image = sitk.ReadImage(str(source)).GetPixelID(), sitk.ReadImage(str(target))
-        if image.GetPixelID() != pixel:
-            sitk.WriteImage(sitk.Cast(image, pixel), str(target), True)
+        image = load_nifti(target)
+        values = np.asarray(image.dataobj)
+        kind = _type_for(values, load_nifti(source).get_data_dtype())
+        if kind != values.dtype:
+            _save_nifti(image, values.astype(kind), image.header.copy(), kind, target)

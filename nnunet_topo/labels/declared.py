@@ -11,6 +11,9 @@ from nnunet_topo.files import read_json
 from nnunet_topo.labels.labels import Label, Labels
 from nnunet_topo.labels.name_files import labels_by_name
 
+# What nnU-Net raises for labels and plans that it does not understand.
+REFUSALS = (RuntimeError, AssertionError, LookupError, TypeError, ValueError, AttributeError)
+
 
 def labels_of_manager(manager: LabelManager) -> Labels:
     """Returns what nnU-Net evaluates."""
@@ -57,7 +60,7 @@ def labels_of_dataset(description: Mapping[str, Any], file: Path, plans: Path | 
         else:
             manager = PlansManager(content).get_label_manager({**description, **wanted})
         return labels_of_manager(manager)
-    except (RuntimeError, AssertionError, LookupError, TypeError, ValueError, AttributeError) as e:
+    except REFUSALS as e:
         of_plans = "" if plans is None else f" with {plans}"
         reason = " ".join(f"{type(e).__name__} {e}".split())[:300]
         raise ValueError(

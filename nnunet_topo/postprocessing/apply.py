@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.dataset import read_dataset_json
+from nnunet_topo.dataset import read_dataset_json, read_plans_file
 from nnunet_topo.evaluation.case import reason
 from nnunet_topo.files import case_files, data_files, digest, read_json
 from nnunet_topo.images.grids import slice_first
-from nnunet_topo.images.readers import ReadersByEnding, known_endings
+from nnunet_topo.images.readers import (
+    ReadersByEnding,
+    known_ending,
+    reader_of_plans,
+    segmentations_with,
+)
 from nnunet_topo.images.segmentation import read_segmentation
 from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.declared import labels_of_dataset
@@ -132,14 +137,14 @@ def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: 
         "unit_of_sizes": recipe.units.size,
     }
     folder = OwnFolder(output, RECORD, AUTHOR, about=about)
-    jobs = _find_predictions(predictions, recipe, folder.new)
+    jobs, left_out = _find_predictions(predictions, recipe, folder.new)
     folder.refuse_others(name for job in jobs for name in _names(job))
     folder.begin()
     done, computed, problems = apply_jobs(jobs, folder, processes)
     for name in ("dataset.json", "plans.json"):  # as nnU-Net's own postprocessing does
         if (predictions / name).is_file() and not (output / name).exists():
             shutil.copyfile(predictions / name, output / name)
-    return Applied(recipe, done, computed, problems)
+    return Applied(recipe, done, computed, [*left_out, *problems])
 
 
 def apply_jobs(
@@ -198,26 +203,42 @@ def _check_dataset(predictions: Path, recipe: Recipe, source: Path) -> None:
             raise ValueError(f"{source} has the labels {wanted}, {dataset} has {came}")
 
 
-def _find_predictions(folder: Path, recipe: Recipe, place: Path) -> list[Prediction]:
-    """Returns the predictions in a folder with nnU-Net's readers.
+def _find_predictions(
+    folder: Path, recipe: Recipe, place: Path
+) -> tuple[list[Prediction], list[str]]:
+    """Returns the predictions in a folder with nnU-Net's readers, and what is left out.
 
     Raises:
         ValueError: there are none.
     """
-    files = case_files(folder, recipe.ending)
+    files, left_out = segmentations_with(folder, recipe.ending)
     if files:
-        reader = recursive_find_reader_writer_by_name(recipe.reader)()
-        readers = dict.fromkeys(files, reader)
+        readers = dict.fromkeys(files, _reader_of(folder, recipe, files[0]))
     else:
-        files = [f for f in case_files(folder, "") if f.name.lower().endswith(known_endings())]
+        files, left_out = [f for f in case_files(folder, "") if known_ending(f)], []
         if not files:
             raise ValueError(f"-i: {folder} holds no prediction that ends in {recipe.ending}")
         by_ending = ReadersByEnding(files)
         readers = {file: by_ending(file) for file in files}
-    return [
+    jobs = [
         Prediction(file, reader, recipe, place / str(number))
         for number, (file, reader) in enumerate(readers.items())
     ]
+    return jobs, left_out
+
+
+def _reader_of(folder: Path, recipe: Recipe, example: Path) -> BaseReaderWriter:
+    """Returns the reader that nnU-Net predicted with, by the plans that it copied, or the recipe.
+
+    Raises:
+        ValueError: the plans name no reader of such files.
+    """
+    plans = folder / "plans.json"
+    if not plans.is_file() or "image_reader_writer" not in read_json(plans):
+        return recursive_find_reader_writer_by_name(recipe.reader)()
+    return reader_of_plans(
+        read_plans_file(plans), plans, recipe.ending, folder / "dataset.json", example
+    )
 
 
 def _names(job: Prediction) -> list[str]:
@@ -291,7 +312,7 @@ def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
                 f"a lower threshold was chosen, which needs {file.name}: predict with "
                 "--save_probabilities"
             )
-        probabilities = read_probabilities(file, recipe.channels, array.shape)
+        probabilities = read_probabilities(file, recipe.channels, array, recipe.targets)
     targets = recipe.targets
     changed = apply_steps(
         array,
@@ -306,7 +327,7 @@ def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
         before, after = (mask_of(values, target.members) for values in (array, changed))
         added, removed = (int(np.count_nonzero(m)) for m in (after & ~before, before & ~after))
         changes[target.key] = Change(added, removed)
-    result = label_map.copy()
+    result = label_map.astype(changed.dtype)
     slice_first(result, np.ones(3))[0][...] = changed  # a view
     return label_map, result, changes
 

@@ -210,7 +210,7 @@ def _counted(work: Work, arrays: CaseArrays) -> Mask | None:
 
 def _probabilities(work: Work, arrays: CaseArrays) -> NDArray[np.floating]:
     file = probabilities_file(work.case.prediction)
-    return read_probabilities(file, work.channels, arrays.prediction.shape)
+    return read_probabilities(file, work.channels, arrays.prediction, work.targets)
 
 
 def _channel(

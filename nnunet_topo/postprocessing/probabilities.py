@@ -1,5 +1,6 @@
 """The probabilities that nnU-Net saves beside a prediction."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from nnunet_topo.files import split_ending
 from nnunet_topo.images.grids import slice_first
 from nnunet_topo.images.readers import known_endings
+from nnunet_topo.labels.agreement import check_agreement
+from nnunet_topo.postprocessing.targets import Target
 
 
 def probabilities_file(prediction: Path) -> Path:
@@ -15,18 +18,22 @@ def probabilities_file(prediction: Path) -> Path:
     return prediction.with_name(f"{split_ending(prediction, known_endings())[0]}.npz")
 
 
-def read_probabilities(file: Path, channels: int, shape: tuple[int, ...]) -> NDArray[np.floating]:
+def read_probabilities(
+    file: Path, channels: int, label_map: NDArray[np.generic], targets: Sequence[Target]
+) -> NDArray[np.floating]:
     """Returns the probabilities `[channel, *space]` of a prediction.
 
     Args:
         file: nnU-Net's .npz.
         channels: wanted number, with the background if the labels have one.
-        shape: of the label map, 2D or 3D; of a volume of one slice that slice.
+        label_map: 2D or 3D; of a volume of one slice that slice.
+        targets: its labels or regions.
 
     Raises:
         ValueError: they are not those of this prediction.
         OSError: the file cannot be read.
     """
+    shape = label_map.shape
     try:
         with np.load(file) as content:
             found = content["probabilities"]
@@ -41,4 +48,5 @@ def read_probabilities(file: Path, channels: int, shape: tuple[int, ...]) -> NDA
             f"{file} holds probabilities of shape {found.shape}, wanted {channels} channels of "
             f"the shape {shape} of the prediction: are they of another data set?"
         )
+    check_agreement(turned, label_map, {target.channel: target.members for target in targets})
     return turned

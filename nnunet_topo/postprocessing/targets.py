@@ -151,7 +151,8 @@ def apply_steps(
         )
         removed.append((target, mask & ~changed))
         added.append((target, changed & ~mask))
-    result = label_map.copy()
+    written = [value for t in targets for value in (t.value, *t.leaves.values())]
+    result = label_map.astype(np.result_type(label_map, *map(np.min_scalar_type, written)))
     for target, voxels in removed:
         before = result[voxels]
         after = before.copy()

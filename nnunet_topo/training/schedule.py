@@ -144,7 +144,7 @@ class WeightSchedule:
         full = self.nominal if self.measured is None else self.measured.weight
         return ramp * full * self.every
 
-    def state(self) -> dict[str, float]:
+    def state(self) -> dict[str, Any]:
         """Returns the numbers that a resumed training needs."""
         if self.measured is None:
             return {}

@@ -110,6 +110,21 @@ def test_probabilities_decide_what_is_changed(folders):
     assert np.argwhere(folders.written("case") != array).tolist() == [[4, 5, 9], [4, 5, 10]]
 
 
+def test_a_label_beyond_the_type_of_the_file_is_written_as_it_is(folders):
+    names = {"background": 0, **{f"part {label}": label for label in range(1, 261)}}
+    folders.describe(names)
+    folders.topology(**{"part 260": [1, 0, 0]})
+    array = (organ() == 1).astype(np.uint8)
+    channels = np.full((261, *array.shape), 1e-4, np.float32)
+    channels[0], channels[1] = np.where(array == 0, 0.97, 0.02), np.where(array == 1, 0.95, 0.02)
+    channels[0, 8, 9, 10], channels[260, 8, 9, 10] = 0.55, 0.4
+    folders.put("case", array)
+    folders.probabilities("case", channels)
+    assert folders.correct("--probabilities") == 0
+    assert np.argwhere(folders.written("case") == 260).tolist() == [[8, 9, 10]]
+    assert set(np.unique(folders.written("case"))) == {0, 1, 260}
+
+
 def test_regions_are_corrected_by_their_own_channels(folders):
     folders.describe({"background": 0, "whole": [1, 2], "core": [2]}, regions_class_order=[1, 2])
     folders.topology(whole=[1, 0, 0], core=[1, 0, 0])
@@ -160,6 +175,31 @@ def test_one_bad_case_does_not_cost_the_others(folders, capsys):
     folders.put("bad", organ())
     assert folders.correct() == 0
     assert "1 case was done now" in capsys.readouterr().out
+
+
+def test_endings_in_upper_case_are_endings(folders):
+    folders.put("a", with_island())
+    folders.put("b", with_island())
+    (folders.predictions / "b.nii.gz").rename(folders.predictions / "b.NII.GZ")
+    assert folders.correct() == 0
+    written = nibabel.load(folders.out / "b.NII.GZ")
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, organ())
+    assert (folders.written("a") == organ()).all()
+
+
+def test_segmentations_that_are_left_out_are_told(folders, capsys):
+    folders.put("a", with_island())
+    for other in ("b.nrrd", "a.nrrd", "a.NII.GZ"):  # the second is a copy
+        sitk.WriteImage(sitk.GetImageFromArray(organ()), folders.predictions / "x.nrrd")
+        (folders.predictions / "x.nrrd").rename(folders.predictions / other)
+    (folders.predictions / "notes.txt").write_text("of a user")
+    assert folders.correct() == 1
+    told = capsys.readouterr().err
+    assert "b.nrrd: left out, its name does not end in .nii.gz" in told
+    assert "a.NII.GZ: left out, a.nii.gz is of the same case" in told
+    assert "a.nrrd" not in told
+    assert "notes.txt" not in told
+    assert list(folders.record()["cases"]) == ["a"]
 
 
 def test_what_cannot_be_reached_is_left_named_and_counted(folders, capsys):
@@ -244,6 +284,45 @@ def test_wrong_probabilities_are_a_problem_of_the_case(folders, capsys, channels
     assert folders.case("case")["status"] == "failed"
 
 
+def joined_where_likely(folders):
+    """Writes two parts, and probabilities in which one of two gaps is likelier label 1."""
+    array = np.zeros((10, 12, 14), np.uint8)
+    array[3:7, 2:10, 2:6] = array[3:7, 2:10, 8:12] = 1
+    likely = np.where(array == 1, 0.95, 0.02).astype(np.float32)
+    likely[4, 3, 6:8] = 0.45
+    folders.describe({"background": 0, "organ": 1})
+    folders.put("case", array)
+    channels = np.stack([1 - likely, likely])[:, :, ::-1, ::-1]  # NIfTI of put() grows to L and P
+    folders.probabilities("case", channels)
+    return array
+
+
+@pytest.mark.parametrize("place", ["in", "."])
+def test_probabilities_lie_where_the_reader_of_the_plans_puts_them(folders, place):
+    array = joined_where_likely(folders)
+    plans = folders.folder / place / "plans.json"
+    plans.write_text('{"image_reader_writer": "NibabelIOWithReorient"}')
+    assert folders.correct("--probabilities") == 0
+    assert np.argwhere(folders.written("case") != array).tolist() == [[4, 3, 6], [4, 3, 7]]
+
+
+def test_probabilities_of_another_prediction_are_a_problem_of_the_case(folders, capsys):
+    folders.put("case", with_island())
+    channels = np.stack([organ() == label for label in range(3)])[:, ::-1, ::-1, ::-1] * 0.9
+    folders.probabilities("case", channels)
+    assert folders.correct("--probabilities") == 2
+    assert "segmentation in only 64 of 163 labelled voxels" in capsys.readouterr().err
+    assert folders.case("case")["status"] == "failed"
+
+
+def test_plans_of_other_files_are_told(folders, capsys):
+    folders.put("case", with_island())
+    plans = folders.predictions / "plans.json"
+    plans.write_text('{"image_reader_writer": "NaturalImage2DIO"}')
+    assert folders.correct() == 2
+    assert "are these the plans of another data set?" in capsys.readouterr().err
+
+
 def test_wrong_folders_and_priors_are_told(folders, capsys):
     assert folders.correct() == 2
     assert "holds no segmentation that ends in .nii.gz" in capsys.readouterr().err
@@ -267,6 +346,31 @@ def test_wrong_folders_and_priors_are_told(folders, capsys):
     (folders.predictions / "dataset.json").unlink()
     assert folders.correct() == 2
     assert "give -djfile" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (
+            {"labels": {"organ": 1}},
+            "nnU-Net does not accept the labels of {}: RuntimeError Backgro",
+        ),
+        ({"labels": {"0": "background", "1": "organ"}}, "nnU-Net does not accept the labels of {}"),
+        (
+            {"labels": {"background": 0, "organ": [1, 2]}},
+            "nnU-Net does not accept the labels of {}",
+        ),
+        ({"labels": ["background", "organ"]}, "{}: labels must be names with values"),
+        ({"labels": {"background": 0, "organ": None}}, "nnU-Net does not accept the labels of {}"),
+        ({"file_ending": None}, "{}: file_ending must be text"),
+    ],
+)
+def test_a_wrong_dataset_json_is_told_by_name(folders, wrong, told, capsys):
+    folders.put("case", with_island())
+    file = folders.predictions / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    assert folders.correct() == 2
+    assert told.format(file) in capsys.readouterr().err
 
 
 def test_dataset_json_is_found_above_a_validation_folder(folders):

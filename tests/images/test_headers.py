@@ -1,13 +1,18 @@
 """Direction, origin and spacing in headers."""
 
 import gzip
+import re
 import struct
 import tracemalloc
 
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
+from nnunet_topo.files import data_files
+from nnunet_topo.images.segmentation import read_segmentation
 from nnunet_topo.metrics import compute
 
 from .files import BROKEN, SPACING, assert_equal, broken, nifti, tube
@@ -127,6 +132,57 @@ def test_lengths_in_micrometres_are_mm_by_every_reader(folders):
         assert_equal(folders.metrics(), BROKEN)
 
 
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_lengths_of_a_header_without_spacing_are_in_voxels(folders, ending, capsys):
+    folders.put(tube(), broken(), ending=ending)
+    for folder in (folders.gt, folders.pred):
+        file = folder / f"case{ending}"
+        content = re.sub(rb"(?m)^(space|kinds|ElementSpacing).*\n", b"", file.read_bytes())
+        file.write_bytes(content)
+    assert folders.evaluate() == 0
+    assert folders.read()["nnunet_topo"]["unit"] == "voxels"
+    assert " mm" not in capsys.readouterr().out
+    assert_equal(folders.metrics(), compute(broken() == 1, tube() == 1, spacing_mm=(1, 1, 1)))
+    folders.put(tube(), None, ending=ending)
+    assert folders.evaluate() == 0
+    assert folders.read()["nnunet_topo"]["unit"] == "mm"
+    assert_equal(folders.metrics(), BROKEN)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("unit", ["mm", "micron"])
+def test_a_header_with_two_spacings_is_told_with_the_one_that_is_taken(
+    folders, reader, unit, capsys
+):
+    size = 1000.0 if unit == "micron" else 1.0
+    for role, array in (("gt", tube()), ("pred", broken())):
+        image = nifti(array, np.diag([-1.5 * size, -0.5 * size, 2 * size, 1]))
+        image.set_qform(None)
+        image.header.set_xyzt_units(unit)
+        nibabel.save(image, folders.folder / role / "case.nii")
+        file = folders.folder / role / "case.nii"
+        if role == "gt":
+            patched(image, file, PIXDIM, "<3f", size, size, 3 * size)
+    described = folders.describe({"background": 0, "a": 1, "b": 2}, file_ending=".nii")
+    assert folders.evaluate(*described, *folders.plans(reader)) == 1
+    told = capsys.readouterr().err
+    taken = "sform" if reader == "NibabelIOWithReorient" else "pixdim"
+    assert (
+        "the header of the reference has spacing 1 x 1 x 3 mm (x, y, z) in pixdim and 1.5 x 0.5 x "
+        f"2 mm in its sform; nnU-Net's reader takes {taken}"
+    ) in told
+    assert "the header of the prediction" not in told
+    spacing = SPACING if taken == "sform" else (3, 1, 1)
+    assert_equal(folders.metrics(), compute(broken() == 1, tube() == 1, spacing_mm=spacing))
+
+
+def test_rounding_and_the_thickness_of_a_single_slice_are_not_two_spacings(folders):
+    for folder, array in ((folders.gt, tube()[3:4]), (folders.pred, broken()[3:4])):
+        image = nifti(array)
+        patched(image, folder / "case.nii", PIXDIM, "<3f", 1.5004, 0.5, 9)
+    assert folders.evaluate() == 0
+
+
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha"])
 @pytest.mark.parametrize("side", [1500, 20000])
 def test_a_header_of_a_huge_volume_is_refused_before_anything_is_read(
@@ -173,3 +229,33 @@ def test_an_empty_volume_that_compresses_well_is_read(folders):
     folders.put(np.zeros((200, 210, 220), np.uint8), np.zeros((200, 210, 220), np.uint8))
     assert (folders.pred / "case.nii.gz").stat().st_size < 20_000
     assert folders.evaluate("-l", "1") == 0
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16])
+@pytest.mark.parametrize(
+    "ending", [".gipl", ".gipl.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".nii", ".nii.gz"]
+)
+def test_a_file_that_was_cut_short_is_refused(folders, ending, kind, capsys):
+    noise = np.random.default_rng(0).integers(0, 2, tube().shape).astype(kind)
+    folders.put(noise, noise, ending=ending)
+    assert folders.evaluate() == 0
+    file = folders.pred / f"case{ending}"
+    largest = max(data_files(file) or [file], key=lambda one: one.stat().st_size)
+    content = largest.read_bytes()
+    for end in (len(content) // 2, len(content) - 12):  # more than a checksum
+        largest.write_bytes(content[:end])
+        assert folders.evaluate() == 2
+        assert "case" in capsys.readouterr().err
+
+
+def test_a_gipl_file_that_is_called_gz_and_is_not_compressed_is_refused_only_if_cut(tmp_path):
+    file = tmp_path / "case.gipl.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(tube()), tmp_path / "case.gipl", False)
+    content = (tmp_path / "case.gipl").read_bytes()
+    assert len(content) == 256 + tube().size
+    file.write_bytes(content)
+    np.testing.assert_array_equal(read_segmentation(SimpleITKIO(), file).label_map, tube())
+    file.write_bytes(content[:-1])
+    told = r"promises shape 16 x 14 x 12 \(x, y, z\) in 2944 bytes, it holds 2943: cut short"
+    with pytest.raises(ValueError, match=told):
+        read_segmentation(SimpleITKIO(), file)

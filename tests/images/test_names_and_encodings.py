@@ -29,6 +29,15 @@ def test_a_file_that_is_called_gz_and_is_not_compressed_is_evaluated(folders, sp
     assert folders.evaluate() == 2
 
 
+def test_references_in_upper_case_find_predictions_in_another_format(folders):
+    folders.put(nifti(tube()), None)
+    (folders.gt / "case.nii.gz").rename(folders.gt / "case.NII.GZ")
+    folders.put(None, broken(), ending=".nrrd")
+    described = folders.describe({"background": 0, "a": 1, "b": 2})
+    folders.evaluate(*described)
+    assert folders.metrics()["Dice"] == pytest.approx(BROKEN["Dice"])
+
+
 @pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
 def test_voxels_beside_a_header_that_stays_the_same_are_evaluated_again(folders, ending):
     folders.put(tube(), tube(), ending=ending)

@@ -210,3 +210,17 @@ def test_labels_that_cannot_be_used_are_refused_in_a_sentence(folders, labels, m
     folders.put(tube(), broken())
     assert folders.evaluate(*folders.describe(labels), *folders.plans()) == 2
     assert message in capsys.readouterr().err
+
+
+def test_no_reader_in_dataset_json_is_one_by_the_ending(folders):
+    folders.put(tube(), broken())
+    labels = {"background": 0, "a": 1, "b": 2}
+    assert folders.evaluate(*folders.describe(labels, overwrite_image_reader_writer=None)) == 0
+    assert_equal(folders.metrics(), BROKEN)
+
+
+def test_a_wrong_ending_in_dataset_json_is_told(folders, capsys):
+    folders.put(tube(), broken())
+    described = folders.describe({"background": 0, "a": 1, "b": 2}, file_ending=None)
+    assert folders.evaluate(*described) == 2
+    assert f"{described[1]}: file_ending must be text such as .nii.gz" in capsys.readouterr().err

@@ -1,11 +1,13 @@
 """Segmentations that are written again: format, type and geometry stay, and nothing is lost."""
 
 import gzip
+import re
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
@@ -119,3 +121,92 @@ def test_a_tiff_volume_keeps_its_spacing(changes, tmp_path):
     again = read_segmentation(Tiff3DIO(), target)
     np.testing.assert_array_equal(again.label_map, after)
     np.testing.assert_array_equal(again.spacing, [3.0, 1.0, 0.5])
+
+
+READERS = [SimpleITKIO, NibabelIOWithReorient, SimpleITKIOWithReorient]
+FORMATS = [(".nii.gz", reader) for reader in READERS]
+FORMATS += [(e, r) for e in (".nrrd", ".mha", ".mhd") for r in (READERS[0], READERS[2])]
+
+
+@pytest.mark.parametrize(("ending", "reader"), FORMATS)
+@pytest.mark.parametrize(
+    ("kind", "label", "wanted"),
+    [
+        (np.uint8, 300, np.uint16),
+        (np.int8, 200, np.uint8),
+        (np.uint8, 70000, np.uint32),
+        (np.int16, -5, np.int16),
+    ],
+)
+def test_a_type_that_cannot_hold_a_new_label_is_widened(
+    ending, reader, kind, label, wanted, tmp_path
+):
+    source, target = tmp_path / f"before{ending}", tmp_path / f"after{ending}"
+    sitk.WriteImage(sitk.GetImageFromArray(label_map().astype(kind)), str(source))
+    before = read_segmentation(reader(), source).label_map.astype(np.int32)
+    after = before.copy()
+    after[0, 0, 1] = label
+    write_changed(source, reader(), before, after, target)
+    stored = sitk.GetArrayFromImage(sitk.ReadImage(str(target)))
+    assert stored.dtype == wanted
+    assert sorted(np.unique(stored)) == sorted([0, 2, label])
+    np.testing.assert_array_equal(read_segmentation(reader(), target).label_map, after)
+
+
+def test_labels_beyond_the_type_that_a_scale_made_possible_are_kept(tmp_path):
+    source, target = tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"
+    values = (np.where(label_map() > 0, 200, 0) - 128).astype(np.int8)
+    image = nibabel.Nifti1Image(values.T, np.eye(4))
+    image.header.set_slope_inter(1, 128)
+    image.to_filename(source)
+    before = read_segmentation(SimpleITKIO(), source).label_map.astype(np.int32)
+    assert before.max() == 200
+    after = before.copy()
+    after[0, 0, 1] = 200
+    write_changed(source, SimpleITKIO(), before, after, target)
+    np.testing.assert_array_equal(np.asarray(nibabel.load(target).dataobj).T, after)
+
+
+def test_labels_that_a_format_cannot_hold_are_refused(tmp_path):
+    source = tmp_path / "case.tif"
+    Tiff3DIO().write_seg(label_map().astype(np.uint8), str(source), {"spacing": [3.0, 1.0, 0.5]})
+    before = read_segmentation(Tiff3DIO(), source).label_map.astype(np.int32)
+    after = before.copy()
+    after[0, 0, 1] = 70000
+    with pytest.raises(ValueError, match=r"such as case\.tif cannot hold its new labels"):
+        write_changed(source, Tiff3DIO(), before, after, tmp_path / "after.tif")
+
+
+@pytest.mark.parametrize("beside", [None, "of a user"])
+def test_a_tiff_volume_without_spacing_gets_none(beside, tmp_path):
+    source, target = tmp_path / "case.tif", tmp_path / "after.tif"
+    tifffile.imwrite(source, label_map().astype(np.uint8))
+    if beside:
+        target.with_suffix(".json").write_text(beside)
+    before = read_segmentation(Tiff3DIO(), source).label_map
+    after = before.copy()
+    after[0, 0, 1] = 2
+    if beside:
+        with pytest.raises(ValueError, match="Expecting value"):  # nnU-Net takes it for a spacing
+            write_changed(source, Tiff3DIO(), before, after, target)
+        assert target.with_suffix(".json").read_text() == beside
+    else:
+        write_changed(source, Tiff3DIO(), before, after, target)
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["after.tif", "case.tif"]
+    np.testing.assert_array_equal(tifffile.imread(target), after)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".nhdr", ".mha", ".mhd"])
+def test_a_header_without_spacing_gets_none(ending, tmp_path):
+    source = written_file(tmp_path / "before", ending)
+    target = tmp_path / f"after{ending}"
+    header = re.sub(rb"(?m)^(space|kinds|ElementSpacing).*\n", b"", source.read_bytes())
+    source.write_bytes(header)
+    before = read_segmentation(SimpleITKIO(), source)
+    assert before.spacing is None
+    after = before.label_map.copy()
+    after[0, 0, 1] = 2
+    write_changed(source, SimpleITKIO(), before.label_map, after, target)
+    written = read_segmentation(SimpleITKIO(), target)
+    assert written.spacing is None
+    np.testing.assert_array_equal(written.label_map, after)

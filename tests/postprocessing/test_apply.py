@@ -184,11 +184,40 @@ def test_a_threshold_needs_probabilities_of_this_prediction(found, predictions, 
     np.savez(predictions / "wrong.npz", probabilities=np.zeros((2, 9, 24, 26)))
     assert found.apply(predictions) == 2
     assert "wanted 3 channels of the shape (9, 24, 26)" in capsys.readouterr().err
-    probabilities = np.zeros((3, 9, 24, 26))
+    probabilities = np.stack([prediction(1) == label for label in range(3)]) * 0.9
+    np.savez(predictions / "wrong.npz", probabilities=probabilities[:, :, :, ::-1])
+    assert found.apply(predictions) == 2
+    assert "are they of another prediction" in capsys.readouterr().err
     probabilities[1, 0, 23] = 0.35
     np.savez(predictions / "wrong.npz", probabilities=probabilities)
     assert found.apply(predictions) == 0
     assert (read(found.applied / "wrong.nii.gz")[0, 23] == 1).all()
+
+
+def test_probabilities_lie_where_the_reader_of_the_plans_puts_them(found, tmp_path):
+    content = found.result()
+    content["labels"][0]["steps"] = {"threshold": 0.3}
+    (found.out / "postprocessing.json").write_text(json.dumps(content))
+    folder = tmp_path / "turned"
+    folder.mkdir()
+    (folder / "plans.json").write_text('{"image_reader_writer": "NibabelIOWithReorient"}')
+    affine = np.diag([-2.0, -0.5, 1.0, 1.0])
+    nibabel.Nifti1Image(prediction(1).T, affine).to_filename(folder / "case.nii.gz")
+    probabilities = np.stack([prediction(1) == label for label in range(3)]) * 0.9
+    probabilities[1, 0, 23, :5] = 0.35
+    np.savez(folder / "case.npz", probabilities=probabilities[:, :, ::-1, ::-1])
+    assert found.apply(folder) == 0
+    added = (read(found.applied / "case.nii.gz") == 1) & (prediction(1) == 0)
+    assert np.argwhere(added).tolist() == [[0, 23, x] for x in range(5)]
+
+
+def test_endings_in_upper_case_are_endings_and_others_are_told(found, predictions, capsys):
+    (predictions / "right.nii.gz").rename(predictions / "right.NII.GZ")
+    sitk.WriteImage(sitk.GetImageFromArray(prediction(0)), predictions / "other.nrrd")
+    assert found.apply(predictions) == 1
+    assert "other.nrrd: left out, its name does not end in .nii.gz" in capsys.readouterr().err
+    names = {file.name for file in found.applied.iterdir()}
+    assert {"wrong.nii.gz", "right.NII.GZ"} <= names
 
 
 def test_two_processes_write_what_one_does(found, predictions):

@@ -226,6 +226,7 @@ def test_probabilities_allow_a_lower_threshold(nothing):
         nothing.put(case, reference(case), of_prediction)
         probabilities = np.zeros((3, *of_prediction.shape), np.float32)
         probabilities[1] = np.where(reference(case) == 1, 0.45, 0)
+        probabilities[1][of_prediction == 1] = 0.9
         probabilities[2] = of_prediction == 2
         probabilities[0] = 1 - probabilities[1:].sum(0)
         np.savez(nothing.validation(case) / f"case_{case}.npz", probabilities=probabilities)

@@ -174,3 +174,14 @@ def test_unknown_values_and_groups_are_left_alone():
     targets = find_targets((1, (1, 2)), None)
     assert [target.label for target in targets] == [1]
     assert (apply(label_map, targets, {1: Steps(fill_holes=5, keep_largest=1)}) == label_map).all()
+
+
+def test_a_label_beyond_the_type_of_the_label_map_is_added():
+    label_map = np.zeros((7, 15), np.uint8)
+    label_map[2:5, 1:6] = 1
+    probabilities = np.zeros((3, 7, 15), np.float32)
+    probabilities[2, 3, 9] = 0.4
+    targets = find_targets((1, 300), None)
+    changed = apply(label_map, targets, {300: Steps(threshold=0.3)}, probabilities)
+    assert np.argwhere(changed == 300).tolist() == [[3, 9]]
+    assert (changed != label_map).sum() == 1
