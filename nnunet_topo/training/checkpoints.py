@@ -32,7 +32,7 @@ class Origin:
             was none.
         spatial: whether patches were rotated and scaled.
         made_of: weights of the losses that stand beside the base loss, and the wanted ratio of the
-            term, which another version may set otherwise; empty if there are no such losses.
+            term, which another version may set otherwise; empty if an older one did not say.
         loss: that was minimised, in words.
     """
 

@@ -303,10 +303,9 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         return replace(origin, made_of=self._made_of(), loss=self.describe_loss())
 
     def _made_of(self) -> dict[str, float]:
-        weights, measured = self.added_weights, self._schedule and self._schedule.measured
-        if weights == AddedWeights():
-            return {}
-        return weights.numbers() | ({} if measured is None else {"ratio": measured.wanted})
+        measured = self._schedule and self._schedule.measured
+        ratio = {} if measured is None else {"ratio": measured.wanted}
+        return self.added_weights.numbers() | ratio
 
     def resume(self, origin: Origin, checkpoint: str) -> None:
         """Restores what a checkpoint records of this training.

@@ -284,6 +284,27 @@ def test_a_training_resumes_only_with_the_losses_that_it_was_made_of(
     other.load_checkpoint(str(changed))
 
 
+@pytest.mark.parametrize(
+    ("name", "key"), [("Stock", "skelrecall"), ("Wasserstein", "cldice"), ("Wasserstein", "ratio")]
+)
+def test_a_training_without_added_losses_does_not_resume_with_some(
+    make_trainer, tmp_path, name, key
+):
+    trainer = make_trainer(f"nnUNetTrainer{name}_1epochs_1iters", "2d")
+    trainer.initialize()
+    file = tmp_path / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(file))
+    checkpoint = torch.load(file, weights_only=False)
+    checkpoint["nnunet_topo"]["made_of"][key] += 1
+    torch.save(checkpoint, file)
+    resumed = make_trainer(type(trainer).__name__, "2d", resume=True)
+    with pytest.raises(RuntimeError, match=f"--c: .*'{key}': 1.*is made of"):
+        resumed.load_checkpoint(str(file))
+    checkpoint["nnunet_topo"]["made_of"] = {}  # an older version did not say
+    torch.save(checkpoint, file)
+    make_trainer(type(trainer).__name__, "2d", resume=True).load_checkpoint(str(file))
+
+
 def test_a_training_without_a_term_logs_its_added_losses(make_trainer):
     trainer = make_trainer("nnUNetTrainerSkeletonRecall_2epochs_2iters")
     trainer.run_training()
