@@ -29,8 +29,8 @@ def test_holms_correction_of_an_example_by_hand():
 def test_holms_correction_agrees_with_statsmodels():
     multipletests = pytest.importorskip("statsmodels.stats.multitest").multipletests
     rng = np.random.default_rng(0)
-    for _ in range(200):
-        p = np.round(rng.random(rng.integers(1, 30)) ** 3, 2)  # with ties
+    for number in range(1, 30):  # statsmodels takes a tenth of a second for each
+        p = np.round(rng.random(number) ** 3, 2)  # with ties
         np.testing.assert_allclose(holm(p.tolist()), multipletests(p, method="holm")[1])
 
 
