@@ -10,9 +10,9 @@ from subprocess import Popen
 from typing import Any
 
 from nnunet_topo.commands import slurm
-from nnunet_topo.commands.nnunet_commands import begin, continued, end
+from nnunet_topo.commands.nnunet_commands import begin, continued, end, hold_fold, release_fold
 from nnunet_topo.commands.training_board import Board
-from nnunet_topo.commands.trainings import Training, hold_fold, release_fold
+from nnunet_topo.commands.trainings import Training
 from nnunet_topo.files import read_json_if_whole, write_whole
 
 LOOK_S = 0.2  # at processes

@@ -11,6 +11,26 @@ from pathlib import Path
 
 from nnunet_topo.commands import watched
 from nnunet_topo.commands.exit_status import interrupted_by_signals
+from nnunet_topo.locks import hold, release
+
+_LOCK = ".nnunet-topo.run.lock"
+
+
+def hold_fold(folder: Path) -> None:
+    """Takes a fold for the trainings of this process, whatever their trainer.
+
+    The trainers of this package have a lock of their own. nnU-Net's have none.
+
+    Raises:
+        ValueError: another `nnunet-topo run` or a job of one trains it.
+        OSError: the folder cannot be written.
+    """
+    hold(folder, "nnunet-topo run", _LOCK)
+
+
+def release_fold(folder: Path) -> None:
+    """Lets others train a fold that this process holds."""
+    release(folder, _LOCK)
 
 
 def continued(command: tuple[str, ...], fold: Path) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from nnunet_topo.commands.nnunet_commands import call, continued
+from nnunet_topo.commands.nnunet_commands import call, continued, hold_fold, release_fold
 
 RESTARTS = 1000  # after a time limit; submitit's own three are too few for long trainings
 ACTIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED"}
@@ -119,8 +119,6 @@ class TrainingJob:
             RuntimeError: it failed; Slurm then calls the job failed, too.
             ValueError: another process trains this fold.
         """
-        from nnunet_topo.commands.trainings import hold_fold, release_fold
-
         hold_fold(self.folder)
         try:
             status = call(continued(self.command, self.folder), self.log, os.environ)

@@ -9,14 +9,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_topo.dataset import Dataset
 from nnunet_topo.files import case_files, read_json
-from nnunet_topo.locks import hold, release
+from nnunet_topo.images.readers import known_ending, probabilities_file
 from nnunet_topo.training.checkpoints import FINAL, has_checkpoint
 from nnunet_topo.training.lookup import find_trainer
 from nnunet_topo.training.splits import check_folds
 from nnunet_topo.training.starting_weights import find_stock_training
 from nnunet_topo.training.validation import UNFINISHED
-
-_LOCK = ".nnunet-topo.run.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,32 +76,8 @@ class Training:
             ) from None
 
     def _has_probabilities(self) -> bool:
-        files = list(self.summary.parent.iterdir())
-        cases = {file.name.removesuffix(".npz") for file in files if file.suffix == ".npz"}
-        others = [file.name for file in files if file.suffix not in (".json", ".npz", ".pkl")]
-        ends = ([at for at, letter in enumerate(name) if letter == "."] for name in others)
-        return all(
-            any(name[:end] in cases for end in of_name)
-            for name, of_name in zip(others, ends, strict=True)
-            if of_name and not name.startswith(".")
-        )
-
-
-def hold_fold(folder: Path) -> None:
-    """Takes a fold for the trainings of this process, whatever their trainer.
-
-    The trainers of this package have a lock of their own. nnU-Net's have none.
-
-    Raises:
-        ValueError: another `nnunet-topo run` or a job of one trains it.
-        OSError: the folder cannot be written.
-    """
-    hold(folder, "nnunet-topo run", _LOCK)
-
-
-def release_fold(folder: Path) -> None:
-    """Lets others train a fold that this process holds."""
-    release(folder, _LOCK)
+        predictions = filter(known_ending, self.summary.parent.iterdir())
+        return all(probabilities_file(prediction).is_file() for prediction in predictions)
 
 
 def choose_trainings(

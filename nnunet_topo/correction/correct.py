@@ -13,8 +13,13 @@ from nnunet_topo.correction.case import Case, Wanted, correct_case, killed_case
 from nnunet_topo.correction.result import CaseResult
 from nnunet_topo.correction.structures import Structure
 from nnunet_topo.dataset import Channels, read_dataset_json, read_plans_file
-from nnunet_topo.files import case_name, data_files, digest, split_ending
-from nnunet_topo.images.readers import choose_readers, known_endings, segmentations_with
+from nnunet_topo.files import case_name, data_files, digest
+from nnunet_topo.images.readers import (
+    choose_readers,
+    known_endings,
+    probabilities_file,
+    segmentations_with,
+)
 from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.priors.form import OBJECTS
 from nnunet_topo.priors.topology_json import TopologyJson
@@ -128,9 +133,7 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
         case = Case(
             case_name(file, known_endings()),
             file,
-            file.with_name(f"{split_ending(file, known_endings())[0]}.npz")
-            if request.probabilities
-            else None,
+            probabilities_file(file) if request.probabilities else None,
             readers(file),
             wanted,
             request.connectivity,

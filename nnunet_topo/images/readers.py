@@ -38,6 +38,11 @@ def written_ending(file: Path, declared: str = "") -> str:
     return split_ending(file, [declared])[1] or split_ending(file, known_endings())[1]
 
 
+def probabilities_file(prediction: Path) -> Path:
+    """Returns where the probabilities of a prediction are, if nnU-Net has saved them."""
+    return prediction.with_name(f"{split_ending(prediction, known_endings())[0]}.npz")
+
+
 def segmentations_with(folder: Path, ending: str) -> tuple[list[Path], list[str]]:
     """Returns the segmentations of a folder, one of each case, and what is wrong with others.
 

@@ -1,7 +1,8 @@
 """Label maps written in the format and with the geometry of another file."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,6 +27,7 @@ from nnunet_topo.images.text_headers import (
 
 _WITH_TYPES = (".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz")
 _PICTURES = (".png", ".bmp")
+_Fitted = Callable[[NDArray[np.generic]], NDArray[np.generic] | None]  # see _values_in_file
 
 
 def write_changed(
@@ -60,7 +62,7 @@ def write_changed(
             shutil.copyfile(spacing, target.with_suffix(".json"))
         return
     change = _change_nifti if is_nifti(source) else _change_itk
-    if not change(source, reader, before, after, target):
+    if not change(source, partial(_values_in_file, source, reader, before, after), target):
         _write_seg(reader, after, source, target)
         _restore_type(source, target)
     if not np.array_equal(read_segmentation(reader, target).label_map, after):
@@ -121,16 +123,10 @@ def _write_seg(
         new.replace(target)
 
 
-def _change_nifti(
-    source: Path,
-    reader: BaseReaderWriter,
-    before: NDArray[np.generic],
-    after: NDArray[np.generic],
-    target: Path,
-) -> bool:
+def _change_nifti(source: Path, fitted: _Fitted, target: Path) -> bool:
     """Writes with the header of the source if its values are those that were read; else False."""
     image = load_nifti(source)
-    values = _values_in_file(np.asanyarray(image.dataobj), source, reader, before, after)
+    values = fitted(np.asanyarray(image.dataobj))
     if values is None:
         return False
     header = image.header.copy()
@@ -140,19 +136,13 @@ def _change_nifti(
     return True
 
 
-def _change_itk(
-    source: Path,
-    reader: BaseReaderWriter,
-    before: NDArray[np.generic],
-    after: NDArray[np.generic],
-    target: Path,
-) -> bool:
+def _change_itk(source: Path, fitted: _Fitted, target: Path) -> bool:
     """Does the same for formats of SimpleITK with several data types; else returns False."""
     if not source.name.lower().endswith(_WITH_TYPES):
         return False
     image = sitk.ReadImage(str(source))
     stored = sitk.GetArrayViewFromImage(image)
-    values = _values_in_file(stored.T, source, reader, before, after)
+    values = fitted(stored.T)
     if values is None:
         return False
     changed = sitk.GetImageFromArray(values.T.astype(_type_for(values, stored.dtype)))
@@ -164,11 +154,11 @@ def _change_itk(
 
 
 def _values_in_file(
-    stored: NDArray[np.generic],
     source: Path,
     reader: BaseReaderWriter,
     before: NDArray[np.generic],
     after: NDArray[np.generic],
+    stored: NDArray[np.generic],
 ) -> NDArray[np.generic] | None:
     """Returns a new label map with the axes x, y, z of a file, None if the file holds others."""
     placement = read_placement(reader, source)

@@ -20,6 +20,7 @@ from nnunet_topo.images.grids import slice_first
 from nnunet_topo.images.readers import (
     ReadersByEnding,
     known_ending,
+    probabilities_file,
     reader_of_plans,
     segmentations_with,
 )
@@ -31,7 +32,7 @@ from nnunet_topo.labels.values import describe_fractions, distinct_values, shown
 from nnunet_topo.metrics import narrow_label_map
 from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.postprocessing import record
-from nnunet_topo.postprocessing.probabilities import probabilities_file, read_probabilities
+from nnunet_topo.postprocessing.probabilities import read_probabilities
 from nnunet_topo.postprocessing.record import Recipe, read_recipe
 from nnunet_topo.postprocessing.targets import apply_steps, mask_of
 from nnunet_topo.processes import in_processes

@@ -6,16 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_topo.files import split_ending
 from nnunet_topo.images.grids import slice_first
-from nnunet_topo.images.readers import known_endings
 from nnunet_topo.labels.agreement import check_agreement
 from nnunet_topo.postprocessing.targets import Target
-
-
-def probabilities_file(prediction: Path) -> Path:
-    """Returns where the probabilities of a prediction are, if nnU-Net has saved them."""
-    return prediction.with_name(f"{split_ending(prediction, known_endings())[0]}.npz")
 
 
 def read_probabilities(

@@ -8,11 +8,10 @@ from nnunet_topo.dataset import read_dataset_json
 from nnunet_topo.evaluation.case import Case, Settings, read_case
 from nnunet_topo.evaluation.segmentations import find_segmentations
 from nnunet_topo.evaluation.study import Study, describe_study, study_labels
-from nnunet_topo.images.readers import known_ending
+from nnunet_topo.images.readers import known_ending, probabilities_file
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Label
 from nnunet_topo.postprocessing.cases import Work
-from nnunet_topo.postprocessing.probabilities import probabilities_file
 from nnunet_topo.postprocessing.record import Recipe
 from nnunet_topo.postprocessing.steps import Grid, Steps, Units
 from nnunet_topo.postprocessing.targets import find_targets

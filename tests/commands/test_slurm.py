@@ -243,7 +243,7 @@ def test_a_job_does_not_train_a_fold_that_another_process_trains(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from nnunet_topo.commands.trainings import hold_fold
+from nnunet_topo.commands.nnunet_commands import hold_fold
 hold_fold(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)
