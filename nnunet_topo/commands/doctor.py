@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import io
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,14 @@ from nnunet_topo._register import SWITCH_OFF, VARIABLE, trainers_folder
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _NUMBERS = ("nnUNet_n_proc_DA", "nnUNet_def_n_proc", "nnUNet_npp", "nnUNet_nps")
 _TRAINER = "nnUNetTrainerTAFL"
+# The oldest and newest versions that tests/acceptance/trust_versions.sh has tested.
+TESTED = {
+    "Python": ("3.10", "3.14"),
+    "nnunetv2": ("2.8.0", "2.8.1"),
+    "torch": ("2.4.0", "2.14.1"),
+    "numpy": ("1.26.0", "2.4.6"),
+    "numba": ("0.60.0", "0.68.1"),
+}
 
 HELP = "name the problems of the installation and their solutions"
 
@@ -59,6 +68,7 @@ def run(_: argparse.Namespace) -> int:
 def examine() -> Iterator[Finding]:
     """Yields the results of all checks, from versions to a run of the engine."""
     yield from _versions()
+    yield from _tested()
     yield from _folders()
     yield from _numbers()
     yield from _search_path()
@@ -100,6 +110,21 @@ def _requirement(asking: str, text: str) -> Iterator[Finding]:
     if wanted.name == "nnunetv2":
         cure += " in a second environment, see setup_instructions.md; models and data are shared"
     yield Finding("WRONG", what, cure)
+
+
+def _tested() -> Iterator[Finding]:
+    """Compares the installed versions with those that were tested; older ones are not allowed."""
+    from packaging.version import Version
+
+    for name, (oldest, newest) in TESTED.items():
+        try:
+            version = platform.python_version() if name == "Python" else metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # which was found before
+        parts = len(Version(newest).release)
+        if Version(version).release[:parts] > Version(newest).release:
+            what = f"{name} {version} is newer than the versions tested so far, {oldest} to {newest}"
+            yield Finding("note", what, f"if something fails, try {name} {newest}")
 
 
 def _folders() -> Iterator[Finding]:

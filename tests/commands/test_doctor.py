@@ -2,11 +2,15 @@
 
 import os
 import re
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from nnunet_topo._register import trainers_folder
 from nnunet_topo.cli import main
@@ -167,3 +171,28 @@ def test_without_any_writable_folder_the_engine_still_works(sound, monkeypatch, 
     printed = capsys.readouterr().out
     assert "note   the engine works, but no folder can be written" in printed
     assert "-> export NUMBA_CACHE_DIR=" in printed
+
+
+@pytest.mark.parametrize(
+    ("version", "is_told"),
+    [("2.8.1", False), ("2.8.1.post1", False), ("2.8", False), ("2.8.2", True), ("2.9", True)],
+)
+def test_a_version_newer_than_the_tested_ones_is_a_note(
+    version, is_told, sound, monkeypatch, capsys
+):
+    package(sound, monkeypatch, "nnunetv2", version)
+    assert main(["doctor"]) == 0
+    told = f"note   nnunetv2 {version} is newer than the versions tested so far, 2.8.0 to 2.8.1"
+    assert (told in capsys.readouterr().out) == is_told
+
+
+def test_the_oldest_tested_versions_are_the_lowest_that_may_be_installed():
+    allowed = {"Python": SpecifierSet(metadata.metadata("nnunet-topo")["Requires-Python"])}
+    for text in metadata.requires("nnunet-topo") or []:
+        requirement = Requirement(text)
+        if requirement.marker is None:
+            allowed[requirement.name] = requirement.specifier
+    for name, (oldest, newest) in doctor.TESTED.items():
+        lowest = [Version(one.version) for one in allowed[name] if one.operator == ">="]
+        assert lowest == [Version(oldest)], name
+        assert newest in allowed[name], name
