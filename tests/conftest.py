@@ -16,6 +16,10 @@ from jaxtyping import install_import_hook
 
 from . import small_plans
 
+# Threads that wait without computing leave the cores to other programs. OpenMP reads it when torch
+# is loaded, which the lines above have not done.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 install_import_hook(["nnunet_topo.losses", "nnunet_topo.metrics"], "beartype.beartype")
 
 settings.register_profile("shared-machine", deadline=None)
