@@ -30,7 +30,7 @@ class Wanted:
 
     Attributes:
         structures: for images (2) and volumes (3), those with a prior and those that must keep
-            their topology; a message where topology.json has no priors for them.
+            their topology; a message where topology.json has no prior for them.
         channels: labels of each channel of the probabilities, without the background.
         has_regions: whether the channels may overlap.
         ignore: label of voxels that stay as they are, None if there is none.
@@ -153,9 +153,7 @@ def _result(
     ]
     is_far = any(row.largest_change_mm > case.review_mm for row in structures)
     is_right = all(row.is_right for row in structures)
-    if not structures:
-        status, reason = "unchanged", "no label has a prior"
-    elif not changed:
+    if not changed:
         status = "unchanged" if is_right else "not corrected"
         reason = "the topology is right" if is_right else ""
     else:

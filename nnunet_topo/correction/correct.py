@@ -29,6 +29,10 @@ from nnunet_topo.topology import Connectivity
 AUTHOR = "nnunet-topo correct"
 RECORD = "correction.json"
 REVIEW_MM = 5.0
+_CASES = {
+    2: "images and volumes of one slice",
+    3: "volumes, whose slices are not corrected one by one",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +213,12 @@ def _wanted(topology: TopologyJson, channels: Channels, request: Request) -> Wan
             )
             for index, union in enumerate(members)
         )
-    found = [of for of in structures.values() if not isinstance(of, str)]
-    if not any(s.prior is not None and not s.prior.is_free for of in found for s in of):
+        if all(s.prior is None or s.prior.is_free for s in structures[space]):
+            structures[space] = (
+                f"no label has a prior for {_CASES[space]}; wanted one in {topology.file} under "
+                f"priors > {request.connectivity} > {OBJECTS[space]}"
+            )
+    if all(isinstance(of, str) for of in structures.values()):
         raise ValueError(
             f"{topology.file}: no label has a prior at {request.connectivity} connectivity. Write "
             f"what you know under priors > {request.connectivity} > {OBJECTS[3]} or {OBJECTS[2]}"

@@ -44,6 +44,23 @@ def test_the_record_says_what_was_done_in_voxels_and_mm(folders, capsys):
     assert "1 case: 1 corrected" in printed
 
 
+def test_a_case_without_a_prior_of_its_kind_is_told(folders, capsys):
+    folders.topology("slices", organ=[1, 0])
+    content = json.loads(folders.prior.read_text())
+    content["priors"]["full"]["volumes"] = {"organ": "none", "tumour": "none"}
+    folders.prior.write_text(json.dumps(content))
+    folders.put("slice", with_island()[4:5])
+    assert folders.correct() == 0
+    folders.put("volume", with_island())
+    assert folders.correct() == 1
+    told = "volume: failed, no label has a prior for volumes, whose slices are not corrected"
+    printed = capsys.readouterr().err
+    assert told in printed
+    assert "priors > full > volumes" in printed
+    assert folders.case("slice")["status"] in ("unchanged", "corrected")
+    assert not (folders.out / "volume.nii.gz").exists()
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
 def test_geometry_header_and_type_are_kept(folders, kind):
     folders.put("case", with_island().astype(kind), descrip=b"from a scanner")
