@@ -19,6 +19,13 @@ STOCK = f"nnUNetTrainerStock_10epochs_30iters{ALIKE}"
 ITERATIONS = os.environ.get("ITERATIONS", "20")  # of each epoch of what begins from it
 TUNED = ("Stock", "Wasserstein", "BettiPrior", "ProjectedPooling", "Focal", "TAFL")
 CONTROLS = {"TAFL": "Focal"}
+# The papers' weights; without them the trainers measure theirs.
+PRINTED = {
+    "Wasserstein": "_weight0.001",
+    "BettiPrior": "_weight0.01",
+    "ProjectedPooling": "_weight1",
+    "TAFL": "_weight0.001",
+}
 ALLOWED_AT_THE_START = 0.02  # of Dice
 MEASURES = {
     "Dice": "Dice",
@@ -114,7 +121,9 @@ def _trained(stem: str) -> dict:
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
     torch.set_num_threads(1)
-    name = f"nnUNetTrainer{stem}_10epochs_{ITERATIONS}iters_finetune{ALIKE}" if stem else STOCK
+    weight = PRINTED.get(stem, "")
+    tuned = f"nnUNetTrainer{stem}{weight}_10epochs_{ITERATIONS}iters_finetune{ALIKE}"
+    name = tuned if stem else STOCK
     folder = _folder("nnUNet_results") / DATASET / f"{name}__{PLANS}__3d_fullres/fold_0"
     record: dict = {"trainer": name}
     began = folder / "after_the_first_epoch.json"

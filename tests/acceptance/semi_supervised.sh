@@ -40,11 +40,11 @@ settings=16epochs_30iters_nospatial_seed1
 section_2() {
     say "2. Hippocampus, ten labelled cases, with and without unlabelled images"
     unlabeled "$work/unlabelled" | tail -3
-    for name in ${stem} nnUNetTrainerStock; do
+    for name in ${stem}_weight0.01 nnUNetTrainerStock; do # the printed weight
         [ -f "$work/results/$dataset/${name}_${settings}__${plans}__3d_fullres/fold_0/validation/summary.json" ] ||
             N_PROC_DA=0 train -tr "${name}_$settings"
     done
-    in_env python "$here/semi_supervised.py" trained "$work/results/$dataset" "$stem" nnUNetTrainerStock "$settings"
+    in_env python "$here/semi_supervised.py" trained "$work/results/$dataset" "${stem}_weight0.01" nnUNetTrainerStock "$settings"
 }
 
 section_3() {
