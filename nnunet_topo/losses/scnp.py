@@ -1,4 +1,4 @@
-"""Same-class neighbour penalization (SCNP): each voxel answers for its worst neighbour.
+"""Same-class neighbour penalization (SCNP): the logit of the least confident neighbour.
 
 Valverde, Papadopoulos, Larsen, Dahl: Towards High-Quality Image Segmentation: Improving Topology
 Accuracy by Penalizing Neighbor Pixels. CVPR 2026.

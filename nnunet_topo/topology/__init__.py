@@ -1,4 +1,4 @@
-"""Persistent homology of images and the distances of its diagrams, with only NumPy and SciPy."""
+"""Persistent homology of images and the distances of its diagrams, without torch or nnU-Net."""
 
 from nnunet_topo.topology.bar_matching import MatchedPairs, match_betti
 from nnunet_topo.topology.betti import betti_numbers, euler_characteristic

@@ -111,7 +111,7 @@ class Settings:
     )
     published: bool = _suffix("published", "as the published code computes it", of_some=True)
     both: bool = _suffix("both", "the background is compared, too", of_some=True)
-    push: bool = _suffix("push", "structures that are missing are pulled into being", of_some=True)
+    push: bool = _suffix("push", "give missing structures a gradient, too", of_some=True)
     tau: float | None = _suffix(
         "tau<x>", "voxels of p >= x or p <= 1 - x have no gradient", of_some=True, most=1
     )
