@@ -277,7 +277,8 @@ def _label_graph(
     nodes: int, first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], int]:
     """Returns the component of each node of a graph, from 0, and their number."""
-    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(nodes, nodes))
+    ends = first.astype(np.int32), second.astype(np.int32)  # SciPy 1.11 gives noise for 64 bits
+    links = coo_array((np.ones(len(first), bool), ends), shape=(nodes, nodes))
     number, labels = connected_components(links, directed=False)
     return labels, int(number)
 
