@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -95,7 +95,7 @@ class BettiMatchingLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the sum over bars and dimensions, mean over samples and channels.
 
@@ -112,7 +112,7 @@ class BettiMatchingLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Measure:
         """Returns the loss of `forward`, and how many bars are matched, removed and missing."""
         return self.begin(probability, target, mask)()
@@ -121,11 +121,13 @@ class BettiMatchingLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
         """Starts `measure` in other threads, and returns a function that waits for its result."""
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
+        if not probability.numel():
+            return lambda: Measure(0 * probability.sum())
         probability = self._sparse(probability, foreground)
         if self.filtration == "both":
             probability = torch.cat([probability, 1 - probability])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nnunet_topo.losses.diagrams import Bars, begin_bars
-from nnunet_topo.losses.measure import BarCounts, Measure, prepare
+from nnunet_topo.losses.measure import BarCounts, Measure, as_mask, prepare
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.topology.betti_range import BettiPrior, BettiRange
 from nnunet_topo.topology.persistence import check_connectivity, check_dimensions
@@ -101,7 +101,7 @@ class BettiPriorLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"] | None = None,
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the sum over bars and dimensions (eq. 4), averaged over samples and priors.
 
@@ -119,12 +119,13 @@ class BettiPriorLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"] | None = None,
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
         """Starts `forward` in other threads and returns a function that waits for the loss."""
         probability, foreground = prepare(probability, target, mask)
+        mask = as_mask(mask, probability)
         self._check_call(probability, foreground)
-        if not self.priors:
+        if not self.priors or not len(probability):
             nothing = 0 * probability.sum()
             return lambda: Measure(nothing)
         channels = list(self.priors)

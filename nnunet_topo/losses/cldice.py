@@ -9,7 +9,7 @@ from functools import partial, reduce
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -76,7 +76,7 @@ class ClDiceLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
         *,
         lines: Shaped[Tensor, "batch channel *space"] | None = None,
     ) -> Float[Tensor, ""]:
@@ -95,6 +95,8 @@ class ClDiceLoss(nn.Module):
         """
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
+        if not probability.numel():
+            return 0 * probability.sum()
         wanted = foreground.to(probability)
         found = torch.cat([soft_skeleton(p, self.iterations) for p in probability.split(1, 1)], 1)
         with torch.no_grad():

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import distributed as dist
 
+from nnunet_topo.losses.measure import check_probabilities
 from nnunet_topo.topology import (
     Connectivity,
     MatchedPairs,
@@ -97,7 +98,7 @@ def begin_bars(
         clamp: every p below this is raised to it before the filtration.
 
     Raises:
-        ValueError: values are NaN or infinite. The function that waits raises this.
+        ValueError: values are NaN, infinite or above 1. The function that waits raises this.
     """
     boxes = _boxes(probability.detach(), clamp)
     wait = _begin_channels(_channel_bars, boxes, target, connectivity, dimensions, clamp)
@@ -116,6 +117,7 @@ def _channel_bars(
     pairs = persistence_pairs(values, connectivity=connectivity, dimensions=dimensions, clamp=clamp)
     flat = values.ravel()
     birth_value = flat[pairs.birth].astype(np.float64)
+    check_probabilities(0.0, birth_value.max(initial=0.0))
     dies = pairs.death != NO_VOXEL
     death_value = np.where(dies, np.maximum(flat[pairs.death], values.dtype.type(clamp)), 0.0)
     pairs = box.in_patch(pairs)

@@ -6,9 +6,11 @@ Workshops 2023, section 4.3.
 """
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
+
+from nnunet_topo.losses.measure import as_mask
 
 
 class FocalLoss(nn.Module):
@@ -37,7 +39,7 @@ class FocalLoss(nn.Module):
         self,
         logits: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch target_channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the loss; gradients pass to the logits.
 
@@ -47,6 +49,7 @@ class FocalLoss(nn.Module):
             mask: False at ignored voxels; if all are ignored, the loss is 0.
         """
         logits = logits if logits.dtype == torch.float64 else logits.float()
+        mask = as_mask(mask, logits)
         if target.shape[1] == logits.shape[1]:
             # log p_t = log sigmoid(+-logit)
             truth = functional.logsigmoid(torch.where(target > 0.5, logits, -logits))

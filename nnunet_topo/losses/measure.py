@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import nan
+from math import inf, nan
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
+
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +58,22 @@ class Measure:
 def prepare(
     probability: Float[Tensor, "batch channel *space"],
     target: Shaped[Tensor, "batch channel *space"] | None,
-    mask: Bool[Tensor, "batch 1 *space"] | None,
+    mask: Shaped[Tensor, "batch 1 *space"] | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Returns the probability in float32 or float64, and the target as booleans; ignored is 0.
 
     Args:
         probability: foreground probabilities in [0, 1], 2D or 3D space, of any precision.
         target: one-hot, 0 / 1 or boolean; it is not changed. None gives None.
-        mask: False at ignored voxels, which count as background in both and get no gradient.
+        mask: False or 0 at ignored voxels, which count as background in both and get no gradient.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not fit, or the probability is none.
     """
     check_shapes(probability, target)
+    mask = as_mask(mask, probability)
+    if not probability.is_cuda and probability.numel():  # a GPU would have to wait for the answer
+        check_probabilities(*probability.detach().aminmax())
     if probability.dtype != torch.float64:
         probability = probability.float()
     foreground = target
@@ -101,6 +106,33 @@ def each_mask(
     """Returns what a function makes of the mask of each sample and channel, on the CPU."""
     made = [function(mask) for mask in masks.flatten(0, 1).cpu().numpy()]
     return torch.from_numpy(np.stack(made)).view_as(masks).to(masks.device)
+
+
+def as_mask(mask: Tensor | None, values: Tensor) -> Bool[Tensor, "batch 1 *space"] | None:
+    """Returns a mask as booleans, whatever its type.
+
+    Raises:
+        ValueError: its shape is not that of the values with one channel.
+    """
+    if mask is None:
+        return None
+    wanted = (len(values), 1, *values.shape[2:])
+    if mask.shape != wanted:
+        raise ValueError(f"mask must have the shape {wanted}, got {tuple(mask.shape)}")
+    return mask if mask.dtype == torch.bool else mask > 0.5
+
+
+def check_probabilities(least: Tensor | float, largest: Tensor | float) -> None:
+    """Checks the bounds of values that are given as probabilities; the engine refuses the infinite.
+
+    Raises:
+        ValueError: they are not in [0, 1], but for rounding.
+    """
+    if -inf < least < -_ROUNDING or 1 + _ROUNDING < largest < inf:
+        raise ValueError(
+            f"probability must lie in [0, 1], got values from {float(least):.4g} to "
+            f"{float(largest):.4g}; of logits take the sigmoid or softmax first"
+        )
 
 
 def check_shapes(probability: Tensor, target: Tensor | None) -> None:

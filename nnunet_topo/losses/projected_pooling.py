@@ -7,7 +7,7 @@ in Deep Learning-based Segmentation using Projected Pooling Loss. SPIE Medical I
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -68,7 +68,7 @@ class ProjectedPoolingLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the mean over kernels, planes, channels, samples and the cells of each plane.
 
@@ -82,6 +82,8 @@ class ProjectedPoolingLoss(nn.Module):
         """
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
+        if not probability.numel():
+            return 0 * probability.sum()
         losses = [
             self._difference(predicted, wanted, size)
             for predicted, wanted in zip(
@@ -97,7 +99,7 @@ class ProjectedPoolingLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
         """Computes the loss at once on the device and returns a function that returns it."""
         loss = self(probability, target, mask)

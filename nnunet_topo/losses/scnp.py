@@ -5,11 +5,11 @@ Accuracy by Penalizing Neighbor Pixels. CVPR 2026.
 """
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from nnunet_topo.losses.measure import check_shapes
+from nnunet_topo.losses.measure import as_mask, check_shapes
 
 WINDOW = 3
 
@@ -17,7 +17,7 @@ WINDOW = 3
 def least_confident_neighbours(
     logits: Float[Tensor, "batch channel *space"],
     target: Shaped[Tensor, "batch channel *space"],
-    mask: Bool[Tensor, "batch 1 *space"] | None = None,
+    mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     *,
     window: int = WINDOW,
 ) -> Float[Tensor, "batch channel *space"]:
@@ -43,6 +43,7 @@ def least_confident_neighbours(
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be odd and at least 1, got {window}")
     check_shapes(logits, target)
+    mask = as_mask(mask, logits)
     inside = target if target.dtype == torch.bool else target > 0.5
     others = ~inside
     if mask is not None:

@@ -61,7 +61,7 @@ class SkeletonRecallLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
         *,
         tube: Shaped[Tensor, "batch channel *space"] | None = None,
     ) -> Float[Tensor, ""]:
@@ -79,6 +79,8 @@ class SkeletonRecallLoss(nn.Module):
         given = target if tube is None else tube
         probability, foreground = prepare(probability, given, mask)
         assert foreground is not None
+        if not probability.numel():
+            return 0 * probability.sum()
         if tube is None:
             foreground = tubes_of(foreground, self.connectivity)
         space = tuple(range(2, probability.ndim))

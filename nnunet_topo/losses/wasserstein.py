@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nnunet_topo.losses.diagrams import Bars, begin_bars
@@ -93,7 +93,7 @@ class WassersteinLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Float[Tensor, ""]:
         """Returns the sum over bars and dimensions, averaged over tiles, samples and channels.
 
@@ -110,7 +110,7 @@ class WassersteinLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Measure:
         """Returns the loss of `forward` and the exact distance, from the same diagrams."""
         return self.begin(probability, target, mask)()
@@ -119,11 +119,13 @@ class WassersteinLoss(nn.Module):
         self,
         probability: Float[Tensor, "batch channel *space"],
         target: Shaped[Tensor, "batch channel *space"],
-        mask: Bool[Tensor, "batch 1 *space"] | None = None,
+        mask: Shaped[Tensor, "batch 1 *space"] | None = None,
     ) -> Callable[[], Measure]:
         """Starts `measure` in other threads and returns a function that waits for its result."""
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
+        if not probability.numel():
+            return lambda: Measure(0 * probability.sum(), 0.0)
         channels = probability.shape[0] * probability.shape[1]
         share = np.full(channels, 1 / max(channels, 1))
         if self.tile_size is not None:

@@ -18,6 +18,7 @@ def batch():
     masks = np.stack([ring((11, 15, 17), 4.0), two_blobs((11, 15, 17)), np.zeros((11, 15, 17))])
     near = np.where(masks > 0, 0.8, 0.0) + np.where(rng.random(masks.shape) < 0.05, 0.3, 0.0)
     probability = np.stack([near, np.clip(near[::-1] + 0.1 * rng.random(masks.shape), 0, 1)])
+    probability = probability.clip(0, 1)
     probability[0, 2] = 0.005 * rng.random(masks.shape[1:])
     return torch.from_numpy(probability), torch.from_numpy(np.stack([masks, masks])) > 0
 
