@@ -123,7 +123,7 @@ def _tested() -> Iterator[Finding]:
             continue  # which was found before
         parts = len(Version(newest).release)
         if Version(version).release[:parts] > Version(newest).release:
-            what = f"{name} {version} is newer than the versions tested so far, {oldest} to {newest}"
+            what = f"{name} {version} is newer than what was tested, {oldest} to {newest}"
             yield Finding("note", what, f"if something fails, try {name} {newest}")
 
 

@@ -182,7 +182,7 @@ def test_a_version_newer_than_the_tested_ones_is_a_note(
 ):
     package(sound, monkeypatch, "nnunetv2", version)
     assert main(["doctor"]) == 0
-    told = f"note   nnunetv2 {version} is newer than the versions tested so far, 2.8.0 to 2.8.1"
+    told = f"note   nnunetv2 {version} is newer than what was tested, 2.8.0 to 2.8.1"
     assert (told in capsys.readouterr().out) == is_told
 
 
