@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -33,14 +34,14 @@ def plot_topology(
         file: PNG that is written in one step and replaced if it exists.
         labels: of the axes.
     """
-    figure = Figure(figsize=(8, 1 + 1.8 * len(labels)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(labels), 1)
-    axes[-1].set_xlabel("epoch")
-    for axis, (key, label) in zip(axes, labels.items(), strict=True):
-        axis.plot(range(len(values[key])), values[key], marker=".")
-        axis.set(ylabel=label, xlim=(-0.5, max(len(values[key]) - 0.5, 0.5)))
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-    with replacing(file) as new:
+    with style.context("default"), replacing(file) as new:  # nnU-Net's plot sets large letters
+        figure = Figure(figsize=(8, 1 + 1.8 * len(labels)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(len(labels), 1)
+        axes[-1].set_xlabel("epoch")
+        for axis, (key, label) in zip(axes, labels.items(), strict=True):
+            axis.plot(range(len(values[key])), values[key], marker=".")
+            axis.set(ylabel=label, xlim=(-0.5, max(len(values[key]) - 0.5, 0.5)))
+            axis.set_ylim(bottom=0)
+            axis.grid(alpha=0.3)
         figure.savefig(new)
