@@ -8,7 +8,7 @@ Intelligence 2020.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -202,7 +202,8 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
 
         So the graphs of both are never in memory at once. The value added to the loss of the
         labelled batch has the gradient that is computed here. DDP averages it, and gradient
-        clipping and the gradient scaler act on the sum.
+        clipping and the gradient scaler act on the sum: if it has overflowed, the scaler skips the
+        step and lowers its scale.
         """
         assert isinstance(self._topology, LabelledAndUnlabelledLoss)
         self._topology.of_unlabelled, self._topology.record = None, StepRecord()
@@ -224,10 +225,22 @@ class SemiSupervisedTrainerMixin(TopologyTrainerMixin):
         # A step without the term goes backward, too: layers may wait for the other processes.
         loss = 0 * logits.float().sum() if term is None else scale * weight * term.loss
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        known = [
-            (p, g / scale) for p, g in zip(parameters, gradients, strict=True) if g is not None
-        ]
-        if term is not None and all(bool(torch.isfinite(g).all()) for _, g in known):
-            linear = torch.stack([(p * g).sum() for p, g in known]).sum()
-            self._topology.of_unlabelled = linear - linear.detach() + weight * term.loss.detach()
+        if term is not None:
+            known = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+            self._topology.of_unlabelled = _WithGradient.apply(
+                weight * term.loss.detach(), [g / scale for _, g in known], *(p for p, _ in known)
+            )
         self._topology.record.milliseconds = 1000 * (perf_counter() - began)
+
+
+class _WithGradient(torch.autograd.Function):
+    """A value with a gradient that is already known, finite or not."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *_: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *factor: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(factor[0] * gradient for gradient in ctx.gradients)

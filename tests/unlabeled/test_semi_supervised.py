@@ -91,6 +91,34 @@ def test_a_step_has_the_gradient_of_labelled_loss_and_weighted_term_of_unlabelle
     assert not torch.allclose(found, gradient(trainer), rtol=1e-3, atol=1e-5)
 
 
+def test_a_term_whose_gradient_overflows_skips_the_step_and_lowers_the_scale(start):
+    trainer = start("2epochs_9iters_weight1_from0_nospatial_seed1")
+    everywhere(trainer)
+    largest = torch.finfo(torch.float16).max
+    for parameter in trainer.network.parameters():  # what half precision does on a GPU
+        parameter.register_hook(lambda g: torch.where(g.abs() > largest, torch.inf, g))
+    trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    batch, before = batches(trainer, 1)[0], weights(trainer)
+    scales = []
+    while torch.equal(weights(trainer), before):
+        scales.append(trainer.grad_scaler.get_scale())
+        result = trainer.train_step(batch)
+    assert len(scales) > 2  # the base loss alone does not overflow at any of them
+    assert scales[-1] == trainer.grad_scaler.get_scale() == scales[0] / 2 ** (len(scales) - 1)
+    assert np.isfinite(result["loss"])
+
+
+def test_a_labelled_batch_alone_does_not_overflow_at_that_scale(start):
+    trainer = start("2epochs_9iters_weight0_from0_nospatial_seed1")
+    largest = torch.finfo(torch.float16).max
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    for parameter in trainer.network.parameters():
+        parameter.register_hook(lambda g: torch.where(g.abs() > largest, torch.inf, g))
+    trainer.grad_scaler = scaler
+    trainer.train_step(batches(trainer, 1)[0])
+    assert scaler.get_scale() == 2.0**16
+
+
 def test_the_supervised_phase_is_stock_nnunet_to_the_last_bit(start):
     pair = [
         start("4epochs_2iters_nospatial_seed7", stem=stem) for stem in (STEM, "nnUNetTrainerStock")
