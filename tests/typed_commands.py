@@ -39,7 +39,7 @@ OUR_FILES = (
     'find "${nnUNet_preprocessed:?}" -maxdepth 2 -type f '
     r"\( -name 'topology.json*' -o -name labelled_images.json \)",
     'find "${nnUNet_results:?}" -type f '
-    r"\( -name topology.json -o -name topology.png -o -name .nnunet-topo.lock \)",
+    r"\( -name topology.json -o -name topology.png -o -name '.nnunet-topo*.lock' \)",
 )
 OUR_FOLDERS = "find \"${nnUNet_preprocessed:?}\" -maxdepth 2 -type d -name '*_unlabeled'"
 OF_SHELL = "the shell's; the command before them is run"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nnunet_topo.commands import watched
 from nnunet_topo.commands.exit_status import interrupted_by_signals
-from nnunet_topo.locks import hold, release
+from nnunet_topo.locks import NAME, hold, release
 
 _LOCK = ".nnunet-topo.run.lock"
 
@@ -31,6 +31,15 @@ def hold_fold(folder: Path) -> None:
 def release_fold(folder: Path) -> None:
     """Lets others train a fold that this process holds."""
     release(folder, _LOCK)
+
+
+def remove_dead_locks(folder: Path) -> None:
+    """Removes the locks that killed processes have left in a fold; those of others stay."""
+    for name in (NAME, _LOCK):
+        if (folder / name).exists():
+            with contextlib.suppress(ValueError, OSError):
+                hold(folder, "nnunet-topo run", name)
+                release(folder, name)
 
 
 def continued(command: tuple[str, ...], fold: Path) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def run(chosen: argparse.Namespace) -> int:
     register(ask=False)
     from nnunet_topo.commands.comparison_output import check_output
     from nnunet_topo.commands.executors import train_here, train_on_cluster
-    from nnunet_topo.commands.nnunet_commands import continued
+    from nnunet_topo.commands.nnunet_commands import continued, remove_dead_locks
     from nnunet_topo.commands.training_board import Board
     from nnunet_topo.commands.trainings import choose_trainings
     from nnunet_topo.locks import hold
@@ -78,12 +78,16 @@ def run(chosen: argparse.Namespace) -> int:
         chosen.o / "logs",
         lambda lines: print(*map(printable, lines.splitlines()), sep="\n", flush=True),
     )
+    unfinished = board.unfinished()
+    for training in trainings:
+        if training not in unfinished:
+            remove_dead_locks(training.folder)
     if chosen.executor == "slurm":
         gpus = chosen.num_gpus if chosen.device == "cuda" else 0
         slurm = cluster(chosen, chosen.o / "jobs", gpus=gpus)
-        train_on_cluster(board.unfinished(), board, slurm, chosen.o / "jobs")
+        train_on_cluster(unfinished, board, slurm, chosen.o / "jobs")
     else:
-        train_here(board.unfinished(), board, slots)
+        train_here(unfinished, board, slots)
     if board.failed:
         names = ", ".join(f"{training.trainer}, fold {training.fold}" for training in board.failed)
         print(f"not compared, because some trainings failed: {printable(names)}", file=sys.stderr)

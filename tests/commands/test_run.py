@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from nnunet_topo.cli import main
 from nnunet_topo.commands import executors
 from nnunet_topo.commands import trainings as run
+from nnunet_topo.commands.nnunet_commands import remove_dead_locks
 from nnunet_topo.commands.training_board import Board
 
 from ..conftest import run as run_command
@@ -387,13 +390,39 @@ def test_a_fold_that_another_run_trains_is_left_to_it(tmp_path, monkeypatch):
     assert any(f"not trained: {first.folder} is in use: process 7" in line for line in told)
 
 
+def test_locks_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path):
+    lock, others = tmp_path / ".nnunet-topo.lock", tmp_path / ".nnunet-topo.run.lock"
+    for file in (lock, others):
+        file.write_text("process 7 on this-machine")
+    program = (
+        "import sys; from pathlib import Path; from nnunet_topo.commands.nnunet_commands import "
+        "hold_fold; hold_fold(Path(sys.argv[1])); print(1, flush=True); sys.stdin.read()"
+    )
+    living = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert living.stdout.readline()
+        remove_dead_locks(tmp_path)
+        assert not lock.exists()
+        assert others.exists()
+    finally:
+        living.communicate()
+    remove_dead_locks(tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_table_of_others_is_left_as_it_is(tmp_path):
     (tmp_path / "status.csv").write_text("patient,status\n")
     with pytest.raises(ValueError, match=r"status.csv was not written by nnunet-topo run"):
         Board(four_trainings(tmp_path), tmp_path, print)
 
 
-def test_two_trainers_are_trained_and_compared_by_one_command(tiny_dataset, tmp_path):
+def test_two_trainers_are_trained_and_compared_by_one_command(
+    tiny_dataset, nnunet_folders, tmp_path
+):
     command = ("nnunet-topo", "run", "-d", tiny_dataset, "-c", "3d_fullres", *PLANS, "-f", "0")
     command += ("-tr", STOCK, OURS, "-o", str(tmp_path / "out"), "-device", "cpu")
     printed = run_command(*command)
@@ -406,4 +435,8 @@ def test_two_trainers_are_trained_and_compared_by_one_command(tiny_dataset, tmp_
     assert {row["model"] for row in rows} == {STOCK, OURS, *processed}
     assert (tmp_path / "out/report.html").is_file()
     assert "Training done." in (tmp_path / f"out/logs/{OURS}_fold_0.log").read_text()
+    folds = Path(nnunet_folders["nnUNet_results"]).glob(f"*/{OURS}__*/fold_0")
+    lock = next(folds) / ".nnunet-topo.run.lock"
+    lock.write_text("process 7 on this-machine")  # as a kill leaves it
     assert run_command(*command).count("done before") == 2
+    assert not lock.exists()
