@@ -25,7 +25,7 @@ class Door:
 
     name: str
     inputs: SearchStrategy
-    enter: Callable[[Any, Path], None]
+    enter: Callable[[Any, Path], object]
     examples: int = 60
 
 

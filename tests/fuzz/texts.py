@@ -104,10 +104,10 @@ DATASET = {
 }
 
 
-def dataset_json(content: bytes, folder: Path) -> None:
+def dataset_json(content: bytes, folder: Path) -> bool:
     file = written(content, folder, "dataset.json")
-    refused(lambda: labels_of_dataset(read_dataset_json(file), file, None), file.name)
-    refused(lambda: read_label_names(file), file.name)
+    of_labels = refused(lambda: labels_of_dataset(read_dataset_json(file), file, None), file.name)
+    return refused(lambda: read_label_names(file), file.name) and of_labels
 
 
 PLANS = {
@@ -120,12 +120,12 @@ PLANS = {
 }
 
 
-def plans(content: bytes, folder: Path) -> None:
+def plans(content: bytes, folder: Path) -> bool:
     file = written(content, folder, "nnUNetPlans.json")
     description = {"labels": {"background": 0, "ring": 1}, "file_ending": ".nii.gz"}
-    refused(lambda: read_plans_file(file), file.name)
+    of_plans = refused(lambda: read_plans_file(file), file.name)
     declared = written(json.dumps(description).encode(), folder, "dataset.json")
-    refused(lambda: labels_of_dataset(description, declared, file), file.name)
+    return refused(lambda: labels_of_dataset(description, declared, file), file.name) or of_plans
 
 
 METRICS = {"Dice": 0.5, "topo_betti_error_0": 1.0}
@@ -163,7 +163,7 @@ RECORD = {
 }
 
 
-def record(content: bytes, folder: Path) -> None:
+def record(content: bytes, folder: Path) -> bool:
     file = written(content, folder, "correction.json")
 
     def read():
@@ -171,7 +171,7 @@ def record(content: bytes, folder: Path) -> None:
         own.finished("x", "0")
         own.refuse_others(["x.nii.gz"])
 
-    refused(read, file.name, str(folder))
+    return refused(read, file.name, str(folder))
 
 
 SPLITS = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["c"], "val": ["a"]}]
