@@ -34,7 +34,10 @@ install() { # row $1 into the environment
             ;;
         2.8.*) "$uv" pip install "${here[@]}" --editable "$tree[test]" "nnunetv2==$1" ;;
         master) "$uv" pip install "${here[@]}" --editable "$tree[test]" "$master" ;;
-        *) "$uv" pip install "${here[@]}" --editable "$tree[test]" ;;
+        *)
+            "$uv" pip install "${here[@]}" --editable "$tree[test]"
+            "$uv" pip install "${here[@]}" --dry-run --editable "$tree[dev]" # what .ci/run installs
+            ;;
     esac
 }
 
