@@ -30,7 +30,8 @@ MAKES_DATA = "test_settings_reach_nnunet"
 AT_ONCE = 2  # each in a copy of its own
 TIMEOUT = 1200  # seconds
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as tests/conftest.py, which comes after torch
-FORKED = multiprocessing.get_context("forkserver")
+WAYS = multiprocessing.get_all_start_methods()
+FORKED = multiprocessing.get_context("forkserver" if "forkserver" in WAYS else "spawn")  # Windows
 # Importing these takes most of the time of a short test. Nothing that a sabotage breaks may be
 # among them, nor what imports it.
 FORKED.set_forkserver_preload(

@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"),
 ]
 KILLS = int(os.environ.get("NNUNET_TOPO_KILLS", "30"))
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SIGNALS = [getattr(signal, f"SIG{name}", None) for name in ("KILL", "TERM", "INT")]
 # Keys and files of what differs from run to run.
 CHANGES = {"files_before", "seconds", "time", "topology_ms"}
 CHANGES |= {"epoch_start_timestamps", "epoch_end_timestamps"}
@@ -39,13 +39,18 @@ def test_a_killed_command_gives_in_the_end_what_it_gives_undisturbed(
     name, tmp_path, monkeypatch, request
 ):
     command, outputs = SETUPS[name](tmp_path, monkeypatch, request)
-    began = time.monotonic()
-    assert run(command) in (0, 1)  # 1: some cases are meant to fail
-    longest = time.monotonic() - began
+    times = []
+    for _ in range(2):  # the first one compiles and fills caches
+        remove(outputs)
+        began = time.monotonic()
+        assert run(command) in (0, 1)  # 1: some cases are meant to fail
+        times.append(time.monotonic() - began)
+    longest = min(times)
     expected = content(outputs)
     assert expected
     rng, kills, finished = random.Random(name), 0, 0
     while kills < KILLS:
+        assert finished < 4 * KILLS, f"{kills} kills"  # the command ends before it is killed
         remove(outputs)
         for _ in range(rng.randrange(2, 7)):
             # The first half is mostly imports.
