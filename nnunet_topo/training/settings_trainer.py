@@ -109,10 +109,15 @@ class SettingsTrainerMixin(nnUNetTrainer):
         """Starts as nnU-Net does. With finetune, it loads the weights of the stock training.
 
         Raises:
-            RuntimeError: other weights were already loaded, or predictions of the first stage of a
-                cascade are missing.
+            RuntimeError: other weights were already loaded, predictions of the first stage of a
+                cascade are missing, or the trainer was made for a validation.
             ValueError: another process trains this fold.
         """
+        if self._only_validates:  # which has no topology term
+            raise RuntimeError(
+                f"{type(self).__name__}: load_checkpoint prepares a trainer that was made without "
+                "continue_training=True for a validation only; make it with that to train on"
+            )
         if self.local_rank == 0:
             hold(Path(self.output_folder), f"trains {type(self).__name__}")
             weakref.finalize(self, release, Path(self.output_folder))

@@ -51,6 +51,16 @@ def test_each_figure_is_logged_on_its_own(finished):
     assert (folder / "progress.png").stat().st_size > 0
 
 
+def test_a_checkpoint_loaded_for_a_validation_is_not_trained_on_without_the_term(
+    make_trainer, finished, tmp_path
+):
+    trainer = make_trainer(type(finished).__name__)
+    trainer.output_folder = str(tmp_path)
+    trainer.load_checkpoint(str(Path(finished.output_folder) / "checkpoint_final.pth"))
+    with pytest.raises(RuntimeError, match="for a validation only; make it with that to train on"):
+        trainer.run_training()
+
+
 def test_the_train_loss_of_the_plot_is_the_base_loss(make_trainer, finished):
     focal = make_trainer("nnUNetTrainerFocal_2epochs_4iters_nospatial_seed5")
     focal.run_training()
