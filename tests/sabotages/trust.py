@@ -4,6 +4,41 @@ from .code import Sabotage
 
 TRUST = [
     Sabotage(
+        "a mask of numbers taken for one of booleans",
+        "as_mask",
+        "mask if mask.dtype == torch.bool else mask > 0.5",
+        "mask",
+        "test_a_mask_of_any_type_means_the_same",
+    ),
+    Sabotage(
+        "logits taken for probabilities",
+        "check_probabilities",
+        "-inf < least < -_ROUNDING or 1 + _ROUNDING < largest < inf",
+        "False",
+        "test_logits_in_place_of_probabilities_are_refused",
+    ),
+    Sabotage(
+        "an overflowed gradient of unlabelled images left out",
+        "_WithGradient.forward",
+        "gradients",
+        "[torch.nan_to_num(gradient, 0, 0, 0) for gradient in gradients]",
+        "test_a_term_whose_gradient_overflows_skips_the_step_and_lowers_the_scale",
+    ),
+    Sabotage(
+        "a trainer made for a validation that trains",
+        "SettingsTrainerMixin.on_train_start",
+        "self._only_validates",
+        "False",
+        "test_a_checkpoint_loaded_for_a_validation_is_not_trained_on_without_the_term",
+    ),
+    Sabotage(
+        "the lock of a living process removed",
+        "remove_dead_locks",
+        'hold(folder, "nnunet-topo run", name)',
+        "(folder / name).unlink()",
+        "test_locks_of_the_dead_are_removed_and_those_of_the_living_stay",
+    ),
+    Sabotage(
         "a fold trained by two processes",
         "SettingsTrainerMixin.on_train_start",
         "self.local_rank == 0",
