@@ -1,4 +1,4 @@
-"""BibTeX of trainers, CITATION.cff, and the list in the README."""
+"""BibTeX of trainers, CITATION.cff, and the list in docs/citing.md."""
 
 import re
 from pathlib import Path
@@ -97,8 +97,8 @@ def test_an_entry_is_whole_and_bears_the_version(capsys):
     assert "Topology-Aware Focal Loss" in printed
 
 
-def test_the_citation_file_and_the_readme_agree_with_the_entries():
+def test_the_citation_file_and_the_page_agree_with_the_entries():
     assert f"\nversion: {nnunet_topo.__version__}\n" in (ROOT / "CITATION.cff").read_text()
-    readme = " ".join((ROOT / "README.md").read_text().split()).replace("*", "").lower()
+    page = " ".join((ROOT / "docs/citing.md").read_text().split()).replace("*", "").lower()
     for title in re.findall(r"\n  title = \{(.*)\},\n", FILE.read_text())[:-1]:
-        assert title.replace("{", "").replace("}", "").lower() in readme
+        assert title.replace("{", "").replace("}", "").lower() in page
