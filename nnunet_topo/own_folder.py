@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import nnunet_topo
-from nnunet_topo.files import digest, naming, read_json, remove_link, write_whole
+from nnunet_topo.files import digest, naming, on_one_line, read_json, remove_link, write_whole
 from nnunet_topo.locks import hold, release
 
 _LINES = "finished.jsonl"  # of this run, or of one that was interrupted
@@ -91,7 +91,9 @@ class OwnFolder:
         now = self._head.get("settings", {})
         other = [key for key in now if now[key] != earlier.get(key)]
         if other:
-            shown = "; ".join(f"{key}: {earlier.get(key)}, now {now[key]}" for key in other)
+            shown = on_one_line(
+                "; ".join(f"{key}: {earlier.get(key)}, now {now[key]}" for key in other)
+            )
             raise ValueError(
                 f"{self._folder} was written with other settings ({shown}); choose another folder, "
                 "or move this one away"

@@ -15,7 +15,16 @@ from nnunet_topo.own_folder import OwnFolder
 
 from .fuzz.door import Door, refused
 from .fuzz.doors import DOORS, RELAXED, enter, try_for
-from .fuzz.texts import PLANS, RECORD, dataset_json, plans, record
+from .fuzz.texts import (
+    PLANS,
+    RECORD,
+    TOPOLOGY,
+    dataset_json,
+    plans,
+    record,
+    splits,
+    topology_json,
+)
 
 TIMES = int(os.environ.get("NNUNET_TOPO_FUZZ", "1"))
 
@@ -49,6 +58,13 @@ def encoded(content, **changes):
 )
 def test_a_damaged_record_of_a_folder_is_refused(content, tmp_path):
     assert record(content, tmp_path)
+
+
+def test_names_of_several_lines_are_told_in_one(tmp_path):
+    assert topology_json(encoded(TOPOLOGY, unions={"a\nb": None}), tmp_path)
+    assert dataset_json(b'{"a\\nb": null}', tmp_path)
+    assert splits(b'"\\n"', tmp_path)
+    assert record(encoded(RECORD, settings={"a": "a\nb"}), tmp_path)
 
 
 def test_a_case_whose_files_are_not_on_record_is_computed_again(tmp_path):

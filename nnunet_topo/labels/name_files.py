@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_topo.files import on_one_line
 from nnunet_topo.labels.labels import Label
 
 # In the order in which they are taken: an index is often only the number of the row.
@@ -71,13 +72,14 @@ def labels_by_name(labels: Mapping[Any, Any], place: str) -> dict[str, Label]:
         labels = {name: key for key, name in labels.items()}
     named: dict[str, Label] = {}
     for name, value in labels.items():
+        entry = f"{place} > {on_one_line(name)}"
         if isinstance(value, list | tuple):
-            region = tuple(_number(one, f"{place} > {name}") for one in value)
+            region = tuple(_number(one, entry) for one in value)
             if not region:
-                raise ValueError(f"{place} > {name}: a region without labels")
+                raise ValueError(f"{entry}: a region without labels")
             named[str(name)] = region
         else:
-            named[str(name)] = _number(value, f"{place} > {name}")
+            named[str(name)] = _number(value, entry)
     return named
 
 

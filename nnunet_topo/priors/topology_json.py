@@ -9,7 +9,7 @@ from typing import Any, get_args
 import nnunet_topo
 from nnunet_topo import files
 from nnunet_topo.dataset import Channels, Union
-from nnunet_topo.files import OWN_KEY, read_json, write_whole
+from nnunet_topo.files import OWN_KEY, on_one_line, read_json, write_whole
 from nnunet_topo.priors.form import KEY as FORM
 from nnunet_topo.priors.form import OBJECTS, PriorForm, read_form
 from nnunet_topo.topology import Connectivity
@@ -134,7 +134,7 @@ class TopologyJson:
         labels = channels.names
         members: dict[str, Union] = {}
         for name, union in _object(self.content.get("unions", {}), f"{self.file}: unions").items():
-            place = f"{self.file}: unions > {name}"
+            place = f"{self.file}: unions > {on_one_line(name)}"
             if name in labels:
                 raise ValueError(
                     f"{place}: wanted a name of its own, but a label of the data has it"

@@ -82,7 +82,7 @@ def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number:
 def _read_splits(file: Path) -> list[Any]:
     splits = read_json_value(file)
     if not isinstance(splits, list) or not splits:
-        raise ValueError(f"{file}: wanted a list of folds, got {str(splits)[:60]}")
+        raise ValueError(f"{file}: wanted a list of folds, got {repr(splits)[:60]}")
     return splits
 
 

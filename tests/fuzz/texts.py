@@ -81,7 +81,7 @@ def written(content: bytes, folder: Path, name: str) -> Path:
     return file
 
 
-def topology_json(content: bytes, folder: Path) -> None:
+def topology_json(content: bytes, folder: Path) -> bool:
     file = written(content, folder, "topology.json")
 
     def read():
@@ -92,7 +92,7 @@ def topology_json(content: bytes, folder: Path) -> None:
         for space in (2, 3):
             topology.priors(CHANNELS, space=space, connectivity="full")
 
-    refused(read, file.name)
+    return refused(read, file.name)
 
 
 DATASET = {
@@ -177,14 +177,14 @@ def record(content: bytes, folder: Path) -> bool:
 SPLITS = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["c"], "val": ["a"]}]
 
 
-def splits(content: bytes, folder: Path) -> None:
+def splits(content: bytes, folder: Path) -> bool:
     data = folder / "data"
     data.mkdir(exist_ok=True)
     for case in "abc":
         (data / f"{case}.b2nd").touch()
         (data / f"{case}.pkl").touch()
     file = written(content, folder, "splits_final.json")
-    refused(lambda: check_folds(folder, data, ["0", "1"], number=901), file.name)
+    return refused(lambda: check_folds(folder, data, ["0", "1"], number=901), file.name)
 
 
 # -- CSV -----------------------------------------------------------------------------------------
