@@ -21,7 +21,7 @@ import nnunet_topo
 from nnunet_topo.dataset import Dataset
 from nnunet_topo.files import OWN_KEY, read_json
 from nnunet_topo.images.layouts import check_file
-from nnunet_topo.images.nifti import is_nifti, load_nifti
+from nnunet_topo.images.nifti import is_nifti, load_nifti, own_voxels
 from nnunet_topo.processes import in_processes
 from nnunet_topo.unlabeled.case import (
     Case,
@@ -207,7 +207,8 @@ def _check(case: Case) -> str:
         reader = target.plans.image_reader_writer_class()
         for file in case.files:
             check_file(reader, file)
-        data, properties = reader.read_images([str(file) for file in case.files])
+        with own_voxels(case.files) as paths:
+            data, properties = reader.read_images(paths)
         for file in case.files:
             if is_nifti(file):
                 # If a file was cut short, SimpleITK fills the rest with zeros.
@@ -257,14 +258,15 @@ def _compute(case: Case, digest: str, part: Path) -> None:
     part.mkdir()
     states = file_states(case.files)
     preprocessor = target.configuration.preprocessor_class(verbose=False)
-    preprocessor.run_case_save(
-        str(part / case.name),
-        [str(file) for file in case.files],
-        None,
-        target.plans,
-        target.configuration,
-        target.dataset_json,
-    )
+    with own_voxels(case.files) as paths:
+        preprocessor.run_case_save(
+            str(part / case.name),
+            paths,
+            None,
+            target.plans,
+            target.configuration,
+            target.dataset_json,
+        )
     properties = load_pickle(str(part / f"{case.name}.pkl"))
     properties["class_locations"] = {}  # nnU-Net's loader expects them
     source = SourceRecord(nnunet_topo.__version__, states, digest, target.plan)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -79,6 +80,26 @@ def test_images_are_what_nnunets_preprocessing_makes_of_them(base, images):
     np.testing.assert_array_equal(data[:], wanted[0])
     np.testing.assert_array_equal(seg[:], wanted[1])
     assert properties["spacing"] == wanted[2]["spacing"]
+
+
+def test_an_unpacked_copy_beside_an_image_is_not_read_in_its_place(base, images):
+    wanted = voxels_of(preprocess(images), "fine_0")
+    shutil.rmtree(base / "nnUNetPlans_3d_fullres_unlabeled")
+    write(images / "fine_0_0000.nii", tiny_case(300)[0])  # SimpleITK takes its voxels
+    done = preprocess(images)
+    assert done.computed == 2
+    np.testing.assert_array_equal(voxels_of(done, "fine_0"), wanted)
+    (base / "labelled_images.json").unlink()
+    case = min(labelled_cases(base))
+    raw = Path(os.environ["nnUNet_raw"]) / base.name / "imagesTr"
+    leak = images / "leak_0000.nii.gz"
+    shutil.copyfile(raw / f"{case}_0000.nii.gz", leak)
+    write(images / "leak_0000.nii", tiny_case(301)[0])
+    assert any("leak: data leak" in problem for problem in preprocess(images).problems)
+
+
+def voxels_of(done, case):
+    return nnUNetDatasetBlosc2(str(done.folder)).load_case(case)[0][:]
 
 
 def test_nothing_of_the_labelled_data_set_is_touched(base, images):
