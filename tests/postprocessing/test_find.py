@@ -299,6 +299,32 @@ def test_files_of_others_are_not_replaced(validation, capsys):
     assert (validation.out / "candidates.jsonl").read_text() == "my list\n"
 
 
+def test_edited_steps_are_not_replaced(validation, monkeypatch, capsys):
+    assert validation.find() == 0
+    assert validation.find() == 0  # what was not edited is
+    file = validation.out / "postprocessing.json"
+    content = validation.result()
+    content["labels"][0]["steps"] = {"remove_below": 50.0}
+    edited = json.dumps(content)
+    whole = file.read_text()
+    file.write_text(edited)
+    told = "postprocessing.json was edited since nnunet-topo postprocess find wrote it and is left"
+    assert validation.find() == 2
+    assert told in capsys.readouterr().err
+    assert file.read_text() == edited
+    assert validation.apply(validation.validation(0)) == 0
+    file.write_text(whole)
+    choose = finding.choose
+
+    def edited_meanwhile(*arguments):
+        file.write_text(edited)
+        return choose(*arguments)
+
+    monkeypatch.setattr(finding, "choose", edited_meanwhile)
+    assert validation.find() == 2
+    assert file.read_text() == edited
+
+
 def test_nnunets_folders_stay_as_they_are(validation):
     before = {f: f.read_bytes() for f in validation.model.rglob("*") if f.is_file()}
     assert validation.find() == 0
