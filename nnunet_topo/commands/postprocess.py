@@ -108,4 +108,6 @@ def _apply(chosen: argparse.Namespace) -> int:
     print(*map(printable, describe_applied(applied)), sep="\n")
     if applied.done:
         print(f"written: {printable(str(chosen.o))}, changes of each case in {RECORD}")
+    for note in applied.notes:
+        print(f"note: {printable(note)}")
     return report_problems(applied.problems, nothing_done=not applied.done)

@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Returns 0, or 1 where a case failed."""
+    """Returns 0, 1 where a case failed, 2 where nothing was done."""
     if chosen.prior is not None:
         check_prior_file(chosen.prior)
     with cases_where_chosen(chosen, chosen.o / ".jobs", gpus=int(chosen.device == "cuda")):
@@ -112,4 +112,4 @@ def _run(chosen: argparse.Namespace) -> int:
             f"failed: {printable(', '.join(failed))}; run the same command again to retry them",
             file=sys.stderr,
         )
-    return int(bool(failed))
+    return (1 if done.written else 2) if failed else 0

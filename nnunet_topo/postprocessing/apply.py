@@ -58,12 +58,14 @@ class Applied:
         done: changes of each case, by label or region, those of an earlier run included.
         computed: number of cases of this run.
         problems: of the others, one line each.
+        notes: what the user should know.
     """
 
     recipe: Recipe
     done: dict[str, dict[str, Change]]
     computed: int
     problems: list[str]
+    notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: 
     """Writes the predictions of a folder after their steps, in their format and on their grid.
 
     A prediction that cannot be read is reported, and the others are written. Only files that an
-    earlier run wrote into the same folder are replaced; what has not changed is not done again.
+    earlier run wrote into the same folder are replaced, or removed where the prediction cannot be
+    read any more; what has not changed is not done again.
 
     Args:
         predictions: folder of nnU-Net's predictions, with their .npz if a threshold was chosen.
@@ -145,7 +148,8 @@ def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: 
     for name in ("dataset.json", "plans.json"):  # as nnU-Net's own postprocessing does
         if (predictions / name).is_file() and not (output / name).exists():
             shutil.copyfile(predictions / name, output / name)
-    return Applied(recipe, done, computed, [*left_out, *problems])
+    notes = folder.note_on_others([job.file.name for job in jobs], predictions)
+    return Applied(recipe, done, computed, [*left_out, *problems], notes)
 
 
 def apply_jobs(
@@ -177,6 +181,7 @@ def apply_jobs(
     for result in tqdm(results, total=len(missing), desc="steps", unit="case", disable=None):
         if result.problem:
             problems.append(result.problem)
+            folder.drop(result.name)
             continue
         changes = {key: asdict(change) for key, change in result.changes.items()}
         try:
@@ -184,6 +189,7 @@ def apply_jobs(
             done[result.name] = result.changes
         except ValueError as error:  # a file that came since
             problems.append(f"{result.name}: not written, {error}")
+            folder.drop(result.name)
     folder.close()
     return dict(sorted(done.items())), len(missing) - len(problems), sorted(problems)
 
