@@ -208,6 +208,16 @@ def test_a_case_that_cannot_be_read_does_not_cost_the_others(validation, capsys)
     assert "case_3.nii.gz: left out, the prediction" in capsys.readouterr().err
 
 
+def test_a_fold_that_cannot_be_read_is_not_counted_as_one(validation, capsys):
+    for file in validation.validation(1).glob("*.nii.gz"):
+        file.write_bytes(b"not an image")
+    assert validation.find() == 1
+    printed = capsys.readouterr()
+    assert "steps that were chosen on other cases\n" in printed.out
+    assert "case_1.nii.gz: left out, the prediction" in printed.err
+    assert list(validation.result()["trainings"]) == [str(validation.validation(0))]
+
+
 def test_a_prediction_of_another_shape_and_one_without_reference_are_named(validation, capsys):
     validation.put(1, None, prediction(1)[:5])
     validation.put(9, None, prediction(1))
