@@ -1,6 +1,7 @@
 """A data set of nnU-Net: its folders, its files, and the channels of its labels."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,12 +120,21 @@ class Dataset:
     def find(cls, dataset: str) -> "Dataset":
         """Returns the data set with a name or number.
 
+        Args:
+            dataset: a shell may have completed the name to that of a folder, with a slash.
+
         Raises:
             ValueError: there is no such data set, or more than one.
         """
-        asked = int(dataset) if dataset.isdigit() else dataset
+        asked = dataset.strip().rstrip("/\\")
+        if not asked.isdecimal() and not re.fullmatch(r"Dataset\d+(_[^/\\]*)?", asked):
+            raise ValueError(
+                f"-d: wanted the number of a data set or a name such as Dataset004_Hippocampus, got "
+                f"{dataset!r}"
+            )
         try:
-            return cls(str(maybe_convert_to_dataset_name(asked)))
+            number_or_name = int(asked) if asked.isdecimal() else asked
+            return cls(str(maybe_convert_to_dataset_name(number_or_name)))
         except (RuntimeError, AssertionError) as error:
             raise ValueError(" ".join(str(error).split())) from None
 
