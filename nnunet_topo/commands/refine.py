@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", type=Path, required=True, metavar="DIR", help="TRAINER__PLANS__CONFIGURATION"
     )
-    parser.add_argument("-f", nargs="+", metavar="FOLD", help="default: all that exist")
+    parser.add_argument(
+        "-f", nargs="+", action="extend", metavar="FOLD", help="default: all that exist"
+    )
     parser.add_argument("-chk", default="checkpoint_final.pth", help="default %(default)s")
     parser.add_argument(
         "--prior", type=Path, metavar="FILE", help="topology.json; default: that of the model"

@@ -161,6 +161,14 @@ def as_jobs(monkeypatch):
     return made
 
 
+@pytest.mark.parametrize("options", ["--jobs 0", "--partition gpu", "--time 1:00 --slurm mem=3G"])
+def test_what_a_cluster_gives_is_not_asked_for_without_one(study, capsys, options):
+    assert study.command(*options.split()) == 2
+    named = " and ".join(option for option in options.split() if option.startswith("--"))
+    assert f"{named} only count with --executor slurm" in capsys.readouterr().err
+    assert not study.summary.exists()
+
+
 def test_an_evaluation_by_jobs_is_that_of_one_process(study, as_jobs, tmp_path):
     files = [tmp_path / "here.json", tmp_path / "jobs.json"]
     command = ["evaluate", study.gt, study.pred, "-djfile", study.djfile, "-np", "1"]

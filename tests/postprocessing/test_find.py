@@ -208,6 +208,11 @@ def test_a_case_that_cannot_be_read_does_not_cost_the_others(validation, capsys)
     assert "case_3.nii.gz: left out, the prediction" in capsys.readouterr().err
 
 
+def test_folds_may_be_given_one_by_one(validation):
+    assert validation.find("-f", "1", folds="0") == 0
+    assert list(validation.result()["groups"]) == ["0", "1"]
+
+
 def test_a_fold_that_cannot_be_read_is_not_counted_as_one(validation, capsys):
     for file in validation.validation(1).glob("*.nii.gz"):
         file.write_bytes(b"not an image")
