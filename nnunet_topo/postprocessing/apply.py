@@ -27,8 +27,7 @@ from nnunet_topo.images.readers import (
 from nnunet_topo.images.segmentation import read_segmentation
 from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.declared import labels_of_dataset
-from nnunet_topo.labels.labels import as_ranges
-from nnunet_topo.labels.values import describe_fractions, distinct_values, shown_values
+from nnunet_topo.labels.values import distinct_values, refuse_unknown_labels
 from nnunet_topo.metrics import narrow_label_map
 from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.postprocessing import record
@@ -341,16 +340,9 @@ def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
 
 def _check_values(label_map: NDArray, recipe: Recipe) -> None:
     """Raises ValueError if a label map holds values that are not labels of the data set."""
-    values = distinct_values(label_map)
-    wrong = describe_fractions(values)
-    if wrong:
-        raise ValueError(f"it {wrong}")
-    known = {0, recipe.ignore}
+    known = {0} if recipe.ignore is None else {0, recipe.ignore}
     for label in recipe.labels:
         known |= set(label) if isinstance(label, tuple) else {label}
-    unknown = values[~np.isin(values, [value for value in known if value is not None])]
-    if len(unknown):
-        labels = as_ranges(value for value in known if value is not None)
-        raise ValueError(
-            f"it holds {shown_values(unknown)}, which {recipe.dataset} does not have ({labels})"
-        )
+    wrong = refuse_unknown_labels(distinct_values(label_map), known, recipe.dataset)
+    if wrong:
+        raise ValueError(f"it {wrong}")

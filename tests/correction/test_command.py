@@ -37,6 +37,15 @@ def test_a_result_does_not_outlive_its_prediction(folders, capsys):
     assert told in capsys.readouterr().out
 
 
+def test_labels_that_dataset_json_does_not_have_are_refused(folders):
+    array = with_island()
+    array[0, 0, 0] = 7
+    folders.put("foreign", array)
+    assert folders.correct() == 2
+    told = "holds 7, which dataset.json does not have (0-2)"
+    assert folders.case("foreign")["reason"].endswith(told)
+
+
 def test_the_record_says_what_was_done_in_voxels_and_mm(folders, capsys):
     folders.put("island", with_island())
     assert folders.correct() == 0
