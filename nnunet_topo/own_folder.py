@@ -233,7 +233,7 @@ class OwnFolder:
                 (self._folder / file).unlink()
 
     def note_on_others(self, names: Iterable[str], source: Path) -> list[str]:
-        """Returns a line about results of earlier runs that are not of some cases, if there are any.
+        """Returns a line about results of earlier runs for other cases, none if there are none.
 
         Args:
             names: of the cases.

@@ -18,7 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.dataset import Dataset
+from nnunet_topo.dataset import Dataset, configuration_of, read_plans_file
 from nnunet_topo.files import OWN_KEY, read_json
 from nnunet_topo.images.layouts import check_file
 from nnunet_topo.images.nifti import is_nifti, load_nifti, own_voxels
@@ -135,13 +135,18 @@ def _target(base: Path, plans: str, configuration: str) -> Target:
             f"there are no plans {file}: create them with nnUNetv2_plan_and_preprocess, or give "
             "their name with -p"
         )
-    manager = PlansManager(str(file))
-    known = manager.plans["configurations"]
+    manager = PlansManager(read_plans_file(file))
+    known = manager.plans.get("configurations", {})
     if configuration not in known:
         raise ValueError(
             f"{file} has no configuration {configuration!r}; it has {', '.join(known)}"
         )
-    chosen = manager.get_configuration(configuration)
+    chosen = configuration_of(manager, configuration, file)
+    if chosen.previous_stage_name is not None:
+        raise ValueError(
+            "unlabelled images have no segmentation of a previous stage, which "
+            f"{configuration} needs; train its first stage instead, {chosen.previous_stage_name}"
+        )
     dataset_json = read_json(base / "dataset.json")
     fingerprint = read_json(base / "dataset_fingerprint.json")
     spacings = np.array(fingerprint["spacings"], dtype=float)  # whole numbers for photographs
