@@ -240,7 +240,11 @@ class OwnFolder:
             source: where these come from.
         """
         others = sorted(self._entries.keys() - set(names))
-        others = [name for name in others if self._entries[name].files]
+        others = [
+            name
+            for name in others
+            if any((self._folder / file).exists() for file in self._entries[name].files)
+        ]
         if not others:
             return []
         told = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")

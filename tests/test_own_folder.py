@@ -189,6 +189,9 @@ def test_results_of_cases_that_are_gone_are_told(tmp_path):
     assert folder.note_on_others("abcdefgh", tmp_path / "in") == []
     (note,) = folder.note_on_others("ab", tmp_path / "in")
     assert note.endswith(f"not in {tmp_path / 'in'} now: c, d, e, f, g, ...")
+    for case in "cdefgh":
+        (tmp_path / f"{case}.txt").unlink()
+    assert folder.note_on_others("ab", tmp_path / "in") == []
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):

@@ -24,8 +24,6 @@ DESCRIPTION = (
     "Trainers: -d -c -tr [-f] [-p]. Folders: --gt --pred, and the arguments of `nnunet-topo "
     "evaluate` for labels and readers."
 )
-
-
 _OF_FOLDERS = ("-djfile", "-pfile", "-l", "--labels", "--group", "-il", "--images")
 _OF_TRAINERS = ("-f", "-p")
 
