@@ -137,7 +137,7 @@ def check_executor(chosen: argparse.Namespace) -> None:
     of_cluster["slurm"] = chosen.slurm or None
     given = [f"--{name}" for name, value in of_cluster.items() if value is not None]
     if given and chosen.executor != "slurm":
-        raise ValueError(f"{' and '.join(given)} only count with --executor slurm")
+        raise ValueError(f"wanted --executor slurm for {' and '.join(given)}, got local")
 
 
 @contextmanager

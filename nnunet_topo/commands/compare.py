@@ -99,11 +99,11 @@ def run(chosen: argparse.Namespace) -> int:
     processes = number_of_processes(chosen)
     of_trainers, of_folders = (chosen.d, chosen.c, chosen.tr), (chosen.gt, chosen.pred)
     if all(of_trainers) and not any(of_folders):
-        _refuse(chosen, _OF_FOLDERS, "--gt and --pred")
+        _refuse(chosen, _OF_FOLDERS, wanted="--gt and --pred", got="-d, -c and -tr")
         folds = list(dict.fromkeys(chosen.f or "01234"))
         study = find_trainings(chosen.d, chosen.c, chosen.p or "nnUNetPlans", chosen.tr, folds)
     elif all(of_folders) and not any(of_trainers):
-        _refuse(chosen, _OF_TRAINERS, "-d, -c and -tr")
+        _refuse(chosen, _OF_TRAINERS, wanted="-d, -c and -tr", got="--gt and --pred")
         study = name_folders(
             chosen.gt,
             chosen.pred,
@@ -135,13 +135,13 @@ def run(chosen: argparse.Namespace) -> int:
     return report_problems(done.problems, nothing_done=False)
 
 
-def _refuse(chosen: argparse.Namespace, options: Sequence[str], instead: str) -> None:
+def _refuse(chosen: argparse.Namespace, options: Sequence[str], *, wanted: str, got: str) -> None:
     """Raises ValueError if options were given that only count with others."""
     values = {option: getattr(chosen, option.lstrip("-")) for option in options}
     given = [name for name, value in values.items() if value is not None]
     given = [name for name in given if name != "--group" or chosen.group]
     if given:
-        raise ValueError(f"{' and '.join(given)} only count with {instead}")
+        raise ValueError(f"wanted {wanted} for {', '.join(given)}, got {got}")
 
 
 def _connectivity(study: "Study") -> "Connectivity":

@@ -179,7 +179,7 @@ def as_jobs(monkeypatch):
 def test_what_a_cluster_gives_is_not_asked_for_without_one(study, capsys, options):
     assert study.command(*options.split()) == 2
     named = " and ".join(option for option in options.split() if option.startswith("--"))
-    assert f"{named} only count with --executor slurm" in capsys.readouterr().err
+    assert f"wanted --executor slurm for {named}, got local" in capsys.readouterr().err
     assert not study.summary.exists()
 
 

@@ -222,7 +222,7 @@ def test_the_control_keeps_the_largest_component_of_each_label(folders):
         (["--pred", "nothing", "b=."], "--pred takes NAME=FOLDER, got 'nothing'"),
         (["--pred", "a=.", "a=."], "each model needs a different name"),
         (["--pred", "a=nowhere", "b=."], "nowhere is not a folder"),
-        (["-f", "0", "7", "-p", "Nix"], "-f and -p only count with -d, -c and -tr"),
+        (["-f", "0", "7", "-p", "Nix"], "wanted -d, -c and -tr for -f, -p, got --gt and --pred"),
         (["-d", "4"], "give either -d, -c and -tr, or --gt and --pred"),
         (["--metrics", "topo_ver"], "'topo_ver' cannot be compared; choose from Dice"),
         (["--primary", "Dise"], "'Dise' cannot be compared; choose from Dice"),

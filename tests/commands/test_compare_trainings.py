@@ -51,7 +51,7 @@ def test_an_unknown_data_set_is_an_error(results, capsys):
 def test_options_for_folders_are_refused_for_trainings(results, capsys):
     for_folders = ["-l", "--labels", "nope.csv", "--images", "nope", "--group", "a=1", "-il", "3"]
     assert results.compare(*for_folders) == 2
-    told = "-l and --labels and --group and -il and --images only count with --gt and --pred"
+    told = "wanted --gt and --pred for -l, --labels, --group, -il, --images, got -d, -c and -tr"
     assert told in capsys.readouterr().err
 
 
