@@ -142,6 +142,9 @@ def write_result(file: Path, result: Postprocessing) -> None:
     """
     recipe, units = result.recipe, result.recipe.units
     content = {
+        "written_by": AUTHOR,
+        "version": nnunet_topo.__version__,
+        "digest": "",
         "dataset": recipe.dataset,
         "model": result.model,
         "trainings": result.trainings,
@@ -166,9 +169,8 @@ def write_result(file: Path, result: Postprocessing) -> None:
         },
         "problems": result.problems,
     }
-    head = {"written_by": AUTHOR, "version": nnunet_topo.__version__}
-    signed = {**head, "digest": _digest(head | content), **content}
-    write_whole(file, json.dumps(signed, indent=2, allow_nan=False) + "\n")
+    content["digest"] = _digest(content)
+    write_whole(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def is_edited(content: Mapping[str, Any]) -> bool:
