@@ -136,7 +136,6 @@ def _evaluate(
             problems.append(f"{pair.reference.name}: no prediction in {places[1]}")
     unit, other_units = found.unit()
     problems += other_units
-    output.parent.mkdir(parents=True, exist_ok=True)
     summary = Summary(output, labels, unit)
     problems += summary.limit(pairs.keys())
     with Journal(output.with_name(f"{output.name}.topo-part")) as journal:

@@ -167,7 +167,7 @@ def test_empty_and_missing_folders_are_refused(study, tmp_path, capsys):
 
 
 def test_a_summary_that_cannot_be_written_is_reported_before_anything_is_computed(study, capsys):
-    assert study.command("-o", "/nowhere/summary.json") == 2
+    assert study.command("-o", str(study.djfile / "summary.json")) == 2
     assert "-o names a file elsewhere" in capsys.readouterr().err
     assert study.command("-o", str(study.pred / "summary.txt")) == 2
     assert "must be a .json file" in capsys.readouterr().err
