@@ -26,6 +26,7 @@ from nnunet_topo.commands import (
     trainers,
 )
 from nnunet_topo.commands.exit_status import RESUMES, exit_status
+from nnunet_topo.commands.printing import printing_anyway
 
 COMMANDS = {
     "trainers": trainers,
@@ -45,7 +46,11 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with printing_anyway():
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["train"]:
         return train.run_with(arguments[1:])
     parser = argument_parser()

@@ -1,6 +1,7 @@
 """A data set of nnU-Net: its folders, its files, and the channels of its labels."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_topo.files import read_json
 from nnunet_topo.labels.declared import REFUSALS
@@ -119,12 +120,21 @@ class Dataset:
     def find(cls, dataset: str) -> "Dataset":
         """Returns the data set with a name or number.
 
+        Args:
+            dataset: a shell may have completed the name to that of a folder, with a slash.
+
         Raises:
             ValueError: there is no such data set, or more than one.
         """
-        asked = int(dataset) if dataset.isdigit() else dataset
+        asked = dataset.strip().rstrip("/\\")
+        if not asked.isdecimal() and not re.fullmatch(r"Dataset\d+(_[^/\\]*)?", asked):
+            raise ValueError(
+                "-d: wanted the number of a data set or a name such as Dataset004_Hippocampus, "
+                f"got {dataset!r}"
+            )
         try:
-            return cls(str(maybe_convert_to_dataset_name(asked)))
+            number_or_name = int(asked) if asked.isdecimal() else asked
+            return cls(str(maybe_convert_to_dataset_name(number_or_name)))
         except (RuntimeError, AssertionError) as error:
             raise ValueError(" ".join(str(error).split())) from None
 
@@ -186,9 +196,30 @@ class Dataset:
         try:
             manager.get_label_manager(dataset_json)
             manager.image_reader_writer_class()
+            configurations = manager.available_configurations
         except REFUSALS as e:
             raise ValueError(f"nnU-Net does not accept {file} and its dataset.json: {e}") from None
+        for configuration in configurations:
+            configuration_of(manager, configuration, file)
         return manager, dataset_json
+
+
+def configuration_of(plans: PlansManager, name: str, file: Path) -> ConfigurationManager:
+    """Returns a configuration of nnU-Net's plans.
+
+    Args:
+        plans: nnU-Net's.
+        name: of the configuration.
+        file: that holds the plans.
+
+    Raises:
+        ValueError: nnU-Net does not accept it.
+    """
+    try:
+        return plans.get_configuration(name)
+    except REFUSALS as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
+        raise ValueError(f"nnU-Net does not accept {name} of {file}: {reason}") from None
 
 
 def read_dataset_json(file: Path) -> dict[str, Any]:

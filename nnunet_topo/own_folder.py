@@ -13,6 +13,7 @@ from nnunet_topo.files import digest, naming, on_one_line, read_json, remove_lin
 from nnunet_topo.locks import hold, release
 
 _LINES = "finished.jsonl"  # of this run, or of one that was interrupted
+_NAMED = 5  # cases in a note
 _SECONDS = 10.0  # between two writings of the record, which may hold thousands of cases
 
 
@@ -169,6 +170,8 @@ class OwnFolder:
     ) -> None:
         """Records a case, and moves its files to their places.
 
+        Files that an earlier run wrote for the case, and this one does not, are removed first.
+
         Args:
             name: of the case.
             of_inputs: digest of what its result depends on.
@@ -180,6 +183,7 @@ class OwnFolder:
             OSError: a file cannot be written.
         """
         found = list(files)
+        self._remove_files(name, but=[file.name for file in found])
         of_case = content | {"digest": of_inputs, "files": [file.name for file in found]}
         self._place({"case": name, "content": of_case}, found)
         self._note(name, of_case)
@@ -215,9 +219,41 @@ class OwnFolder:
     def keep_only(self, names: Iterable[str]) -> None:
         """Removes the files of all other cases, which an earlier run wrote."""
         for name in self._entries.keys() - set(names):
-            for file in self._entries.pop(name).files:
-                if self._digest(file) in self._files.pop(file, []):
-                    (self._folder / file).unlink()
+            self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """Removes a case from the record, with the files that an earlier run wrote for it."""
+        self._remove_files(name)
+        self._entries.pop(name, None)
+
+    def _remove_files(self, name: str, *, but: Sequence[str] = ()) -> None:
+        """Removes files of a case; those that were changed since stay as they are."""
+        if name not in self._entries:
+            return
+        for file in set(self._entries[name].files) - set(but):
+            if self._digest(file) in self._files.pop(file, []):
+                (self._folder / file).unlink()
+
+    def note_on_others(self, names: Iterable[str], source: Path) -> list[str]:
+        """Returns a line about results of earlier runs for other cases, none if there are none.
+
+        Args:
+            names: of the cases.
+            source: where these come from.
+        """
+        others = sorted(self._entries.keys() - set(names))
+        others = [
+            name
+            for name in others
+            if any((self._folder / file).exists() for file in self._entries[name].files)
+        ]
+        if not others:
+            return []
+        told = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+        return [
+            f"{self._folder} also holds results of earlier runs, whose cases are not in {source} "
+            f"now: {told}"
+        ]
 
     def close(self, **more: object) -> None:
         """Writes the record, with more entries, and removes the hidden folder.

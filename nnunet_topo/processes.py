@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,6 +26,7 @@ class Elsewhere(Protocol):
         ...
 
 
+_MOST = 61 if os.name == "nt" else sys.maxsize  # Windows waits for no more at once
 _elsewhere: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
 
 
@@ -66,7 +68,7 @@ def in_processes(
             yield result
         yield from map(killed, left.values())
         return
-    processes = min(processes, len(cases))
+    processes = min(processes, len(cases), _MOST)
     if processes < 2:
         yield from map(function, cases)
         return

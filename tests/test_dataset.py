@@ -46,6 +46,17 @@ def test_the_union_of_all_has_a_name_of_its_own():
     assert channels.default_unions() == {"all foreground": ["foreground", "b"]}
 
 
+@pytest.mark.parametrize("typed", ["Dataset004_Heart", "Dataset004_Heart/", "Dataset004_Heart\\"])
+def test_a_name_may_be_that_of_a_folder(typed):
+    assert Dataset.find(typed) == Dataset("Dataset004_Heart")
+
+
+@pytest.mark.parametrize("typed", ["DatasetHeart", "\u00b2", "Heart", "", "Dataset004_Heart/sub"])
+def test_what_cannot_be_a_data_set_is_refused(typed):
+    with pytest.raises(ValueError, match="-d: wanted the number of a data set or a name such as"):
+        Dataset.find(typed)
+
+
 def test_a_variable_that_is_not_set_is_named(monkeypatch):
     monkeypatch.delenv("nnUNet_results", raising=False)
     with pytest.raises(ValueError, match="nnUNet_results must be set"):

@@ -169,6 +169,31 @@ def test_only_own_files_of_other_cases_are_removed(tmp_path):
     assert record["summary"] == "one case"
 
 
+def test_files_that_a_case_no_longer_has_are_removed(tmp_path):
+    written(tmp_path, a="1", b="2", c="3")
+    (tmp_path / "b.txt").write_text("edited")
+    folder = opened(tmp_path)
+    folder.begin()
+    for case in "ab":
+        folder.put(case, "another digest", {"failed": True})
+    folder.drop("c")
+    folder.drop("never there")
+    folder.close()
+    assert names(tmp_path) == ["b.txt", RECORD]
+    assert list(json.loads((tmp_path / RECORD).read_text())["cases"]) == ["a", "b"]
+
+
+def test_results_of_cases_that_are_gone_are_told(tmp_path):
+    written(tmp_path, **dict.fromkeys("abcdefgh", "1"))
+    folder = opened(tmp_path)
+    assert folder.note_on_others("abcdefgh", tmp_path / "in") == []
+    (note,) = folder.note_on_others("ab", tmp_path / "in")
+    assert note.endswith(f"not in {tmp_path / 'in'} now: c, d, e, f, g, ...")
+    for case in "cdefgh":
+        (tmp_path / f"{case}.txt").unlink()
+    assert folder.note_on_others("ab", tmp_path / "in") == []
+
+
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="wanted a folder for the results"):

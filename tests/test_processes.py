@@ -1,11 +1,14 @@
 """Work in several processes: what a killed one costs, and that none outlives its parent."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from nnunet_topo import processes
 
 from .conftest import wait_until_gone
 
@@ -75,6 +78,12 @@ def test_a_killed_process_costs_its_case_and_the_others_keep_their_processes(sta
     assert 13 <= len(began) <= 14
     workers = [file for file in (tmp_path / "work").iterdir() if file.name.isdigit()]
     assert len(workers) <= 2 + 2 + 2  # not one for each case
+
+
+def test_no_more_processes_are_started_than_the_system_can_wait_for(monkeypatch):
+    monkeypatch.setattr(processes, "_MOST", 1)
+    found = processes.in_processes(eval, ["__import__('os').getpid()"] * 3, 100, killed=str)
+    assert list(found) == [os.getpid()] * 3
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")

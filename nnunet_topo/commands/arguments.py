@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from nnunet_topo.evaluation.label_choice import LabelChoice
     from nnunet_topo.metrics import Windows
 
+_TIME, _JOBS = "24:00:00", 8  # of Slurm jobs
+
 
 def add_label_arguments(command: argparse.ArgumentParser) -> None:
     """Adds the arguments that say which labels there are and what they are called."""
@@ -21,6 +23,7 @@ def add_label_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-l",
         nargs="*",
+        action="extend",
         metavar="LABEL",
         help="evaluate only these: values, ranges (10-33) or names; default: all of dataset.json, "
         "otherwise all in the files",
@@ -102,9 +105,7 @@ def add_executor_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--time",
         metavar="T",
-        default="24:00:00",
-        help="limit of a job as for sbatch, default %(default)s; then it is queued again and "
-        "resumes",
+        help=f"limit of a job as for sbatch, default {_TIME}; then it is queued again and resumes",
     )
     command.add_argument(
         "--slurm",
@@ -121,10 +122,22 @@ def add_jobs_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--jobs",
         type=int,
-        default=8,
         metavar="N",
-        help="Slurm jobs that share the cases, default %(default)s",
+        help=f"Slurm jobs that share the cases, default {_JOBS}",
     )
+
+
+def check_executor(chosen: argparse.Namespace) -> None:
+    """Checks that what a cluster gives is only asked for where one is used.
+
+    Raises:
+        ValueError: an argument has no effect here.
+    """
+    of_cluster = {name: getattr(chosen, name, None) for name in ("partition", "time", "jobs")}
+    of_cluster["slurm"] = chosen.slurm or None
+    given = [f"--{name}" for name, value in of_cluster.items() if value is not None]
+    if given and chosen.executor != "slurm":
+        raise ValueError(f"wanted --executor slurm for {' and '.join(given)}, got local")
 
 
 @contextmanager
@@ -144,14 +157,14 @@ def cases_where_chosen(
     """
     from nnunet_topo.processes import computed
 
+    check_executor(chosen)
     if chosen.executor == "local":
         yield
         return
     from nnunet_topo.commands.case_jobs import CaseJobs
 
-    with computed(
-        CaseJobs(cluster(chosen, folder, gpus=gpus, cpus=processes), folder, chosen.jobs)
-    ):
+    jobs = _JOBS if chosen.jobs is None else chosen.jobs
+    with computed(CaseJobs(cluster(chosen, folder, gpus=gpus, cpus=processes), folder, jobs)):
         yield
 
 
@@ -177,7 +190,8 @@ def cluster(chosen: argparse.Namespace, folder: Path, *, gpus: int = 0, cpus: in
     options = options_of(chosen.slurm)
     if cpus > 1:
         options = {"cpus-per-task": str(cpus)} | options
-    resources = Resources(chosen.partition, minutes_of(chosen.time), gpus, at_once, options)
+    minutes = minutes_of(chosen.time or _TIME)
+    resources = Resources(chosen.partition, minutes, gpus, at_once, options)
     return Slurm(folder, resources)
 
 

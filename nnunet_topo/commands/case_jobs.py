@@ -14,6 +14,7 @@ from nnunet_topo.files import read_json_if_whole, write_whole
 from nnunet_topo.processes import in_processes
 
 ASK_S = 5.0
+END_S = 60  # until jobs of an earlier call have ended
 SEEN_S = 60.0  # until results of another machine, or that a job is queued again, are seen here
 RECORD = "jobs.json"
 _BEGUN = -1  # number of a result that only says that the job has begun
@@ -181,10 +182,18 @@ class CaseJobs:
         self._folder.mkdir(parents=True, exist_ok=True)
         earlier = read_json_if_whole(self._folder / RECORD).get("jobs", [])
         write_whole(self._folder / RECORD, json.dumps({"jobs": earlier}) + "\n")
+        if not earlier:
+            return
         self._cluster.cancel(earlier)
-        for _ in range(60):
+        states = None
+        for _ in range(END_S):
             states = self._cluster.states()
             if states is not None and not any(states.get(job) in ACTIVE for job in earlier):
                 return
             time.sleep(1)
-        raise ValueError(f"jobs {', '.join(earlier)} of an earlier call do not end; try again")
+        told = f"jobs {', '.join(earlier)} of an earlier call"
+        raise ValueError(
+            f"Slurm does not say whether {told} have ended; try again"
+            if states is None
+            else f"{told} do not end; try again"
+        )

@@ -66,7 +66,7 @@ def process_models(
             after, unwritten = write_nested(alone, found, name, folder, processes=processes)
         except ValueError as error:
             return [], [f"no model is post-processed, because {model.name} cannot be: {error}"], []
-        problems += [f"{name}: {problem}" for problem in unwritten]
+        problems += [f"{name}: {problem}" for problem in (*found.problems, *unwritten)]
         processed.append(Processed(model.name, after, describe_steps(found)))
     return processed, [], problems
 

@@ -94,6 +94,8 @@ def _run(chosen: argparse.Namespace) -> int:
         elif result.status == "corrected":
             print(printable(describe(result)))
     print(*map(printable, summarize(done.results, chosen.review_distance)), sep="\n")
+    for note in done.notes:
+        print(f"note: {printable(note)}")
     print(f"{count(done.computed, 'case was', 'cases were')} done now, all in {done.record}")
     failed = all(result.status == "failed" for result in done.results)
     if chosen.error_maps and not failed:

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c",
         nargs="+",
+        action="extend",
         metavar="CONFIGURATION",
-        default=(),
         help="whose preprocessed labels are measured, default all",
     )
     add_processes_argument(parser)
@@ -47,7 +47,7 @@ def run(chosen: argparse.Namespace) -> int:
     done = plan(
         chosen.d,
         chosen.p,
-        chosen.c,
+        chosen.c or (),
         processes=number_of_processes(chosen),
         update=chosen.update,
         overwrite=chosen.overwrite,

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     find.add_argument(
         "-f",
         nargs="+",
+        action="extend",
         metavar="FOLD",
-        default=list("01234"),
         help="default 0 to 4; the cases of a single fold are divided into parts",
     )
     find.add_argument(
@@ -84,7 +84,7 @@ def _find(chosen: argparse.Namespace) -> int:
     options = Options(
         chosen.metric, chosen.max_dice_loss, number_of_processes(chosen), Settings(face)
     )
-    folds = list(dict.fromkeys(chosen.f))
+    folds = list(dict.fromkeys(chosen.f or "01234"))
     if "all" in folds:
         raise ValueError(
             "-f all: that training is validated on its own training cases, so its steps would not "
@@ -108,4 +108,6 @@ def _apply(chosen: argparse.Namespace) -> int:
     print(*map(printable, describe_applied(applied)), sep="\n")
     if applied.done:
         print(f"written: {printable(str(chosen.o))}, changes of each case in {RECORD}")
+    for note in applied.notes:
+        print(f"note: {printable(note)}")
     return report_problems(applied.problems, nothing_done=not applied.done)

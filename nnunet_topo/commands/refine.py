@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", type=Path, required=True, metavar="DIR", help="TRAINER__PLANS__CONFIGURATION"
     )
-    parser.add_argument("-f", nargs="+", metavar="FOLD", help="default: all that exist")
+    parser.add_argument(
+        "-f", nargs="+", action="extend", metavar="FOLD", help="default: all that exist"
+    )
     parser.add_argument("-chk", default="checkpoint_final.pth", help="default %(default)s")
     parser.add_argument(
         "--prior", type=Path, metavar="FILE", help="topology.json; default: that of the model"
@@ -67,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Returns 0, or 1 where a case failed."""
+    """Returns 0, 1 where a case failed, 2 where nothing was done."""
     if chosen.prior is not None:
         check_prior_file(chosen.prior)
     with cases_where_chosen(chosen, chosen.o / ".jobs", gpus=int(chosen.device == "cuda")):
@@ -112,4 +114,4 @@ def _run(chosen: argparse.Namespace) -> int:
             f"failed: {printable(', '.join(failed))}; run the same command again to retry them",
             file=sys.stderr,
         )
-    return int(bool(failed))
+    return (1 if done.written else 2) if failed else 0

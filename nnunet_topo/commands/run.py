@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_topo._register import register
 from nnunet_topo.commands import compare
-from nnunet_topo.commands.arguments import add_executor_arguments, cluster
+from nnunet_topo.commands.arguments import add_executor_arguments, check_executor, cluster
 
 HELP = "nnUNetv2_train for several trainers and folds, here or on a cluster, then compare"
 DESCRIPTION = (
@@ -23,11 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="3d_fullres, 2d, ...")
     parser.add_argument(
-        "-tr", required=True, nargs="+", metavar="TRAINER", help="trainers, the control first"
+        "-tr",
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="TRAINER",
+        help="trainers, the control first",
     )
-    parser.add_argument(
-        "-f", nargs="+", metavar="FOLD", default=list("01234"), help="default 0 to 4"
-    )
+    parser.add_argument("-f", nargs="+", action="extend", metavar="FOLD", help="default 0 to 4")
     parser.add_argument("-p", metavar="PLANS", default="nnUNetPlans", help="default nnUNetPlans")
     parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="for report and logs")
     parser.add_argument(
@@ -58,12 +61,13 @@ def run(chosen: argparse.Namespace) -> int:
     from nnunet_topo.locks import hold
     from nnunet_topo.report.words import printable
 
+    check_executor(chosen)
     slots = [] if chosen.executor == "slurm" or chosen.dry_run else _slots(chosen)
-    trainers, folds = dict.fromkeys(chosen.tr), dict.fromkeys(chosen.f)
+    trainers, folds = list(dict.fromkeys(chosen.tr)), list(dict.fromkeys(chosen.f or "01234"))
     of_data = ("-d", chosen.d, "-c", chosen.c, "-p", chosen.p)
     options = ["-device", chosen.device, "-num_gpus", str(chosen.num_gpus)]
     options += ["--npz"] if chosen.npz else []
-    trainings = choose_trainings(chosen.d, chosen.c, chosen.p, chosen.tr, chosen.f, options)
+    trainings = choose_trainings(chosen.d, chosen.c, chosen.p, chosen.tr, folds, options)
     if chosen.dry_run:
         for training in trainings:
             is_done = "# done: " if training.dice() is not None else ""

@@ -210,6 +210,10 @@ class Slurm:
         return {line[0]: line[1] for line in lines if len(line) == 2}
 
     def cancel(self, jobs: Sequence[str]) -> None:
-        """Ends jobs, whatever their state."""
-        if jobs:
+        """Ends jobs, whatever their state, if Slurm answers."""
+        if not jobs:
+            return
+        try:
             subprocess.run(["scancel", *jobs], capture_output=True, timeout=60, check=False)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"Slurm does not answer ({error}); not ended: {' '.join(jobs)}", file=sys.stderr)

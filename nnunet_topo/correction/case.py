@@ -18,7 +18,7 @@ from nnunet_topo.correction.structures import Structure
 from nnunet_topo.images.segmentation import read_segmentation, unit_of
 from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.agreement import check_agreement
-from nnunet_topo.labels.values import describe_fractions, distinct_values
+from nnunet_topo.labels.values import distinct_values, refuse_unknown_labels
 from nnunet_topo.topology import Connectivity
 
 _CERTAIN = 1e-7  # probabilities of 0 and 1 come from rounding
@@ -91,7 +91,9 @@ def _since(began: float) -> float:
 
 def _correct(case: Case, began: float) -> CaseResult:
     read = read_segmentation(case.reader, case.file)
-    wrong = describe_fractions(distinct_values(read.label_map))
+    known = {0, *(label for labels in case.wanted.channels for label in labels)}
+    known |= set() if case.wanted.ignore is None else {case.wanted.ignore}
+    wrong = refuse_unknown_labels(distinct_values(read.label_map), known, "dataset.json")
     if wrong:
         raise ValueError(f"{case.file} {wrong}")
     whole = read.label_map.astype(np.int32)

@@ -83,12 +83,14 @@ class Corrections:
         results: those of earlier runs included.
         computed: number of cases that were done in this run.
         problems: of files that were left out, one line each.
+        notes: what the user should know.
         record: file that holds all results.
     """
 
     results: list[CaseResult]
     computed: int
     problems: list[str]
+    notes: list[str]
     record: Path
 
 
@@ -96,7 +98,7 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
     """Gives each prediction the topology of topology.json, and writes what was done.
 
     A case that fails does not stop the others. Finished cases are not computed again. Only files
-    that an earlier run wrote into the same folder are replaced.
+    that an earlier run wrote into the same folder are replaced, or removed where the case fails.
 
     Args:
         predictions: folder of segmentations.
@@ -160,7 +162,9 @@ def correct_folder(predictions: Path, output: Path, request: Request) -> Correct
     ):
         done.append(_put(folder, result, inputs[result.case], folders[result.case]))
     folder.close()
-    return Corrections(sorted(done, key=lambda r: r.case), len(cases), problems, folder.record)
+    notes = folder.note_on_others(inputs, predictions)
+    done.sort(key=lambda result: result.case)
+    return Corrections(done, len(cases), problems, notes, folder.record)
 
 
 def _put(folder: OwnFolder, result: CaseResult, of_inputs: str, new: Path) -> CaseResult:

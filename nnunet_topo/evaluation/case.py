@@ -1,7 +1,7 @@
 """One case: its files read on one grid, checked, and compared label by label."""
 
 from dataclasses import dataclass, field
-from math import nan
+from math import inf, nan
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises ValueError on a tolerance that would fail in every case."""
+        if self.nsd_tolerance_mm == inf:
+            raise ValueError("the NSD tolerance must be a distance, got inf")
         if not self.nsd_tolerance_mm >= 0:
             raise ValueError(f"the NSD tolerance must be at least 0, got {self.nsd_tolerance_mm:g}")
 

@@ -164,9 +164,21 @@ def _evaluate(
     return evaluation
 
 
-def recorded_connectivity(summary: Path) -> Connectivity:
-    """Returns the connectivity of the metrics that a summary holds, "full" if there are none."""
-    try:
-        return read_summary(summary).connectivity
-    except (OSError, ValueError):
-        return "full"
+def recorded_connectivity(*summaries: Path) -> Connectivity:
+    """Returns the connectivity of the metrics that summaries hold, "full" if there are none.
+
+    Raises:
+        ValueError: they hold metrics of both.
+    """
+    found: set[Connectivity] = set()
+    for summary in summaries:
+        try:
+            recorded = read_summary(summary)
+        except (OSError, ValueError):
+            continue
+        if recorded.evaluated:
+            found.add(recorded.connectivity)
+    if len(found) > 1:
+        files = ", ".join(map(str, summaries))
+        raise ValueError(f"the metrics in {files} have both connectivities: give --connectivity")
+    return found.pop() if found else "full"

@@ -21,6 +21,7 @@ class Journal:
 
     def __enter__(self) -> "Journal":
         try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
             remove_link(self.file)
             self.handle = self.file.open("a+", encoding="utf-8")
         except OSError as error:

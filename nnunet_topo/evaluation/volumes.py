@@ -14,7 +14,9 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunet_topo.evaluation.study import Description, Model, Study, describe_study
 from nnunet_topo.files import case_files, case_name, split_ending
 from nnunet_topo.images.geometry import Geometry, read_geometry
+from nnunet_topo.images.nifti import own_voxels
 from nnunet_topo.images.readers import ReadersByEnding, written_ending
+from nnunet_topo.images.segmentation import read_silently
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,13 @@ def read_volumes(
     reference_file = study.references / case
     reader, in_network = _reader(described, reference_file), described.channels
     region = key_to_label_or_region(label)
-    segmentation, properties = reader.read_seg(str(reference_file))
+    segmentation, properties = read_silently(reader, reference_file)
     reference = region_or_label_to_mask(segmentation[0], region)
     counted = segmentation[0] != described.ignore  # all of it where there is none
     predictions, probabilities = {}, {}
     for model, name in named:
         file = _prediction_file(model, name)
-        read = _reader(described, file).read_seg(str(file))[0][0]
+        read = read_silently(_reader(described, file), file)[0][0]
         predictions[model.name] = region_or_label_to_mask(read, region) & counted
         ending = written_ending(file, described.ending)
         saved = file.with_name(f"{file.name.removesuffix(ending)}.npz")
@@ -79,7 +81,8 @@ def read_volumes(
         ending = written_ending(reference_file, described.ending)
         file = _image_file(study.images, reference_file, ending)
         if file is not None:
-            image = reader.read_images([str(file)])[0][0]
+            with own_voxels([file]) as paths:
+                image = reader.read_images(paths)[0][0]
             image = image if image.shape == reference.shape else None
     spacing_mm = tuple(float(length) for length in properties["spacing"])
     geometry = read_geometry(reference_file, properties)

@@ -1,7 +1,12 @@
 """NIfTI files in nibabel's form, also those that only SimpleITK can read."""
 
 import gzip
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel
@@ -14,6 +19,33 @@ _SIZES_OF_NIFTI2 = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
 def is_nifti(file: Path) -> bool:
     """Returns whether a file's name says that it is NIfTI."""
     return file.name.lower().endswith((".nii", ".nii.gz"))
+
+
+@contextmanager
+def own_voxels(files: Sequence[Path]) -> Iterator[list[str]]:
+    """Yields the paths at which nnU-Net's readers find the voxels of these very files.
+
+    Where CASE.nii lies beside CASE.nii.gz, SimpleITK takes its voxels when it is asked for
+    CASE.nii.gz. Such a file is read in a folder without the other.
+
+    Raises:
+        OSError: there is no room for that folder.
+    """
+    with ExitStack() as stack:
+        yield [str(_without_twin(file, stack)) for file in files]
+
+
+def _without_twin(file: Path, stack: ExitStack) -> Path:
+    if not file.name.lower().endswith(".nii.gz"):
+        return file
+    if not os.path.lexists(file.with_name(file.name[: -len(".gz")])):
+        return file
+    alone = Path(stack.enter_context(TemporaryDirectory())) / file.name
+    try:
+        alone.symlink_to(file.absolute())
+    except OSError:  # Windows allows links to administrators only
+        shutil.copyfile(file, alone)
+    return alone
 
 
 def load_nifti(file: Path) -> Any:

@@ -24,7 +24,7 @@ from nnunet_topo.images.layouts import (
     is_grey,
     read_layout,
 )
-from nnunet_topo.images.nifti import is_nifti, load_nifti, raw_nifti_header
+from nnunet_topo.images.nifti import is_nifti, load_nifti, own_voxels, raw_nifti_header
 from nnunet_topo.images.text_headers import has_text_header, header_gives_spacing
 from nnunet_topo.labels.values import NOT_FINITE
 
@@ -156,8 +156,8 @@ def read_silently(reader: BaseReaderWriter, file: Path) -> tuple[NDArray, Any]:
         Exception: whatever the reader raises.
     """
     check_file(reader, file)
-    with contextlib.redirect_stdout(io.StringIO()):
-        return reader.read_seg(str(file))
+    with contextlib.redirect_stdout(io.StringIO()), own_voxels([file]) as (path,):
+        return reader.read_seg(path)
 
 
 def unit_of(reader: BaseReaderWriter, file: Path) -> Unit:

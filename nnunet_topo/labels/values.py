@@ -131,6 +131,21 @@ def describe_foreign_labels(values: NDArray, wanted: Collection[int]) -> str:
     return told
 
 
+def refuse_unknown_labels(values: NDArray, known: Collection[int], source: str) -> str:
+    """Returns why a prediction with these values cannot be changed, "" if it can be.
+
+    Args:
+        values: of the label map.
+        known: the labels, with 0.
+        source: what has these labels.
+    """
+    wrong = describe_fractions(values)
+    unknown = values[~np.isin(values, list(known))]
+    if wrong or len(unknown) == 0:
+        return wrong
+    return f"holds {shown_values(unknown)}, which {source} does not have ({as_ranges(known)})"
+
+
 def describe_unknown_labels(values: NDArray, known: Collection[int]) -> str:
     """Returns what to say of values that are not labels, "" if there are none."""
     unknown = values[~np.isin(values, list(known))]

@@ -27,8 +27,7 @@ from nnunet_topo.images.readers import (
 from nnunet_topo.images.segmentation import read_segmentation
 from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.declared import labels_of_dataset
-from nnunet_topo.labels.labels import as_ranges
-from nnunet_topo.labels.values import describe_fractions, distinct_values, shown_values
+from nnunet_topo.labels.values import distinct_values, refuse_unknown_labels
 from nnunet_topo.metrics import narrow_label_map
 from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.postprocessing import record
@@ -58,12 +57,14 @@ class Applied:
         done: changes of each case, by label or region, those of an earlier run included.
         computed: number of cases of this run.
         problems: of the others, one line each.
+        notes: what the user should know.
     """
 
     recipe: Recipe
     done: dict[str, dict[str, Change]]
     computed: int
     problems: list[str]
+    notes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: 
     """Writes the predictions of a folder after their steps, in their format and on their grid.
 
     A prediction that cannot be read is reported, and the others are written. Only files that an
-    earlier run wrote into the same folder are replaced; what has not changed is not done again.
+    earlier run wrote into the same folder are replaced, or removed where the prediction cannot be
+    read any more; what has not changed is not done again.
 
     Args:
         predictions: folder of nnU-Net's predictions, with their .npz if a threshold was chosen.
@@ -145,7 +147,8 @@ def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: 
     for name in ("dataset.json", "plans.json"):  # as nnU-Net's own postprocessing does
         if (predictions / name).is_file() and not (output / name).exists():
             shutil.copyfile(predictions / name, output / name)
-    return Applied(recipe, done, computed, [*left_out, *problems])
+    notes = folder.note_on_others([job.file.name for job in jobs], predictions)
+    return Applied(recipe, done, computed, [*left_out, *problems], notes)
 
 
 def apply_jobs(
@@ -177,6 +180,7 @@ def apply_jobs(
     for result in tqdm(results, total=len(missing), desc="steps", unit="case", disable=None):
         if result.problem:
             problems.append(result.problem)
+            folder.drop(result.name)
             continue
         changes = {key: asdict(change) for key, change in result.changes.items()}
         try:
@@ -184,6 +188,7 @@ def apply_jobs(
             done[result.name] = result.changes
         except ValueError as error:  # a file that came since
             problems.append(f"{result.name}: not written, {error}")
+            folder.drop(result.name)
     folder.close()
     return dict(sorted(done.items())), len(missing) - len(problems), sorted(problems)
 
@@ -335,16 +340,9 @@ def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
 
 def _check_values(label_map: NDArray, recipe: Recipe) -> None:
     """Raises ValueError if a label map holds values that are not labels of the data set."""
-    values = distinct_values(label_map)
-    wrong = describe_fractions(values)
-    if wrong:
-        raise ValueError(f"it {wrong}")
-    known = {0, recipe.ignore}
+    known = {0} if recipe.ignore is None else {0, recipe.ignore}
     for label in recipe.labels:
         known |= set(label) if isinstance(label, tuple) else {label}
-    unknown = values[~np.isin(values, [value for value in known if value is not None])]
-    if len(unknown):
-        labels = as_ranges(value for value in known if value is not None)
-        raise ValueError(
-            f"it holds {shown_values(unknown)}, which {recipe.dataset} does not have ({labels})"
-        )
+    wrong = refuse_unknown_labels(distinct_values(label_map), known, recipe.dataset)
+    if wrong:
+        raise ValueError(f"it {wrong}")

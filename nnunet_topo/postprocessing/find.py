@@ -88,7 +88,7 @@ def find_steps(study: Study, output: Path, options: Options) -> Postprocessing:
     nested ones lower the error.
 
     A case that cannot be read is left out. After an interruption, measured cases are not measured
-    again.
+    again. An earlier result whose steps were edited is not replaced.
 
     Args:
         study: predictions of a cross-validation, and references.
@@ -112,25 +112,31 @@ def find_steps(study: Study, output: Path, options: Options) -> Postprocessing:
         told = "; ".join(problems[:3])
         raise ValueError(f"no case could be measured{': ' if told else ''}{told}")
     result = _choose(study, works, measured, problems, options)
+    check_folder(output)  # the search may have taken hours
     write_result(output / record.FILE, result)
     release(output)
     return result
 
 
 def check_folder(output: Path) -> None:
-    """Raises ValueError if files that a search has not written are in the way in a folder."""
+    """Raises ValueError if files that a search has not written so are in the way in a folder."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"-o: wanted a folder, {output} is a file")
     check_journal(output / JOURNAL)
     file = output / record.FILE
     if file.exists():
         try:
-            author = read_json(file).get("written_by")
+            content = read_json(file)
         except ValueError:
-            author = None
-        if author != record.AUTHOR:
+            content = {}
+        if content.get("written_by") != record.AUTHOR:
             raise ValueError(
                 f"{file} was not written by {record.AUTHOR} and is left as it is; choose another -o"
+            )
+        if record.is_edited(content):
+            raise ValueError(
+                f"{file} was edited since {record.AUTHOR} wrote it and is left as it is; move it "
+                "away or choose another -o"
             )
 
 
@@ -282,10 +288,12 @@ def _model_name(model: Model) -> str:
 def _identify(
     model: Model, works: Sequence[Work], measured: Mapping[str, Measured]
 ) -> dict[str, str]:
-    """Returns a digest of the predictions and references of each fold, by its folder."""
+    """Returns a digest of the predictions and references of each fold with cases, by its folder."""
+    digests = {fold: [] for fold in model.folders}
+    for work in works:
+        digests[work.fold].append(measured[work.case.name].digest)
     return {
-        str(folder): digest(
-            " ".join(measured[work.case.name].digest for work in works if work.fold == fold)
-        )
+        str(folder): digest(" ".join(digests[fold]))
         for fold, folder in model.folders.items()
+        if digests[fold]
     }

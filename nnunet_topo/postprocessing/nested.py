@@ -76,10 +76,14 @@ def _write(
     output: Path,
     processes: int,
 ) -> tuple[Model, list[str]]:
-    """Writes the cases that have steps, and returns them as a model."""
+    """Writes the cases that have steps, and returns them as a model of the folds that have some.
+
+    Raises:
+        ValueError: no case could be written, or other files are in the way.
+    """
     folders, problems = {}, []
     for fold, source in study.models[0].folders.items():
-        folders[fold] = output / (f"fold_{fold}" if fold else "predictions")
+        target = output / (f"fold_{fold}" if fold else "predictions")
         found = find_segmentations(study.references, source, study.dataset_json, study.plans)
         steps_of = {
             pair.prediction: {key: s for key, s in steps[pair.prediction.name].items() if s}
@@ -93,7 +97,7 @@ def _write(
                 for file, chosen in steps_of.items()
             },
         }
-        folder = OwnFolder(folders[fold], RECORD, AUTHOR, about=about)
+        folder = OwnFolder(target, RECORD, AUTHOR, about=about)
         jobs = [
             Prediction(
                 file,
@@ -106,5 +110,10 @@ def _write(
         ]
         folder.begin()
         folder.keep_only(job.file.name for job in jobs)
-        problems += apply_jobs(jobs, folder, processes)[2]
+        done, _, unwritten = apply_jobs(jobs, folder, processes)
+        problems += unwritten
+        if done:
+            folders[fold] = target
+    if not folders:
+        raise ValueError(f"no case could be written: {'; '.join(problems[:3])}")
     return Model(name, folders, {}), problems

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_topo
-from nnunet_topo.files import read_json, write_whole
+from nnunet_topo.files import digest, read_json, write_whole
 from nnunet_topo.labels.labels import Label
 from nnunet_topo.postprocessing.scores import Score
 from nnunet_topo.postprocessing.steps import Grid, Steps, Units
@@ -135,7 +135,7 @@ def nnunet_equivalent(
 
 
 def write_result(file: Path, result: Postprocessing) -> None:
-    """Writes the file in one step.
+    """Writes the file in one step, with a digest by which `is_edited` finds edits.
 
     Raises:
         OSError: it cannot be written.
@@ -144,6 +144,7 @@ def write_result(file: Path, result: Postprocessing) -> None:
     content = {
         "written_by": AUTHOR,
         "version": nnunet_topo.__version__,
+        "digest": "",
         "dataset": recipe.dataset,
         "model": result.model,
         "trainings": result.trainings,
@@ -168,7 +169,18 @@ def write_result(file: Path, result: Postprocessing) -> None:
         },
         "problems": result.problems,
     }
+    content["digest"] = _digest(content)
     write_whole(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def is_edited(content: Mapping[str, Any]) -> bool:
+    """Returns whether the content of the file was changed after it was written."""
+    return content.get("digest") != _digest(content)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    unsigned = {key: value for key, value in content.items() if key != "digest"}
+    return digest(json.dumps(unsigned, sort_keys=True))
 
 
 def _outcome_as_json(result: Postprocessing, outcome: Outcome) -> dict[str, Any]:

@@ -32,12 +32,14 @@ class Refinement:
     Attributes:
         results: by case, those of earlier runs included.
         computed: number of cases that were done in this run.
+        written: number of cases whose segmentation is in the folder.
         notes: what the user should know.
         record: file that holds all results.
     """
 
     results: dict[str, CaseResult]
     computed: int
+    written: int
     notes: list[str]
     record: Path
 
@@ -53,7 +55,7 @@ def refine(
 
     A case whose topology is right, or does not improve, is written as nnUNetv2_predict writes it.
     A case that fails does not stop the others. Finished cases are not computed again. Only files
-    that an earlier run wrote into the same folder are replaced.
+    that an earlier run wrote into the same folder are replaced, or removed where the case fails.
 
     Args:
         images: as for nnUNetv2_predict.
@@ -108,7 +110,9 @@ def refine(
         say(f"[{numbers[job.case]}/{len(cases)}] {job.case}: {describe(results[job.case])}")
     results = dict(sorted(results.items(), key=lambda of: numbers[of[0]]))
     folder.close(summary=summarize(results))
-    return Refinement(results, len(jobs), notes, folder.record)
+    notes += folder.note_on_others(cases, images)
+    written = sum((output / f"{case}{model.ending}").is_file() for case in cases)
+    return Refinement(results, len(jobs), written, notes, folder.record)
 
 
 def _settings(

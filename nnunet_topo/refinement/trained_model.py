@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nnunet_topo.dataset import Channels, Union
 from nnunet_topo.images.layouts import check_file
-from nnunet_topo.images.nifti import is_nifti, load_nifti
+from nnunet_topo.images.nifti import is_nifti, load_nifti, own_voxels
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.training.checkpoints import read_origin
 from nnunet_topo.training.lookup import without_timms_warning
@@ -111,10 +111,10 @@ class TrainedModel:
                 # If a file was cut short, SimpleITK fills the rest with zeros.
                 load_nifti(file).dataobj.get_unscaled()
         preprocessor = configuration.preprocessor_class(verbose=False)
-        names = [str(file) for file in files]
-        data, _, properties = preprocessor.run_case(
-            names, None, manager, configuration, predictor.dataset_json
-        )
+        with own_voxels(files) as paths:
+            data, _, properties = preprocessor.run_case(
+                paths, None, manager, configuration, predictor.dataset_json
+            )
         if len(data) != number:  # one file may hold several channels, as a colour photograph does
             raise ValueError(
                 f"the model takes {number} channels for each case, got {len(data)}: {found}"

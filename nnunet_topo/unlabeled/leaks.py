@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from nnunet_topo.files import case_files, read_json_if_whole, write_whole
 from nnunet_topo.images.layouts import check_file
+from nnunet_topo.images.nifti import own_voxels
 from nnunet_topo.processes import in_processes
 from nnunet_topo.unlabeled.case import (
     Case,
@@ -85,7 +86,8 @@ def _digest_of(case: Case) -> Outcome:
         reader = case.target.plans.image_reader_writer_class()
         for file in case.files:
             check_file(reader, file)
-        data = reader.read_images([str(file) for file in case.files])[0]
+        with own_voxels(case.files) as paths:
+            data = reader.read_images(paths)[0]
     except Exception as error:
         return Outcome(
             case.name,

@@ -18,10 +18,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.dataset import Dataset
+from nnunet_topo.dataset import Dataset, configuration_of, read_plans_file
 from nnunet_topo.files import OWN_KEY, read_json
 from nnunet_topo.images.layouts import check_file
-from nnunet_topo.images.nifti import is_nifti, load_nifti
+from nnunet_topo.images.nifti import is_nifti, load_nifti, own_voxels
 from nnunet_topo.processes import in_processes
 from nnunet_topo.unlabeled.case import (
     Case,
@@ -135,13 +135,18 @@ def _target(base: Path, plans: str, configuration: str) -> Target:
             f"there are no plans {file}: create them with nnUNetv2_plan_and_preprocess, or give "
             "their name with -p"
         )
-    manager = PlansManager(str(file))
-    known = manager.plans["configurations"]
+    manager = PlansManager(read_plans_file(file))
+    known = manager.plans.get("configurations", {})
     if configuration not in known:
         raise ValueError(
             f"{file} has no configuration {configuration!r}; it has {', '.join(known)}"
         )
-    chosen = manager.get_configuration(configuration)
+    chosen = configuration_of(manager, configuration, file)
+    if chosen.previous_stage_name is not None:
+        raise ValueError(
+            "unlabelled images have no segmentation of a previous stage, which "
+            f"{configuration} needs; train its first stage instead, {chosen.previous_stage_name}"
+        )
     dataset_json = read_json(base / "dataset.json")
     fingerprint = read_json(base / "dataset_fingerprint.json")
     spacings = np.array(fingerprint["spacings"], dtype=float)  # whole numbers for photographs
@@ -207,7 +212,8 @@ def _check(case: Case) -> str:
         reader = target.plans.image_reader_writer_class()
         for file in case.files:
             check_file(reader, file)
-        data, properties = reader.read_images([str(file) for file in case.files])
+        with own_voxels(case.files) as paths:
+            data, properties = reader.read_images(paths)
         for file in case.files:
             if is_nifti(file):
                 # If a file was cut short, SimpleITK fills the rest with zeros.
@@ -257,14 +263,15 @@ def _compute(case: Case, digest: str, part: Path) -> None:
     part.mkdir()
     states = file_states(case.files)
     preprocessor = target.configuration.preprocessor_class(verbose=False)
-    preprocessor.run_case_save(
-        str(part / case.name),
-        [str(file) for file in case.files],
-        None,
-        target.plans,
-        target.configuration,
-        target.dataset_json,
-    )
+    with own_voxels(case.files) as paths:
+        preprocessor.run_case_save(
+            str(part / case.name),
+            paths,
+            None,
+            target.plans,
+            target.configuration,
+            target.dataset_json,
+        )
     properties = load_pickle(str(part / f"{case.name}.pkl"))
     properties["class_locations"] = {}  # nnU-Net's loader expects them
     source = SourceRecord(nnunet_topo.__version__, states, digest, target.plan)

@@ -137,6 +137,20 @@ def test_jobs_of_a_killed_command_are_ended_before_others_begin(tmp_path):
     assert cluster.states()[earlier] != "RUNNING"
 
 
+def test_a_cluster_that_does_not_answer_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(case_jobs, "END_S", 1)
+    cluster, folder = LocalCluster(tmp_path / "jobs"), tmp_path / "jobs"
+    with monkeypatch.context() as silent:
+        silent.setattr(cluster, "states", lambda: None)
+        CaseJobs(cluster, folder, 1)._end_earlier()  # there are none to be asked about
+        (folder / "jobs.json").write_text(json.dumps({"jobs": ["7"]}))
+        with pytest.raises(ValueError, match="Slurm does not say whether jobs 7 of an earlier"):
+            CaseJobs(cluster, folder, 1)._end_earlier()
+    monkeypatch.setattr(cluster, "states", lambda: {"7": "RUNNING"})
+    with pytest.raises(ValueError, match="jobs 7 of an earlier call do not end; try again"):
+        CaseJobs(cluster, folder, 1)._end_earlier()
+
+
 def test_a_job_that_is_queued_again_goes_on_where_it_stopped(tmp_path):
     file = tmp_path / "x.results"
     whole = pickle.dumps((0, "known"))
@@ -159,6 +173,14 @@ def as_jobs(monkeypatch):
 
     monkeypatch.setattr(arguments, "cluster", cluster)
     return made
+
+
+@pytest.mark.parametrize("options", ["--jobs 0", "--partition gpu", "--time 1:00 --slurm mem=3G"])
+def test_what_a_cluster_gives_is_not_asked_for_without_one(study, capsys, options):
+    assert study.command(*options.split()) == 2
+    named = " and ".join(option for option in options.split() if option.startswith("--"))
+    assert f"wanted --executor slurm for {named}, got local" in capsys.readouterr().err
+    assert not study.summary.exists()
 
 
 def test_an_evaluation_by_jobs_is_that_of_one_process(study, as_jobs, tmp_path):

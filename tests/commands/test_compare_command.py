@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
+from nnunet_topo.cli import main
 from nnunet_topo.evaluation import case as evaluation
+from nnunet_topo.evaluation.evaluate import evaluate_folder
 from nnunet_topo.images.geometry import find_unit
 from nnunet_topo.metrics import compare_label_maps, compute
 
@@ -219,8 +221,8 @@ def test_the_control_keeps_the_largest_component_of_each_label(folders):
     [
         (["--pred", "nothing", "b=."], "--pred takes NAME=FOLDER, got 'nothing'"),
         (["--pred", "a=.", "a=."], "each model needs a different name"),
-        (["--pred", "a=."], "wanted two models to compare, or one and --control"),
         (["--pred", "a=nowhere", "b=."], "nowhere is not a folder"),
+        (["-f", "0", "7", "-p", "Nix"], "wanted -d, -c and -tr for -f, -p, got --gt and --pred"),
         (["-d", "4"], "give either -d, -c and -tr, or --gt and --pred"),
         (["--metrics", "topo_ver"], "'topo_ver' cannot be compared; choose from Dice"),
         (["--primary", "Dise"], "'Dise' cannot be compared; choose from Dice"),
@@ -231,6 +233,21 @@ def test_wrong_arguments_say_what_is_right(folders, arguments, message, capsys):
     assert folders.compare(*arguments) == 2
     assert message in capsys.readouterr().err
     assert not folders.out.exists()
+
+
+def test_one_model_is_not_compared(folders, capsys):
+    one = ["compare", "--gt", str(folders.gt), "--pred", f"a={folders.pred}"]
+    assert main([*one, "-o", str(folders.out)]) == 2
+    assert "wanted two models to compare, or one and --control" in capsys.readouterr().err
+    assert not folders.out.exists()
+
+
+def test_an_option_that_is_given_twice_counts_twice(folders):
+    both = ["--pred", f"a={folders.pred}", "--pred", f"b={folders.other}", "-l", "1", "-l", "2"]
+    assert main(["compare", "--gt", str(folders.gt), *both, "-o", str(folders.out)]) == 0
+    cases = folders.result()["cases"]
+    assert list(cases)[:2] == ["a", "b"]
+    assert list(cases["a"]["case_0.nii.gz"]) == ["1", "2"]
 
 
 def test_an_interrupted_comparison_resumes(folders, monkeypatch, capsys):
@@ -253,6 +270,17 @@ def test_connectivity_is_used_and_printed(folders, capsys):
     assert folders.compare("--connectivity", "face") == 0
     assert "3 cases, face connectivity" in capsys.readouterr().out
     assert "6-connected in volumes" in Page(folders.page()).text
+
+
+def test_the_connectivity_is_that_of_metrics_that_were_computed_before(folders, capsys):
+    folders.evaluate(settings=evaluation.Settings("face"))
+    assert folders.compare() == 0
+    assert folders.result()["connectivity"] == "face"
+    files = folders.djfile, folders.pfile
+    evaluate_folder(folders.gt, folders.other, *files)
+    assert folders.compare() == 2
+    assert "have both connectivities: give --connectivity" in capsys.readouterr().err
+    assert folders.compare("--connectivity", "full") == 0
 
 
 def test_a_summary_of_other_labels_is_not_taken_over(folders):

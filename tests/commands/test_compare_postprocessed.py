@@ -157,6 +157,23 @@ def test_the_folds_of_trainers_are_post_processed_fold_by_fold(results):
     assert files_below(results.folder / "results") == before
 
 
+def test_a_fold_that_cannot_be_read_does_not_cost_the_others(results, capsys):
+    for trainer in ("nnUNetTrainer", "nnUNetTrainerTAFL_5epochs"):
+        for fold in (0, 1):
+            results.study.pred = results.fold(trainer, fold) / "validation"
+            for case in (2 * fold, 2 * fold + 1):
+                results.study.put(f"case_{case}", *pair(case))
+    for file in results.fold("nnUNetTrainer", 0).glob("validation/*.nii.gz"):
+        file.write_bytes(b"not an image")
+    assert results.compare("--postprocess", "--control") == 1
+    printed = capsys.readouterr().err
+    assert "case_0.nii.gz" in printed
+    assert "case_1.nii.gz" in printed
+    compared = json.loads((results.out / "compare.json").read_text())["cases"]
+    assert "nnUNetTrainer, post-processed" in compared
+    assert all(list(cases) == ["case_2.nii.gz", "case_3.nii.gz"] for cases in compared.values())
+
+
 @pytest.mark.parametrize(
     ("primary", "by"), [("none", ERROR), ("Dice", ERROR), ("topo_betti_error", "topo_betti_error")]
 )

@@ -48,6 +48,13 @@ def test_an_unknown_data_set_is_an_error(results, capsys):
     assert "Could not find a dataset with the ID 777" in capsys.readouterr().err
 
 
+def test_options_for_folders_are_refused_for_trainings(results, capsys):
+    for_folders = ["-l", "--labels", "nope.csv", "--images", "nope", "--group", "a=1", "-il", "3"]
+    assert results.compare(*for_folders) == 2
+    told = "wanted --gt and --pred for -l, --labels, --group, -il, --images, got -d, -c and -tr"
+    assert told in capsys.readouterr().err
+
+
 def test_what_has_been_evaluated_is_not_evaluated_again(results, monkeypatch):
     for trainer in ("nnUNetTrainer", "nnUNetTrainerTAFL_5epochs"):
         for fold in (0, 1):

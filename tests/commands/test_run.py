@@ -33,6 +33,10 @@ FINETUNED = "nnUNetTrainerWasserstein_1epochs_2iters_finetune"
         ),
         (("-c", "3d_lowres", "-tr", OURS), "has no 3d_lowres; it has 2d, 3d_fullres"),
         (("-p", "nnUNetPlansX", "-tr", OURS), "nnUNetv2_plan_and_preprocess -d 901 -c 3d_fullres"),
+        (
+            ("--partition", "gpu", "-tr", OURS, STOCK),
+            "wanted --executor slurm for --partition, got",
+        ),
         (("-tr", OURS, OURS), "wanted two trainers to compare, got"),
         (("-tr", STOCK, "nnUNetTrainerWassersteen"), "nnU-Net finds no trainer nnUNetTrainerWass"),
         (("-tr", STOCK, "nnUNetTrainerTAFL_x"), "'x' is not a setting"),

@@ -114,6 +114,16 @@ def test_states_are_those_of_squeue(fake_squeue, tmp_path, capsys):
     assert "Slurm does not answer" in capsys.readouterr().err
 
 
+def test_jobs_that_cannot_be_ended_are_told(fake_squeue, tmp_path, monkeypatch, capsys):
+    def slow(command, **_):
+        raise subprocess.TimeoutExpired(command, 60)
+
+    asked = slurm.Slurm(tmp_path / "jobs", slurm.Resources())
+    monkeypatch.setattr(subprocess, "run", slow)
+    asked.cancel(["12", "13"])
+    assert capsys.readouterr().err.endswith("; not ended: 12 13\n")
+
+
 def test_a_refusal_of_slurm_is_told_in_one_line(fake_squeue, tmp_path):
     refusing = slurm.Slurm(tmp_path / "jobs", slurm.Resources())
     with pytest.raises(ValueError, match="Slurm refuses the jobs"):

@@ -24,6 +24,28 @@ def test_a_case_that_is_right_is_copied_byte_for_byte(folders, capsys):
     assert "organ: topology right in 1 of 1 case before, in 1 after" in capsys.readouterr().out
 
 
+def test_a_result_does_not_outlive_its_prediction(folders, capsys):
+    for case in ("damaged", "gone", "kept"):
+        folders.put(case, with_island())
+    assert folders.correct() == 0
+    (folders.predictions / "damaged.nii.gz").write_bytes(b"damaged")
+    (folders.predictions / "gone.nii.gz").unlink()
+    assert folders.correct() == 1
+    assert not (folders.out / "damaged.nii.gz").exists()
+    assert folders.case("damaged")["status"] == "failed"
+    told = f"whose cases are not in {folders.predictions} now: gone\n"
+    assert told in capsys.readouterr().out
+
+
+def test_labels_that_dataset_json_does_not_have_are_refused(folders):
+    array = with_island()
+    array[0, 0, 0] = 7
+    folders.put("foreign", array)
+    assert folders.correct() == 2
+    told = "holds 7, which dataset.json does not have (0-2)"
+    assert folders.case("foreign")["reason"].endswith(told)
+
+
 def test_the_record_says_what_was_done_in_voxels_and_mm(folders, capsys):
     folders.put("island", with_island())
     assert folders.correct() == 0

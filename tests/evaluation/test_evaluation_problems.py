@@ -167,7 +167,7 @@ def test_empty_and_missing_folders_are_refused(study, tmp_path, capsys):
 
 
 def test_a_summary_that_cannot_be_written_is_reported_before_anything_is_computed(study, capsys):
-    assert study.command("-o", "/nowhere/summary.json") == 2
+    assert study.command("-o", str(study.djfile / "summary.json")) == 2
     assert "-o names a file elsewhere" in capsys.readouterr().err
     assert study.command("-o", str(study.pred / "summary.txt")) == 2
     assert "must be a .json file" in capsys.readouterr().err
@@ -194,9 +194,17 @@ def test_metrics_of_files_that_can_no_longer_be_evaluated_do_not_stay(study, by_
         assert not study.summary.exists()
 
 
+def test_the_folder_of_the_summary_is_made(study, tmp_path):
+    file = tmp_path / "new" / "sub" / "summary.json"
+    assert study.command("-o", str(file), "--report") == 0
+    assert file.is_file()
+
+
 def test_a_tolerance_below_0_is_refused_and_costs_no_metrics(study, capsys):
     study.evaluate()
     before = study.read()
+    assert study.command("--nsd-tolerance", "inf") == 2
+    assert "the NSD tolerance must be a distance, got inf" in capsys.readouterr().err
     assert study.command("--nsd-tolerance", "-1") == 2
     assert study.command("--windows", "0") == 2
     assert study.command("--windows", "65", "10", "3") == 2

@@ -113,6 +113,22 @@ def test_two_files_with_different_names_are_drawn(report):
     assert report.drawn() == (slices, images)
 
 
+def test_an_unpacked_copy_beside_a_file_is_not_drawn_in_its_place(report):
+    report.put("case.nii.gz", "case.nii.gz", "case_0000.nii.gz")
+    gt, pred, images = report.study.gt, report.study.pred, report.images
+    of_folders = name_folders(
+        gt, [f"net={pred}"], report.study.djfile, report.study.pfile, images=images
+    )
+    asked = of_folders, "case.nii.gz", "1", [(of_folders.models[0], "case.nii.gz")]
+    before = read_volumes(*asked)
+    for file in (gt / "case", pred / "case", images / "case_0000"):
+        sitk.WriteImage(sitk.ReadImage(f"{file}.nii.gz") * 0, f"{file}.nii")
+    after = read_volumes(*asked)
+    np.testing.assert_array_equal(after.image, before.image)
+    np.testing.assert_array_equal(after.reference, before.reference)
+    np.testing.assert_array_equal(after.predictions["net"], before.predictions["net"])
+
+
 @pytest.mark.parametrize("form", [COMPOSED, DECOMPOSED], ids=ascii)
 def test_files_are_read_as_the_plans_say_however_their_names_are_written(tmp_path, form):
     study = Study(tmp_path / "study", "NibabelIOWithReorient")

@@ -41,6 +41,17 @@ def test_two_files_are_enough_and_nothing_is_written_beside_them(folders, capsys
     assert len(folders.read()["metric_per_case"]) == 1
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".NII.GZ"])
+def test_an_unpacked_copy_beside_a_file_is_not_read_in_its_place(ending, folders):
+    folders.put(tube(), broken(), "written")
+    folders.put(None, tube(), "unpacked", ".nii")  # SimpleITK takes its voxels
+    for folder in (folders.gt, folders.pred):
+        (folder / "written.nii.gz").rename(folder / f"case{ending}")
+    (folders.pred / "unpacked.nii").rename(folders.pred / f"case{ending[:4]}")
+    folders.evaluate()
+    assert_equal(folders.metrics(), BROKEN)
+
+
 def test_labels_are_chosen_by_value_and_name_and_joined_in_groups(folders, capsys):
     names = folders.folder / "names.csv"
     names.write_text("label,name\n1,vessel\n2,organ\n9,spleen\n")

@@ -56,6 +56,18 @@ def test_the_record_says_what_was_changed(found, predictions, capsys):
     assert "0 voxels added and 12 removed, in 1 of 2 cases" in printed
 
 
+def test_a_result_does_not_outlive_its_prediction(found, predictions, capsys):
+    assert found.apply(predictions) == 0
+    (predictions / "wrong.nii.gz").write_bytes(b"damaged")
+    (predictions / "right.nii.gz").rename(predictions / "renamed.nii.gz")
+    assert found.apply(predictions) == 1
+    assert not (found.applied / "wrong.nii.gz").exists()
+    record = json.loads((found.applied / "postprocessed.json").read_text())
+    assert sorted(record["cases"]) == ["renamed.nii.gz", "right.nii.gz"]
+    told = f"whose cases are not in {predictions} now: right.nii.gz\n"
+    assert told in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", [np.int16, np.float32, np.uint16])
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
 def test_the_data_type_stays(found, predictions, kind, ending):

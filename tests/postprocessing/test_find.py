@@ -208,6 +208,21 @@ def test_a_case_that_cannot_be_read_does_not_cost_the_others(validation, capsys)
     assert "case_3.nii.gz: left out, the prediction" in capsys.readouterr().err
 
 
+def test_folds_may_be_given_one_by_one(validation):
+    assert validation.find("-f", "1", folds="0") == 0
+    assert list(validation.result()["groups"]) == ["0", "1"]
+
+
+def test_a_fold_that_cannot_be_read_is_not_counted_as_one(validation, capsys):
+    for file in validation.validation(1).glob("*.nii.gz"):
+        file.write_bytes(b"not an image")
+    assert validation.find() == 1
+    printed = capsys.readouterr()
+    assert "steps that were chosen on other cases\n" in printed.out
+    assert "case_1.nii.gz: left out, the prediction" in printed.err
+    assert list(validation.result()["trainings"]) == [str(validation.validation(0))]
+
+
 def test_a_prediction_of_another_shape_and_one_without_reference_are_named(validation, capsys):
     validation.put(1, None, prediction(1)[:5])
     validation.put(9, None, prediction(1))
@@ -297,6 +312,32 @@ def test_files_of_others_are_not_replaced(validation, capsys):
     (validation.out / "candidates.jsonl").write_text("my list\n")
     assert validation.find() == 2
     assert (validation.out / "candidates.jsonl").read_text() == "my list\n"
+
+
+def test_edited_steps_are_not_replaced(validation, monkeypatch, capsys):
+    assert validation.find() == 0
+    assert validation.find() == 0  # what was not edited is
+    file = validation.out / "postprocessing.json"
+    content = validation.result()
+    content["labels"][0]["steps"] = {"remove_below": 50.0}
+    edited = json.dumps(content)
+    whole = file.read_text()
+    file.write_text(edited)
+    told = "postprocessing.json was edited since nnunet-topo postprocess find wrote it and is left"
+    assert validation.find() == 2
+    assert told in capsys.readouterr().err
+    assert file.read_text() == edited
+    assert validation.apply(validation.validation(0)) == 0
+    file.write_text(whole)
+    choose = finding.choose
+
+    def edited_meanwhile(*arguments):
+        file.write_text(edited)
+        return choose(*arguments)
+
+    monkeypatch.setattr(finding, "choose", edited_meanwhile)
+    assert validation.find() == 2
+    assert file.read_text() == edited
 
 
 def test_nnunets_folders_stay_as_they_are(validation):

@@ -249,6 +249,16 @@ def test_a_data_set_that_cannot_be_planned_is_reported(dataset, capsys, argument
     assert not (dataset[1] / "topology.json").exists()
 
 
+def test_plans_that_nnunet_does_not_accept_are_named(dataset, capsys):
+    file = dataset[1] / "nnUNetPlans.json"
+    content = json.loads(file.read_text())
+    del content["configurations"]["3d_fullres"]["architecture"]
+    file.write_text(json.dumps(content))
+    assert plan() == 2
+    told = capsys.readouterr().err
+    assert f"nnU-Net does not accept 3d_fullres of {file}: KeyError 'UNet_class_name'" in told
+
+
 @pytest.mark.slow
 def test_several_processes_give_the_same(dataset):
     texts = []

@@ -40,6 +40,33 @@ def test_a_kept_prediction_is_what_nnunet_writes(folders):
         assert (folders.out / f"{case}.pkl").is_file()
 
 
+def test_an_unpacked_copy_beside_an_image_is_not_read_in_its_place(folders):
+    folders.put("right", ring(0.9))
+    folders.put("other", ring(0.3))
+    other = sitk.ReadImage(folders.images / "other_0000.nii.gz")
+    (folders.images / "other_0000.nii.gz").unlink()
+    sitk.WriteImage(other, folders.images / "right_0000.nii")  # SimpleITK takes its voxels
+    folders.priors("right,ring,1,1")
+    assert folders.refine() == 0
+    assert folders.case("right")["status"] == "kept"
+
+
+def test_a_result_does_not_outlive_its_image(folders, capsys):
+    for case in ("damaged", "gone", "kept"):
+        folders.put(case, ring(0.9))
+    folders.priors("damaged,ring,1,1")
+    assert folders.refine() == 0
+    (folders.images / "damaged_0000.nii.gz").write_bytes(b"damaged")
+    (folders.images / "gone_0000.nii.gz").unlink()
+    assert folders.refine() == 1
+    assert sorted(folders.files()) == sorted(
+        ["dataset.json", "gone.nii.gz", "kept.nii.gz", "plans.json", "refinement.json"]
+    )
+    assert f"whose cases are not in {folders.images} now: gone\n" in capsys.readouterr().out
+    (folders.images / "kept_0000.nii.gz").unlink()
+    assert folders.refine() == 2  # nothing was done
+
+
 def test_a_refined_case_has_its_geometry_and_probabilities(folders):
     zeros = np.zeros((30, 34))
     image = np.stack([zeros, np.pad(ring(0.3), 0), zeros])

@@ -81,6 +81,26 @@ def test_images_are_what_nnunets_preprocessing_makes_of_them(base, images):
     assert properties["spacing"] == wanted[2]["spacing"]
 
 
+def test_an_unpacked_copy_beside_an_image_is_not_read_in_its_place(base, images, nnunet_folders):
+    wanted = voxels_of(preprocess(images), "fine_0")
+    shutil.rmtree(base / "nnUNetPlans_3d_fullres_unlabeled")
+    write(images / "fine_0_0000.nii", tiny_case(300)[0])  # SimpleITK takes its voxels
+    done = preprocess(images)
+    assert done.computed == 2
+    np.testing.assert_array_equal(voxels_of(done, "fine_0"), wanted)
+    (base / "labelled_images.json").unlink()
+    case = min(labelled_cases(base))
+    raw = Path(nnunet_folders["nnUNet_raw"]) / base.name / "imagesTr"
+    leak = images / "leak_0000.nii.gz"
+    shutil.copyfile(raw / f"{case}_0000.nii.gz", leak)
+    write(images / "leak_0000.nii", tiny_case(301)[0])
+    assert any("leak: data leak" in problem for problem in preprocess(images).problems)
+
+
+def voxels_of(done, case):
+    return nnUNetDatasetBlosc2(str(done.folder)).load_case(case)[0][:]
+
+
 def test_nothing_of_the_labelled_data_set_is_touched(base, images):
     def state():
         files = [file for file in base.rglob("*") if "unlabeled" not in str(file)]
@@ -254,6 +274,12 @@ def test_a_case_that_is_now_labelled_is_removed(base, images, nnunet_folders, mo
 
 def test_what_cannot_be_done_is_said_with_exit_status_2(base, images, tmp_path, capfd):
     (tmp_path / "empty").mkdir()
+    file = base / "nnUNetPlansTiny.json"
+    content = json.loads(file.read_text())
+    of_plans = content["configurations"]
+    of_plans["3d_cascade_fullres"] = of_plans["3d_fullres"] | {"previous_stage": "2d"}
+    of_plans["old"] = {k: v for k, v in of_plans["3d_fullres"].items() if k != "architecture"}
+    file.write_text(json.dumps(content))
 
     def call(dataset="901", folder=images, configuration=CONFIGURATION, plans="nnUNetPlansTiny"):
         options = ("-i", str(folder), "-c", configuration, "-p", plans)
@@ -266,6 +292,11 @@ def test_what_cannot_be_done_is_said_with_exit_status_2(base, images, tmp_path, 
         ({"folder": tmp_path / "empty"}, "contains no image named CASE_0000.nii.gz"),
         ({"configuration": "3d_lowres"}, "has no configuration '3d_lowres'; it has 2d, 3d_fullres"),
         ({"plans": "nnUNetPlansNone"}, "no plans"),
+        (
+            {"configuration": "3d_cascade_fullres"},
+            "a previous stage, which 3d_cascade_fullres needs; train its first stage instead, 2d",
+        ),
+        ({"configuration": "old"}, "nnUNetPlansTiny.json: KeyError 'UNet_class_name'"),
     ):
         status, told = call(**options)
         assert status == 2, options
