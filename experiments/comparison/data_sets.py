@@ -60,6 +60,10 @@ def _fold_of_nnunet(cases: Sequence[str]) -> Sequence[str]:
     return [str(case) for case in generate_crossval_split(cases, seed=12345, n_splits=5)[0]["val"]]
 
 
+def _child(case: str) -> str:
+    return case[:-1]  # the last letter is the eye
+
+
 def _patient(case: str) -> str:
     return case.split("-IM")[0]
 
@@ -78,6 +82,7 @@ DATA_SETS = {
         6,
         (128, 128),
         _last(8),
+        subject=_child,
     ),
     "TopoMortar": DataSet(
         "Dataset103_TopoMortar", "Dataset103_TopoMortar", *_MORTAR, pretrained=False
