@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +22,17 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
 
 
 def call(*command: str, log: Path, **environment: str) -> None:
-    """Runs a command, and keeps what it prints.
+    """Runs a command that ends with this process, even by a kill, and keeps what it prints.
 
     Raises:
         RuntimeError: it failed; the message has its last line.
+        ValueError: there is no such command.
+        KeyboardInterrupt: Ctrl-C, a closed terminal or a cancelled job.
     """
+    from nnunet_topo.commands.nnunet_commands import call as run
+
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
-        status = subprocess.run(
-            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | environment
-        ).returncode
+    status = run(command, log, os.environ | environment)
     if status:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
         told = next((line for line in reversed(lines) if line), "it printed nothing")

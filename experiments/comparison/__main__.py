@@ -62,7 +62,7 @@ def _carry_out(asked: argparse.Namespace, work: Path, results: Path) -> None:
         (work / name).mkdir(parents=True, exist_ok=True)
         os.environ[f"nnUNet_{name}"] = str(work / name)
     os.environ |= ONE_CORE
-    from experiments.comparison.training import carry_out
+    from experiments.comparison.training import InUseError, carry_out
     from nnunet_topo.files import write_whole
 
     for run in STAGES[asked.stage]:
@@ -76,9 +76,13 @@ def _carry_out(asked: argparse.Namespace, work: Path, results: Path) -> None:
         file = record_file(results, run)
         if file.is_file() and not (asked.again_failed and "failed" in json.loads(file.read_text())):
             continue
-        record = carry_out(run, asked.data.resolve(), work, asked.smoke)
-        write_whole(file, json.dumps(record, separators=(",", ":")) + "\n")
-        told = record.get("failed") or f"{sum(record['seconds'])} s"
+        try:
+            record = carry_out(run, asked.data.resolve(), work, asked.smoke)
+        except InUseError as error:
+            told = f"left out, {error}"
+        else:
+            write_whole(file, json.dumps(record, separators=(",", ":")) + "\n")
+            told = record.get("failed") or f"{sum(record['seconds'])} s"
         print(f"{run.data_set}, {run.arm}, seed {run.seed}: {told}", flush=True)
 
 

@@ -2,8 +2,9 @@
 
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from experiments.shared import call
@@ -11,6 +12,7 @@ from tests.small_plans import shrink
 
 PLANS = "nnUNetPlansComparison"
 FEATURES = [16, 32, 64]  # of the stages of each net
+WAIT_S = 1.0  # while another process prepares a data set
 SMOKE_CASES = 4  # to train and to test, where only the way is tried
 
 
@@ -58,6 +60,10 @@ def _fold_of_nnunet(cases: Sequence[str]) -> Sequence[str]:
     return [str(case) for case in generate_crossval_split(cases, seed=12345, n_splits=5)[0]["val"]]
 
 
+def _child(case: str) -> str:
+    return case[:-1]  # the last letter is the eye
+
+
 def _patient(case: str) -> str:
     return case.split("-IM")[0]
 
@@ -70,7 +76,13 @@ def _last_patients(cases: Sequence[str]) -> Sequence[str]:
 _MORTAR = ("2d", 6, (128, 128), _last(20))  # the split of the benchmark: 50 train, 20 test
 DATA_SETS = {
     "ChaseDB1": DataSet(
-        "Dataset101_ChaseDB1", "Dataset101_ChaseDB1", "2d", 6, (128, 128), _last(8)
+        "Dataset101_ChaseDB1",
+        "Dataset101_ChaseDB1",
+        "2d",
+        6,
+        (128, 128),
+        _last(8),
+        subject=_child,
     ),
     "TopoMortar": DataSet(
         "Dataset103_TopoMortar", "Dataset103_TopoMortar", *_MORTAR, pretrained=False
@@ -108,13 +120,37 @@ DATA_SETS = {
 def prepare(data_set: DataSet, data: Path, smoke: bool) -> None:
     """Links the data set into nnU-Net's raw folder, plans it, and writes plans of a small net.
 
+    Waits while another process does so.
+
     Raises:
         RuntimeError: nnU-Net cannot plan it.
         OSError: it is missing.
     """
-    preprocessed = Path(os.environ["nnUNet_preprocessed"]) / data_set.name  # noqa: SIM112
-    if (preprocessed / "splits_final.json").is_file():
-        return
+    from nnunet_topo.locks import release
+
+    folder = Path(os.environ["nnUNet_preprocessed"])  # noqa: SIM112
+    lock = f".{data_set.name}.lock"
+    _take(folder, lock)
+    try:
+        if not (folder / data_set.name / "splits_final.json").is_file():
+            _prepare(data_set, data, smoke, folder / data_set.name)
+    finally:
+        release(folder, lock)
+
+
+def _take(folder: Path, lock: str) -> None:
+    from nnunet_topo.locks import hold
+
+    while True:
+        try:
+            return hold(folder, "experiments.comparison", lock)
+        except ValueError:  # another process has it
+            time.sleep(WAIT_S)
+
+
+def _prepare(data_set: DataSet, data: Path, smoke: bool, preprocessed: Path) -> None:
+    from nnunet_topo.files import write_whole
+
     train, test = split(data_set, data, smoke)
     _link(data_set, data, train, test)
     call(
@@ -130,9 +166,30 @@ def prepare(data_set: DataSet, data: Path, smoke: bool) -> None:
     norm = f"torch.nn.modules.batchnorm.BatchNorm{len(data_set.patch_size)}d"
     chosen["architecture"]["arch_kwargs"]["norm_op"] = norm
     chosen |= {"batch_size": data_set.batch_size, "patch_size": list(data_set.patch_size)}
-    (preprocessed / f"{PLANS}.json").write_text(json.dumps(plans, indent=2))
+    write_whole(preprocessed / f"{PLANS}.json", json.dumps(plans, indent=2))
+    if data_set.prior:
+        _count_training_labels(data_set, train)
     folds = [{"train": train, "val": test}]
-    (preprocessed / "splits_final.json").write_text(json.dumps(folds, indent=2))
+    write_whole(preprocessed / "splits_final.json", json.dumps(folds, indent=2))
+
+
+def _count_training_labels(data_set: DataSet, train: Sequence[str]) -> None:
+    """Writes topology.json; a training would count the labels of test cases, too."""
+    from nnunet_topo.dataset import Channels, Dataset
+    from nnunet_topo.priors.labelled_data import find_labels
+    from nnunet_topo.priors.measure import take_fingerprint
+    from nnunet_topo.priors.topology_json import FILE, TopologyJson
+
+    dataset = Dataset(data_set.name)
+    manager, description = dataset.read_plans(PLANS)
+    data = find_labels(manager, description, [])
+    data = replace(data, files={case: file for case, file in data.files.items() if case in train})
+    unions = Channels.of_manager(manager.get_label_manager(description)).default_unions()
+    taken = take_fingerprint(data, unions=unions, processes=1)
+    if taken.problems:
+        raise RuntimeError(f"{data_set.name}: {'; '.join(taken.problems)}")
+    file = dataset.preprocessed / FILE
+    TopologyJson(file, taken.to_json()).signed(edited=False).write()
 
 
 def split(data_set: DataSet, data: Path, smoke: bool) -> tuple[list[str], list[str]]:

@@ -1,13 +1,14 @@
 """The tables of the comparison, from the records alone.
 
 A figure of a case is the mean over its labels. Over seeds it is averaged case by case, so that the
-test, Wilcoxon's signed-rank test, sees each case once; the cases of a subject are averaged too.
-Holm's correction is over the arms of a data set, of the primary outcome only: the Betti matching
-error after post-processing of both.
+test, Wilcoxon's signed-rank test, sees each case once; the cases of a subject are averaged too. An
+arm is compared with the control over the seeds that both have. Holm's correction is over all arms
+of a data set, finished or not, of the primary outcome only: the Betti matching error after
+post-processing of both.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -16,14 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.comparison.arms import ARMS, CONTROL
+from experiments.comparison.arms import ARMS, CONTROL, STAGES
+from experiments.comparison.code import UNKNOWN
 from experiments.comparison.data_sets import DATA_SETS
 from experiments.comparison.training import PRIMARY
 from nnunet_topo.evaluation.record import nanmean
-from nnunet_topo.report.statistics import compare, holm
+from nnunet_topo.report.statistics import Difference, compare, fewest_cases, holm
 
 KINDS = ("predicted", "processed")
 HIGHER = {"Dice", "topo_cldice"}
+TESTED = ("Dice", "topo_cldice", PRIMARY)
+Records = Sequence[dict[str, Any]]
 TITLES = {
     "Dice": "Dice",
     "topo_cldice": "clDice",
@@ -63,18 +67,29 @@ def tables(results: Path) -> str:
     ]
     for data_set in DATA_SETS:
         of_arms = {
-            arm: outcome(
-                [r for r in done if (r["data_set"], r["arm"]) == (data_set, arm)], data_set
-            )
+            arm: found
             for arm in ARMS
-            if any((r["data_set"], r["arm"]) == (data_set, arm) for r in done)
+            if (found := [r for r in done if (r["data_set"], r["arm"]) == (data_set, arm)])
         }
         if of_arms:
-            lines += ["", f"### {data_set}", "", *_means(of_arms), "", *_tests(of_arms)]
+            _check_cases(of_arms, data_set)
+            lines += ["", f"### {data_set}", "", *_means(of_arms, data_set), ""]
+            lines += [*_tests(of_arms, data_set), *_codes(of_arms)]
     return "\n".join(lines)
 
 
-def outcome(records: Sequence[dict[str, Any]], data_set: str) -> Outcome:
+def _check_cases(of_arms: Mapping[str, Records], data_set: str) -> None:
+    """Raises ValueError if runs were tested on different cases."""
+    runs = [record for records in of_arms.values() for record in records]
+    for run in runs:
+        if run["cases"].keys() != runs[0]["cases"].keys():
+            raise ValueError(
+                f"{data_set}: {run['arm']}, seed {run['seed']}, was tested on other cases than "
+                f"{runs[0]['arm']}, seed {runs[0]['seed']}"
+            )
+
+
+def outcome(records: Records, data_set: str) -> Outcome:
     """Returns what the runs of an arm have given."""
     subject = DATA_SETS[data_set].subject
     values = {}
@@ -94,15 +109,16 @@ def _of_subjects(record: dict[str, Any], kind: str, metric: str, subject) -> lis
     return [nanmean(values) for values in found.values()]
 
 
-def _means(of_arms: dict[str, Outcome]) -> list[str]:
-    first = next(iter(of_arms.values()))
+def _means(of_arms: Mapping[str, Records], data_set: str) -> list[str]:
+    outcomes = {arm: outcome(records, data_set) for arm, records in of_arms.items()}
+    first = next(iter(outcomes.values()))
     metrics = [m for m in TITLES if ("predicted", m) in first.values]
     heads = [
         *(TITLES[m] for m in metrics),
         *(f"{TITLES[m]}, post-processed" for m in metrics if m != "topo_hd95_mm"),
     ]
     lines = [f"| arm | seeds | {' | '.join(heads)} |", "|---" * (len(heads) + 2) + "|"]
-    for arm, of_arm in of_arms.items():
+    for arm, of_arm in outcomes.items():
         cells = [_number(m, of_arm.values["predicted", m]) for m in metrics]
         cells += [_number(m, of_arm.values["processed", m]) for m in metrics if m != "topo_hd95_mm"]
         lines.append(f"| {arm} | {len(of_arm.seeds)} | {' | '.join(cells)} |")
@@ -114,36 +130,77 @@ def _number(metric: str, values: NDArray[np.float64]) -> str:
     return f"{mean:.3f}" if metric in HIGHER else f"{mean:.3g}"
 
 
-def _tests(of_arms: dict[str, Outcome]) -> list[str]:
+def _tests(of_arms: Mapping[str, Records], data_set: str) -> list[str]:
     """Returns the differences from the control over the seeds that both have."""
-    if CONTROL not in of_arms:
-        return []
-    control = of_arms[CONTROL]
-    rows = {}
-    for arm, of_arm in of_arms.items():
-        if arm == CONTROL or of_arm.seeds != control.seeds:
-            continue
-        rows[arm] = {
-            metric: compare(
-                of_arm.values["processed", metric],
-                control.values["processed", metric],
-                metric in HIGHER,
-            )
-            for metric in ("Dice", "topo_cldice", PRIMARY)
-        }
-    corrected = holm([row[PRIMARY].p for row in rows.values()])
+    rows: dict[str, tuple[list[int], dict[str, Difference]]] = {}
+    left_out: dict[str, list[str]] = {}
+    family = _planned(data_set) | (of_arms.keys() - {CONTROL})
+    for arm in [arm for arm in ARMS if arm in family]:
+        seeds, of_control = (_seeds(of_arms.get(name, [])) for name in (arm, CONTROL))
+        if shared := sorted(seeds & of_control):
+            rows[arm] = shared, _compare(of_arms, arm, shared, data_set)
+        else:
+            why = f"no seed that {CONTROL} has" if seeds else "no finished run"
+            left_out.setdefault(why, []).append(arm)
+    number = len(family)
+    p_values = [row[PRIMARY].p for _, row in rows.values()]
+    corrected = holm(p_values + [1.0] * (number - len(rows)))[: len(rows)]
     lines = [
-        f"| arm against {CONTROL}, both post-processed | subjects | Betti matching error: "
+        f"| arm against {CONTROL}, both post-processed | seeds | subjects | Betti matching error: "
         "difference, 95 % interval | better, worse | p | p, Holm | Dice: difference (p) | "
         "clDice: difference (p) |",
-        "|---" * 8 + "|",
+        "|---" * 9 + "|",
     ]
-    for (arm, row), p_holm in zip(rows.items(), corrected, strict=True):
+    for (arm, (seeds, row)), p_holm in zip(rows.items(), corrected, strict=True):
         primary = row[PRIMARY]
         others = [f"{row[m].mean:+.4f} ({row[m].p:.2g})" for m in ("Dice", "topo_cldice")]
         lines.append(
-            f"| {arm} | {primary.pairs} | {primary.mean:+.3g} ({primary.low:.3g} to "
-            f"{primary.high:.3g}) | {primary.wins}, {primary.losses} | {primary.p:.2g} | "
-            f"{p_holm:.2g} | {' | '.join(others)} |"
+            f"| {arm} | {', '.join(map(str, seeds))} | {primary.pairs} | {primary.mean:+.3g} "
+            f"({primary.low:.3g} to {primary.high:.3g}) | {primary.wins}, {primary.losses} | "
+            f"{primary.p:.2g} | {p_holm:.2g} | {' | '.join(others)} |"
         )
-    return lines
+    told = f"{len(rows)} of {number} arms are tested. Holm's correction is over all {number}."
+    subjects = max((row[PRIMARY].pairs for _, row in rows.values()), default=0)
+    if 0 < subjects < (fewest := fewest_cases(number)):
+        told += (
+            f" No difference can be shown, however large: that takes {fewest} subjects, and here "
+            f"are {subjects}."
+        )
+    not_tested = [f"- not tested, {why}: {'; '.join(arms)}" for why, arms in left_out.items()]
+    return [*(lines if rows else []), "", told, *not_tested]
+
+
+def _planned(data_set: str) -> set[str]:
+    runs = [run for stage in STAGES.values() for run in stage]
+    return {run.arm for run in runs if run.data_set == data_set} - {CONTROL}
+
+
+def _seeds(records: Records) -> set[int]:
+    return {record["seed"] for record in records}
+
+
+def _compare(
+    of_arms: Mapping[str, Records], arm: str, seeds: Sequence[int], data_set: str
+) -> dict[str, Difference]:
+    own, control = (
+        outcome([r for r in of_arms[name] if r["seed"] in seeds], data_set)
+        for name in (arm, CONTROL)
+    )
+    kind = "processed"
+    return {
+        metric: compare(own.values[kind, metric], control.values[kind, metric], metric in HIGHER)
+        for metric in TESTED
+    }
+
+
+def _codes(of_arms: Mapping[str, Records]) -> list[str]:
+    """Names the runs by the code that made them."""
+    runs: dict[str, list[str]] = {}
+    for arm, records in of_arms.items():
+        for record in records:
+            code = " and ".join(record.get("code", [UNKNOWN]))
+            runs.setdefault(code, []).append(f"{arm} (seed {record['seed']})")
+    if len(runs) == 1:
+        return ["", f"Code of all runs: {next(iter(runs))}."]
+    named = [f"- {code}: {', '.join(of_code)}" for code, of_code in sorted(runs.items())]
+    return ["", "These runs were made with different code:", *named]

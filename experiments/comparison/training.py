@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.comparison.arms import ARMS, Run, base
+from experiments.comparison.code import UNKNOWN, code_digest
 from experiments.comparison.data_sets import DATA_SETS, PLANS, DataSet, prepare
 from experiments.shared import call
 
 FOLD = "0"
+LOCK = ".comparison.lock"  # nnU-Net's trainers have none, and ours take it later
 # nnUNetv2_train in one thread. On a CPU it asks for a thread for each core, and beside other
 # programs such threads wait for each other most of the time.
 TRAIN = """
@@ -32,8 +34,16 @@ METRICS = (
 DIGITS = 5
 
 
+class InUseError(Exception):
+    """Another process works in the folders of a run."""
+
+
 def carry_out(run: Run, data: Path, work: Path, smoke: bool) -> dict[str, Any]:
-    """Returns the record of a run; of a failed one with the reason."""
+    """Returns the record of a run; of a failed one with the reason.
+
+    Raises:
+        InUseError: another process does the same; that is not a failure of the run.
+    """
     data_set, arm = DATA_SETS[run.data_set], ARMS[run.arm]
     trainer = arm.trainer(run.seed, data_set.pretrained, smoke)
     record: dict[str, Any] = {
@@ -45,31 +55,48 @@ def carry_out(run: Run, data: Path, work: Path, smoke: bool) -> dict[str, Any]:
     try:
         prepare(data_set, data, smoke)
         start = base(run.seed, smoke)
-        if data_set.pretrained:
-            _train(data_set, start, work)
-        _train(data_set, trainer, work, NNUNET_TOPO_FINETUNE_FROM=start)
-        began = time.monotonic()
+        code = _train(data_set, start, work) if data_set.pretrained else []
+        code += _train(data_set, trainer, work, NNUNET_TOPO_FINETUNE_FROM=start)
+        began, measured_by = time.monotonic(), code_digest()
         record |= _measure(data_set, trainer, work)
         record["seconds"].append(round(time.monotonic() - began))
+        record["code"] = sorted({*code, measured_by})
     except (RuntimeError, ValueError, OSError) as error:
-        record["failed"] = " ".join(str(error).split())
+        told = " ".join(str(error).split())
+        if " is in use: " in told:
+            raise InUseError(told) from error
+        record["failed"] = told
     return record
 
 
-def _train(data_set: DataSet, trainer: str, work: Path, **environment: str) -> None:
-    """Trains and validates, or does what is left of it."""
+def _train(data_set: DataSet, trainer: str, work: Path, **environment: str) -> list[str]:
+    """Trains and validates, or does what is left of it; returns the digests of the code."""
+    from nnunet_topo.locks import hold, release
+
     folder = work / "results" / data_set.name / f"{trainer}__{PLANS}__{data_set.configuration}"
-    fold = folder / f"fold_{FOLD}"
-    is_trained = (fold / "checkpoint_final.pth").is_file()
-    if is_trained and (fold / "validation/summary.json").is_file():
-        return
-    call(
-        *(sys.executable, "-c", TRAIN),
-        *(data_set.number, data_set.configuration, FOLD, "-tr", trainer, "-p", PLANS),
-        *("-device", "cpu", *(["--val"] if is_trained else [])),
-        log=work / "logs" / data_set.name / f"{trainer}.log",
-        **environment,
-    )
+    fold, logs = folder / f"fold_{FOLD}", work / "logs" / data_set.name
+    used = logs / f"{trainer}.code"
+    hold(fold, "experiments.comparison", LOCK)
+    try:
+        is_trained = (fold / "checkpoint_final.pth").is_file()
+        if not (is_trained and (fold / "validation/summary.json").is_file()):
+            earlier = _lines(used) if is_trained else []
+            logs.mkdir(parents=True, exist_ok=True)
+            used.write_text("\n".join([*earlier, code_digest()]))
+            call(
+                *(sys.executable, "-c", TRAIN),
+                *(data_set.number, data_set.configuration, FOLD, "-tr", trainer, "-p", PLANS),
+                *("-device", "cpu", *(["--val"] if is_trained else [])),
+                log=logs / f"{trainer}.log",
+                **environment,
+            )
+        return _lines(used)
+    finally:
+        release(fold, LOCK)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().split() if file.is_file() else [UNKNOWN]
 
 
 def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
@@ -90,6 +117,7 @@ def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
         metric=PRIMARY,
         settings=settings,
         processes=1,
+        subject=lambda file: data_set.subject(_case(file)),
     )
     if not found:
         raise ValueError("; ".join(notes))
@@ -99,7 +127,7 @@ def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
         evaluated = evaluate_model(study, model, output / name, processes=1, settings=settings)
         problems += evaluated.problems
         for case, metrics in sorted(evaluated.cases.items()):
-            record["cases"].setdefault(case.split(".")[0], {})[name] = {
+            record["cases"].setdefault(_case(case), {})[name] = {
                 label: [_number(of_label[key]) for key in names]
                 for label, of_label in metrics.labels.items()
             }
@@ -113,6 +141,10 @@ def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
     record["weight"] = [_number(weight) for weight in curves.get("topology_weight", [])]
     record["versions"] = versions()
     return record
+
+
+def _case(file: str) -> str:
+    return file.split(".")[0]
 
 
 def _number(value: float) -> float | None:

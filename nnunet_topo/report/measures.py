@@ -1,9 +1,11 @@
 """Which metrics can be compared, what they are called and in which direction they are better."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 Unit = Literal["mm", "pixels", "voxels"]
+_SHARE = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,7 @@ class Measure:
         meaning: for a reader who does not know it; docs/metrics.md has the definition.
         digits: after the decimal point.
         is_distance: whether it has the unit of the images' spacing.
+        limits: lowest and highest possible value.
     """
 
     title: str
@@ -23,6 +26,7 @@ class Measure:
     meaning: str
     digits: int = 2
     is_distance: bool = False
+    limits: tuple[float, float] = (0.0, inf)
 
     @property
     def direction(self) -> str:
@@ -36,8 +40,10 @@ class Measure:
 
 # Betti numbers themselves and the signed volume error are left out: neither direction is better.
 MEASURES = {
-    "Dice": Measure("Dice", True, "overlap with the reference, 1 is all of it", 4),
-    "IoU": Measure("IoU", True, "overlap as a share of prediction and reference together", 4),
+    "Dice": Measure("Dice", True, "overlap with the reference, 1 is all of it", 4, limits=_SHARE),
+    "IoU": Measure(
+        "IoU", True, "overlap as a share of prediction and reference together", 4, limits=_SHARE
+    ),
     "topo_betti_error": Measure(
         "Betti error", False, "components, loops and cavities too many or too few, in number"
     ),
@@ -54,6 +60,7 @@ MEASURES = {
         True,
         "as many components, loops and cavities as the reference",
         3,
+        limits=_SHARE,
     ),
     "topo_betti_matching_error": Measure(
         "Betti matching error",
@@ -70,7 +77,7 @@ MEASURES = {
         "difference of the numbers of components, slice by slice",
     ),
     "topo_cldice": Measure(
-        "clDice", True, "how well either centre line lies within the other image", 4
+        "clDice", True, "how well either centre line lies within the other image", 4, limits=_SHARE
     ),
     "topo_hd95_mm": Measure(
         "HD95",
@@ -79,11 +86,21 @@ MEASURES = {
         is_distance=True,
     ),
     "topo_nsd": Measure(
-        "normalised surface distance", True, "share of the surfaces within the tolerance", 4
+        "normalised surface distance",
+        True,
+        "share of the surfaces within the tolerance",
+        4,
+        limits=_SHARE,
     ),
-    "topo_precision": Measure("precision", True, "share of the prediction that is right", 4),
-    "topo_recall": Measure("recall", True, "share of the reference that is found", 4),
-    "topo_accuracy": Measure("accuracy", True, "share of all voxels that are right", 5),
+    "topo_precision": Measure(
+        "precision", True, "share of the prediction that is right", 4, limits=_SHARE
+    ),
+    "topo_recall": Measure(
+        "recall", True, "share of the reference that is found", 4, limits=_SHARE
+    ),
+    "topo_accuracy": Measure(
+        "accuracy", True, "share of all voxels that are right", 5, limits=_SHARE
+    ),
     "topo_aver": Measure(
         "absolute volume error (ratio)", False, "difference of the volumes by the reference's", 4
     ),
@@ -91,19 +108,25 @@ MEASURES = {
         "variation of information (bits)", False, "how differently both divide into components", 4
     ),
     "topo_ari": Measure(
-        "adjusted Rand index", True, "how alike both divide into components, 1 is equal", 4
+        "adjusted Rand index",
+        True,
+        "how alike both divide into components, 1 is equal",
+        4,
+        limits=(-0.5, 1.0),
     ),
     "topo_missed": Measure(
         "structures missed (share)",
         False,
         "labels that the reference of a case has and the prediction lacks",
         3,
+        limits=_SHARE,
     ),
     "topo_invented": Measure(
         "structures invented (share)",
         False,
         "labels that the prediction of a case has and the reference lacks",
         3,
+        limits=_SHARE,
     ),
 }
 

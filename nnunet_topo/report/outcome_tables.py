@@ -8,7 +8,7 @@ from nnunet_topo.report.markup import Markup, join, name, tag
 from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.outcomes import Row
 from nnunet_topo.report.records import Comparison
-from nnunet_topo.report.statistics import CONFIDENCE, RESAMPLES
+from nnunet_topo.report.statistics import CONFIDENCE, FEWEST_RESAMPLED, RESAMPLES
 from nnunet_topo.report.tables import describe_spread
 from nnunet_topo.report.words import count, interval, length, number, p_value
 
@@ -32,7 +32,8 @@ def outcome_tables(comparison: Comparison) -> Markup:
         else ""
     )
     explained = (
-        f"Means with {CONFIDENCE:.0%} bootstrap intervals ({RESAMPLES} resamples of the cases); "
+        f"Means with {CONFIDENCE:.0%} bootstrap intervals ({RESAMPLES} resamples of the cases; of "
+        f"fewer than {FEWEST_RESAMPLED} cases t intervals, of fewer than three none); "
         "cases in which a metric is undefined; mean difference to the first model over what is "
         "defined in both; effect (rank-biserial correlation, above 0 is better); p-values of "
         f"Wilcoxon's signed-rank test, corrected within their family.{penalty}"

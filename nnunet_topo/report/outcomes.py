@@ -200,7 +200,7 @@ def _lines(
                 )
             ]
             difference = _compare(metric, of_model, values[first], *unpaid)
-        spread = describe(mean_over_labels(of_model))
+        spread = describe(mean_over_labels(of_model), MEASURES[metric].limits)
         rows.append(Row(key, metric, model, spread, difference, "secondary", presence[model]))
     return rows
 

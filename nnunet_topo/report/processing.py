@@ -103,7 +103,8 @@ def _spreads(comparison: Comparison, predicted: str, model: str, metric: str) ->
         describe(
             mean_over_labels(
                 values_by_label(cases, list(comparison.labels), metric, comparison.missing)
-            )
+            ),
+            MEASURES[metric].limits,
         )
         for cases in (before.values[predicted], comparison.values[model])
     ]

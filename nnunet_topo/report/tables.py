@@ -10,7 +10,7 @@ from nnunet_topo.report.claims import reason
 from nnunet_topo.report.measures import MEASURES
 from nnunet_topo.report.outcomes import Row
 from nnunet_topo.report.records import Comparison
-from nnunet_topo.report.statistics import LEVEL, Spread
+from nnunet_topo.report.statistics import FEWEST_RESAMPLED, LEVEL, Spread
 from nnunet_topo.report.words import count, interval, length, number, p_value, printable
 
 COLUMNS = (
@@ -85,9 +85,10 @@ def as_latex(comparison: Comparison) -> str:
     single = [row for row in comparison.rows if not _is_whole(comparison, row)]
     lines = [
         "% Written by nnunet-topo compare. Needs \\usepackage{booktabs}.",
-        "% Mean and median; difference to the first model with its bootstrap interval; effect as",
-        "% rank-biserial correlation; p of Wilcoxon's signed-rank test, corrected by Holm for the",
-        "% number of models in the primary outcome, and for one another in the secondary ones.",
+        "% Mean and median; difference to the first model with its interval (bootstrap; of fewer",
+        f"% than {FEWEST_RESAMPLED} cases Student's t); effect as rank-biserial correlation; p of",
+        "% Wilcoxon's signed-rank test, corrected by Holm for the number of models in the primary",
+        "% outcome, and for one another in the secondary ones.",
         *_latex_table(comparison, whole, counted=True),
     ]
     if single:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.shared import wilcoxon_p
 from tests.acceptance.losses import PLANS
 
 DATASET, ITERATIONS, SMALLEST = "Dataset101_ChaseDB1", 30, 200  # SMALLEST: pixels of a component
@@ -99,7 +98,10 @@ def measured(folder: Path) -> dict[str, list[dict[str, float]]]:
 
 
 def table(records: Path) -> None:
-    """Prints means per seed, and the test of each arm against stock over all seeds."""
+    """Prints means per seed, and in how many images each arm is better than stock.
+
+    There is no test: the images are both eyes of four children.
+    """
     found = {
         (record["arm"], record["seed"]): record
         for record in map(json.loads, (f.read_text() for f in sorted(records.glob("*.json"))))
@@ -124,7 +126,7 @@ def table(records: Path) -> None:
             continue
         for kind in ("raw", "cleaned"):
             for figure, (key, sign) in FIGURES.items():
-                # Mean over seeds of each image, so that images are the samples of the test.
+                # Mean over seeds of each image.
                 ours, stock = (
                     np.mean([[i[key] for i in found[a, s]["images"][kind]] for s in common], axis=0)
                     for a in (arm, "stock")
@@ -132,8 +134,7 @@ def table(records: Path) -> None:
                 better = int((sign * (ours - stock) > 0).sum())
                 print(
                     f"{arm} against stock, {kind}, seeds {common}: {figure} {stock.mean():.4g} -> "
-                    f"{ours.mean():.4g}, better in {better} of {len(ours)} images, paired "
-                    f"Wilcoxon p {wilcoxon_p(ours - stock):.3g}"
+                    f"{ours.mean():.4g}, better in {better} of {len(ours)} images"
                 )
 
 

@@ -1,41 +1,28 @@
-"""The comparison of all methods: trainers that exist, splits without overlap, tables by hand."""
+"""The comparison of all methods: trainers that exist, splits without overlap, runs and records."""
 
 import importlib
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from skimage import io
 
 from nnunet_topo.training.lookup import find_trainer
+
+from ..conftest import wait_until_gone
+
+ROOT = Path(__file__).parents[2]
 
 
 def part(name: str) -> ModuleType:
     """Returns a module of the experiment."""
     return importlib.import_module(f"experiments.comparison.{name}")
-
-
-def record(arm: str, seed: int, errors, processed, dice=0.5, data_set="ChaseDB1") -> dict:
-    """Returns the record of a run with these matching errors."""
-    return {
-        "data_set": data_set,
-        "arm": arm,
-        "seed": seed,
-        "metrics": ["Dice", "topo_betti_matching_error", "topo_cldice"],
-        "cases": {
-            f"case_{number}": {
-                "predicted": {"1": [dice, before, None]},
-                "processed": {"1": [dice, after, 0.5]},
-            }
-            for number, (before, after) in enumerate(zip(errors, processed, strict=True))
-        },
-        "seconds": [60, 12],
-    }
-
-
-def write(folder, *records) -> None:
-    for number, of_run in enumerate(records):
-        (folder / f"{number}.json").write_text(json.dumps(of_run))
 
 
 @pytest.mark.parametrize("pretrained", [True, False])
@@ -68,7 +55,14 @@ def data_of(folder, source, ending, cases):
     (folder / source / "imagesTr").mkdir()
     for case in cases:
         (folder / source / "imagesTr" / f"{case}_0000{ending}").write_text("image")
-    described = json.dumps({"file_ending": ending, "numTraining": len(cases)})
+    described = json.dumps(
+        {
+            "file_ending": ending,
+            "numTraining": len(cases),
+            "channel_names": {"0": "image"},
+            "labels": {"background": 0, "inside": 1},
+        }
+    )
     (folder / source / "dataset.json").write_text(described)
 
 
@@ -97,48 +91,19 @@ def test_noisy_labels_train_and_clean_ones_test(tmp_path, monkeypatch):
     assert len(list((raw / "imagesTr").iterdir())) == 30
 
 
-def test_seeds_are_averaged_case_by_case(tmp_path):
-    tables = part("tables")
-    records = [
-        record("Stock", 1, [4, 8], [2, 4]),
-        record("Stock", 2, [6, 8], [4, 6]),
-    ]
-    of_stock = tables.outcome(records, "ChaseDB1")
-    assert of_stock.seeds == (1, 2)
-    key = "processed", "topo_betti_matching_error"
-    np.testing.assert_array_equal(of_stock.values[key], [3, 5])
-
-
-def test_an_undefined_metric_of_one_seed_takes_nothing_from_the_others(tmp_path):
-    of_stock = part("tables").outcome([record("Stock", 1, [4, 8], [2, 4])], "ChaseDB1")
-    assert np.isnan(of_stock.values["predicted", "topo_cldice"]).all()
-    assert of_stock.values["processed", "topo_cldice"].tolist() == [0.5, 0.5]
-
-
-def test_tables_tell_differences_and_failed_runs(tmp_path):
-    stock, ours = [10, 12, 14, 16, 18, 20], [9, 10, 11, 12, 13, 14]
-    failed = {"data_set": "ChaseDB1", "arm": "SCNP", "seed": 1, "failed": "no space"}
-    write(tmp_path, record("Stock", 1, stock, stock), record("Topology", 1, stock, ours), failed)
-    text = part("tables").tables(tmp_path)
-    assert text.startswith("3 runs, 1 failed, 0.0 hours of one core")
-    assert "failed: ChaseDB1, SCNP, seed 1: no space" in text
-    # 1 to 6 fewer errors in six images; exact signed-rank test: 2 / 2^6.
-    row = next(line for line in text.splitlines() if line.startswith("| Topology | 6 |"))
-    assert row.split(" | ")[2].startswith("-3.5 (")
-    assert row.split(" | ")[3:6] == ["6, 0", "0.031", "0.031"]
-
-
-def test_arms_with_other_seeds_than_the_control_are_not_tested(tmp_path):
-    errors = [3, 4, 5]
-    write(
-        tmp_path,
-        record("Stock", 1, errors, errors),
-        record("Stock", 2, errors, errors),
-        record("Topology", 1, errors, errors),
-    )
-    text = part("tables").tables(tmp_path)
-    assert "| Topology | 1 |" in text
-    assert "| Topology | 3 |" not in text
+def test_a_result_depends_on_the_code_of_losses_and_not_of_the_report(tmp_path):
+    code = part("code")
+    for file in ("nnunet_topo/losses/a.py", "nnunet_topo/report/b.py", *code.PARTS[-4:]):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("1")
+    for folder in code.PARTS[:-4]:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    before = code.code_digest(tmp_path)
+    (tmp_path / "nnunet_topo/report/b.py").write_text("2")
+    assert code.code_digest(tmp_path) == before
+    (tmp_path / "nnunet_topo/losses/a.py").write_text("2")
+    assert code.code_digest(tmp_path) != before
+    assert all((code.ROOT / part).exists() for part in code.PARTS)
 
 
 def test_a_run_with_a_record_is_not_repeated(tmp_path, monkeypatch, capsys):
@@ -152,7 +117,8 @@ def test_a_run_with_a_record_is_not_repeated(tmp_path, monkeypatch, capsys):
         return {"data_set": of_run.data_set, "arm": of_run.arm, "seed": 1, "failed": "no data"}
 
     monkeypatch.setattr(part("training"), "carry_out", carry_out)
-    main.record_file(tmp_path, run).write_text(json.dumps(record("Stock", 1, [1, 2], [1, 2])))
+    finished = {"data_set": "another", "arm": "Stock", "seed": 1, "seconds": [60, 12]}
+    main.record_file(tmp_path, run).write_text(json.dumps(finished))
     command = ["", "screening", "--results", str(tmp_path), "--work", str(tmp_path / "work")]
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", *main.ONE_CORE):
         monkeypatch.setenv(name, "")
@@ -167,7 +133,172 @@ def test_a_run_with_a_record_is_not_repeated(tmp_path, monkeypatch, capsys):
     assert "SCNP, seed 1: no data" in capsys.readouterr().out
 
 
-def test_a_command_that_fails_is_told_with_its_last_line(tmp_path):
-    shared = importlib.import_module("experiments.shared")
-    with pytest.raises(RuntimeError, match="status 3: no such data set"):
-        shared.call("sh", "-c", "echo no such data set; exit 3", log=tmp_path / "logs/a.log")
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Makes nnU-Net's folders, and a stand-in for planning, whose calls are returned."""
+    for name in ("raw", "preprocessed", "results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    calls = []
+
+    def call(*command, log, **environment):
+        calls.append((command, environment))
+        if command[0] == "nnUNetv2_plan_and_preprocess":
+            number = command[command.index("-d") + 1]
+            (raw,) = (tmp_path / "raw").glob(f"Dataset{int(number):03d}_*")
+            (tmp_path / "preprocessed" / raw.name).mkdir(exist_ok=True)
+            stages = {"n_stages": 4, "features_per_stage": [32, 64, 128, 256], "norm_op": "none"}
+            configuration = {"architecture": {"arch_kwargs": stages}, "batch_size": 2}
+            plans = {
+                "dataset_name": raw.name,
+                "plans_name": "nnUNetPlans",
+                "image_reader_writer": "NaturalImage2DIO",
+                "transpose_forward": [0, 1, 2],
+                "label_manager": "LabelManager",
+                "configurations": {"2d": configuration},
+            }
+            planned = tmp_path / "preprocessed" / raw.name
+            (planned / "nnUNetPlans.json").write_text(json.dumps(plans))
+            (planned / "dataset.json").write_bytes((raw / "dataset.json").read_bytes())
+
+    monkeypatch.setattr(part("data_sets"), "call", call)
+    monkeypatch.setattr(part("training"), "call", call)
+    return calls
+
+
+def test_test_cases_do_not_train_and_are_the_validation_of_fold_0(folders, tmp_path):
+    sets = part("data_sets")
+    cases = [f"Image_{number:02d}{eye}" for number in range(1, 11) for eye in "LR"]
+    data_of(tmp_path / "data", "Dataset101_ChaseDB1", ".png", cases)
+    chase = sets.DATA_SETS["ChaseDB1"]
+    sets.prepare(chase, tmp_path / "data", smoke=False)
+    preprocessed = tmp_path / "preprocessed" / chase.name
+    (fold,) = json.loads((preprocessed / "splits_final.json").read_text())
+    assert fold == {"train": cases[:12], "val": cases[12:]}
+    plans = json.loads((preprocessed / f"{sets.PLANS}.json").read_text())
+    net = plans["configurations"]["2d"]
+    assert (net["batch_size"], net["patch_size"]) == (6, [128, 128])
+    assert net["architecture"]["arch_kwargs"] == {
+        "n_stages": 3,
+        "features_per_stage": [16, 32, 64],
+        "norm_op": "torch.nn.modules.batchnorm.BatchNorm2d",
+    }
+    assert [command[:3] for command, _ in folders] == [
+        ("nnUNetv2_plan_and_preprocess", "-d", "101")
+    ]
+    sets.prepare(chase, tmp_path / "data", smoke=False)
+    assert len(folders) == 1
+
+
+def test_labels_of_test_cases_are_not_in_the_prior(folders, tmp_path):
+    sets = part("data_sets")
+    data = tmp_path / "data/Dataset102_SunnybrookLV"
+    cases = [f"SC-{patient:02d}-IM-0001" for patient in range(10)]
+    data_of(tmp_path / "data", data.name, ".png", cases)
+    for patient, case in enumerate(cases):
+        label = np.zeros((20, 24), np.uint8)
+        label[3:8, 4:9] = 1
+        label[12:17, 14:19] = patient >= 2  # a second component in each of the 8 test patients
+        io.imsave(data / "labelsTr" / f"{case}.png", label, check_contrast=False)
+    sets.prepare(sets.DATA_SETS["Sunnybrook"], tmp_path / "data", smoke=False)
+    written = json.loads((tmp_path / "preprocessed" / data.name / "topology.json").read_text())
+    assert written["priors"]["full"]["slices"] == {"inside": [1, 0]}
+    assert written["statistics"]["cases"] == 2
+
+
+def test_a_data_set_that_another_process_prepares_is_waited_for(folders, tmp_path, monkeypatch):
+    sets, chase = part("data_sets"), part("data_sets").DATA_SETS["ChaseDB1"]
+    data_of(tmp_path / "data", "Dataset101_ChaseDB1", ".png", ["Image_01L", "Image_02L"] * 5)
+    waited = []
+
+    def hold(folder, doing, name):
+        if not waited:
+            raise ValueError(f"{folder} is in use: process 7")
+
+    def sleep(seconds):
+        waited.append(seconds)
+        (tmp_path / "preprocessed" / chase.name).mkdir()
+        (tmp_path / "preprocessed" / chase.name / "splits_final.json").write_text("[]")
+
+    monkeypatch.setattr("nnunet_topo.locks.hold", hold)
+    monkeypatch.setattr(sets.time, "sleep", sleep)
+    sets.prepare(chase, tmp_path / "data", smoke=False)
+    assert waited == [sets.WAIT_S]
+    assert not folders
+
+
+def test_what_is_left_of_a_training_is_done(folders, tmp_path):
+    training, chase = part("training"), part("data_sets").DATA_SETS["ChaseDB1"]
+    fold = tmp_path / "results" / chase.name / f"nnUNetTrainerX__{training.PLANS}__2d" / "fold_0"
+
+    def train():
+        code = training._train(chase, "nnUNetTrainerX", tmp_path, NNUNET_TOPO_FINETUNE_FROM="Y")
+        return code, [(command[3:], environment) for command, environment in folders]
+
+    now = part("code").code_digest()
+    asked = ("101", "2d", "0", "-tr", "nnUNetTrainerX", "-p", training.PLANS, "-device", "cpu")
+    code, calls = train()
+    assert (code, calls) == ([now], [(asked, {"NNUNET_TOPO_FINETUNE_FROM": "Y"})])
+    (fold / "checkpoint_final.pth").touch()
+    (tmp_path / "logs" / chase.name / "nnUNetTrainerX.code").write_text("12345678")
+    folders.clear()
+    code, calls = train()
+    assert code == ["12345678", now]
+    assert calls == [((*asked, "--val"), {"NNUNET_TOPO_FINETUNE_FROM": "Y"})]
+    (fold / "validation").mkdir()
+    (fold / "validation/summary.json").touch()
+    folders.clear()
+    assert train() == (["12345678", now], [])
+    (tmp_path / "logs" / chase.name / "nnUNetTrainerX.code").unlink()
+    assert train() == (["unknown"], [])
+
+
+def test_steps_for_an_eye_are_not_chosen_on_the_other(tmp_path, monkeypatch):
+    asked = {}
+
+    def process_models(study, folder_of, **how):
+        asked.update(how)
+        return [], ["no steps"], []
+
+    monkeypatch.setattr("nnunet_topo.evaluation.results.find_trainings", lambda *_: None)
+    monkeypatch.setattr("nnunet_topo.commands.comparison_steps.process_models", process_models)
+    with pytest.raises(ValueError, match="no steps"):
+        part("training")._measure(part("data_sets").DATA_SETS["ChaseDB1"], "Trainer", tmp_path)
+    left, right, other = map(asked["subject"], ("Image_07L.png", "Image_07R.png", "Image_08L.png"))
+    assert left == right != other
+
+
+def test_a_run_in_use_elsewhere_is_not_recorded_as_failed(tmp_path, monkeypatch, capsys):
+    main, arms, training = part("__main__"), part("arms"), part("training")
+    monkeypatch.setitem(arms.STAGES, "screening", [arms.Run("ChaseDB1", "Stock", 1)])
+    monkeypatch.setattr(training, "prepare", lambda *_: None)
+
+    def train(*_, **__):
+        raise RuntimeError("python ended with status 1: ValueError: fold_0 is in use: process 7")
+
+    monkeypatch.setattr(training, "_train", train)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", *main.ONE_CORE):
+        monkeypatch.setenv(name, "")
+    command = ["", "screening", "--results", str(tmp_path / "a"), "--work", str(tmp_path / "b")]
+    monkeypatch.setattr("sys.argv", command)
+    main.main()
+    assert not list((tmp_path / "a").iterdir())
+    assert "Stock, seed 1: left out, python ended" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signals")
+def test_a_command_ends_with_the_killed_process_that_wanted_it(tmp_path):
+    wanted = (
+        "from pathlib import Path; from experiments.shared import call; "
+        "call('sh', '-c', 'echo $$ > pid; exec sleep 600', log=Path('log'))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", wanted], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    pid = tmp_path / "pid"
+    while not (pid.is_file() and pid.read_text().strip()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    wait_until_gone(int(pid.read_text()))

@@ -176,6 +176,14 @@ def test_the_cases_of_one_fold_are_dealt_out():
         group_cases(["0"])
 
 
+def test_the_cases_of_a_subject_are_in_one_group():
+    subjects = ["a", "a", "b", "c", "b", "d", "e", "f"]
+    assert group_cases(["0"] * 8, subjects) == [[0, 1, 7], [2, 4], [3], [5], [6]]
+    assert group_cases(["0", "1", "0"], ["a", "a", "b"]) == [[0, 2], [1]]  # nnU-Net's folds stay
+    with pytest.raises(ValueError, match="wanted at least two subjects, got 1"):
+        group_cases(["0", "0"], ["a", "a"])
+
+
 def test_an_unknown_metric_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match=r"--metric takes topo_betti_matching_error.*got 'Dice'"):
         check_metric("Dice")

@@ -7,6 +7,9 @@ import pytest
 from nnunetv2.postprocessing import remove_connected_components
 
 from nnunet_topo.cli import main
+from nnunet_topo.commands.comparison_steps import process_models
+from nnunet_topo.evaluation.case import Settings
+from nnunet_topo.evaluation.results import find_trainings
 from nnunet_topo.metrics import compute
 from nnunet_topo.postprocessing import find as finding
 from nnunet_topo.postprocessing.candidates import score_candidates
@@ -150,6 +153,20 @@ def test_a_single_fold_is_divided_into_parts(validation):
         "case_2.nii.gz",
         "case_4.nii.gz",
     ]
+
+
+def test_no_case_of_a_subject_helps_to_choose_its_own_steps(validation):
+    study = find_trainings(DATASET, "3d_fullres", "nnUNetPlans", ["nnUNetTrainer"], ["0"])
+    process_models(
+        study,
+        lambda _: validation.out,
+        metric=ERROR,
+        settings=Settings(),
+        processes=1,
+        subject=lambda name: "a" if name in ("case_0.nii.gz", "case_4.nii.gz") else "b",
+    )
+    groups = validation.result()["groups"]
+    assert groups == {"part 1": ["case_0.nii.gz", "case_4.nii.gz"], "part 2": ["case_2.nii.gz"]}
 
 
 def test_an_interrupted_search_measures_no_case_twice(validation, monkeypatch):
