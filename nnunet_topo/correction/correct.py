@@ -211,13 +211,14 @@ def _wanted(topology: TopologyJson, channels: Channels, request: Request) -> Wan
             structures[space] = str(error)
             continue
         members = [(channel,) for channel in range(len(channels))] + list(priors.unions)
-        structures[space] = tuple(
+        found = tuple(
             Structure(
                 channels.name_of(union), channels.labels_of(union), priors.channels.get(index)
             )
             for index, union in enumerate(members)
         )
-        if all(s.prior is None or s.prior.is_free for s in structures[space]):
+        structures[space] = found
+        if all(one.prior is None or one.prior.is_free for one in found):
             structures[space] = (
                 f"no label has a prior for {_CASES[space]}; wanted one in {topology.file} under "
                 f"priors > {request.connectivity} > {OBJECTS[space]}"
