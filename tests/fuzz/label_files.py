@@ -137,7 +137,11 @@ def names(draw) -> tuple[list[str], list[str], str]:
     """Draws names of cases and of labels, and of a model."""
     cases = draw(st.lists(NAMES.filter(_usable), min_size=1, max_size=2, unique=True))
     labels = draw(st.lists(NAMES, min_size=2, max_size=2, unique=True))
-    return cases, labels, draw(NAMES.filter(lambda name: "=" not in name and "\x00" not in name))
+    return cases, labels, draw(NAMES.filter(_can_name_a_model))
+
+
+def _can_name_a_model(name: str) -> bool:
+    return not name.startswith("-") and "=" not in name and "\x00" not in name
 
 
 def commands(drawn: tuple[list[str], list[str], str], folder: Path) -> None:
