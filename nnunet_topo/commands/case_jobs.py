@@ -17,6 +17,7 @@ ASK_S = 5.0
 END_S = 60  # until jobs of an earlier call have ended
 SEEN_S = 60.0  # until results of another machine, or that a job is queued again, are seen here
 RECORD = "jobs.json"
+_ENDING_S = 5.0  # in which the processes of finished jobs end
 _BEGUN = -1  # number of a result that only says that the job has begun
 
 
@@ -139,7 +140,7 @@ class CaseJobs:
             self._cluster.cancel(self._ids)
             raise
         if not alone and done == len(cases):
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder)
 
     def _compute(
         self, function: Callable[[Any], Any], parts: Sequence[Mapping[int, Any]], processes: int
@@ -197,3 +198,13 @@ class CaseJobs:
             if states is None
             else f"{told} do not end; try again"
         )
+
+
+def _remove(folder: Path) -> None:
+    """Removes the folder of jobs, of which the last may still write into it while they end."""
+    end = time.monotonic() + _ENDING_S
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists() or time.monotonic() > end:
+            return
+        time.sleep(0.1)

@@ -207,3 +207,21 @@ def test_a_refinement_by_jobs_is_that_of_one_process(folders, as_jobs, capsys):
         assert (read(folders.out / name) == array).all()
     assert [len(of) for of in as_jobs[0].submitted] == [2]
     assert "[3/3]" in capsys.readouterr().out
+
+
+def test_what_a_job_writes_while_it_ends_is_removed_too(tmp_path, monkeypatch):
+    folder, removed = tmp_path / ".jobs", []
+    remove = case_jobs.shutil.rmtree
+
+    def remove_before_the_last_line_of_a_log(target, **options):
+        remove(target, **options)
+        removed.append(target)
+        if len(removed) == 1:
+            target.mkdir()
+            (target / "7_0_log.out").write_text("done")
+
+    (folder / "results").mkdir(parents=True)
+    monkeypatch.setattr(case_jobs.shutil, "rmtree", remove_before_the_last_line_of_a_log)
+    case_jobs._remove(folder)
+    assert removed == [folder, folder]
+    assert not folder.exists()
