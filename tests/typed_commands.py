@@ -52,7 +52,7 @@ NOT_RUN = {
     "pip install .": NEWCOMER,
     "nnunet-topo demo": NEWCOMER,
     'pip install ".[test]"': NEWCOMER,
-    "pytest": NEWCOMER,
+    "pytest -n 2 --dist loadfile": NEWCOMER,
     "pip install --dry-run .": NEWCOMER,
     "python3 -m venv nnunet-topo-env": NEWCOMER,
     "source nnunet-topo-env/bin/activate": NEWCOMER,
