@@ -129,7 +129,10 @@ def killed_case(case: Case) -> CaseResult:
 
 
 def case_digest(case: Case) -> str:
-    """Returns a digest of both files and the settings of the metrics, "" if unreadable."""
+    """Returns a digest of both files and the settings of the metrics, "" if unreadable.
+
+    Behind a space follows that of the prediction alone, see `prediction_digest`.
+    """
     labels = sorted(map(label_or_region_to_key, case.labels))
     readers = [type(reader).__name__ for reader in case.readers]
     values = case.wanted.known, case.wanted.ignore, case.wanted.is_choice
@@ -140,9 +143,18 @@ def case_digest(case: Case) -> str:
             parts += [digest(part.read_bytes()) for part in (file, *data_files(file))]
             if isinstance(reader, Tiff3DIO) and has_spacing(reader, file):
                 parts.append(digest(file.with_suffix(".json").read_bytes()))
+        return f"{digest(' '.join([besides, *parts]))} {prediction_digest(case.prediction)}"
     except OSError:
         return ""
-    return digest(" ".join([besides, *parts]))
+
+
+def prediction_digest(file: Path) -> str:
+    """Returns a digest of a prediction, whatever its reference and the settings.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return digest("", *(part.read_bytes() for part in (file, *data_files(file))))
 
 
 def compare_case(case: Case) -> CaseResult:

@@ -84,9 +84,11 @@ def choose_labels(
             raise ValueError(f"there is no label to evaluate: {reason}")
     evaluated = [label for label in singles if label not in (0, ignore)]
     given: dict[str, str] = {}
+    grouped: list[Label] = []
     for name, members in groups.items():
         region: Label = members if len(members) > 1 else next(iter(members))
         given[str(region)] = name
+        grouped.append(region)
         if region not in evaluated:
             evaluated.append(region)
     if not evaluated:
@@ -94,9 +96,15 @@ def choose_labels(
     chosen = Labels(
         tuple(evaluated),
         names_by_key(evaluated, named) | given,
-        (0, *sorted(_members(evaluated) | set(known) | set(() if declared is None else declared.known))),
+        (
+            0,
+            *sorted(
+                _members(evaluated) | set(known) | set(() if declared is None else declared.known)
+            ),
+        ),
         ignore,
         is_choice=choice.labels is not None,
+        groups=tuple(grouped),
     )
     if declared is not None and choice.labels is None and not groups:
         return replace(
