@@ -29,6 +29,7 @@ from nnunet_topo.metrics import (
     compare_label_maps,
     narrow_label_map,
 )
+from nnunet_topo.processes import one_line, reason
 from nnunet_topo.topology import Connectivity
 
 
@@ -114,12 +115,6 @@ def evaluate_case(case: Case) -> CaseResult:
         return compare_case(case)
     except Exception as error:
         return CaseResult(case.name, problems=[f"{case.name}: not evaluated, {reason(error)}"])
-
-
-def reason(error: Exception) -> str:
-    """Returns what an error says, in one line that is not too long."""
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return kind + " ".join(str(error).split())[:300]
 
 
 def killed_case(case: Case) -> CaseResult:
@@ -247,8 +242,7 @@ def _read(case: Case) -> tuple[Segmentation, Segmentation]:
         except NotALabelMapError as error:
             raise ValueError(f"the {role} {file} is not a label map: {error}") from None
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"the {role} {file} cannot be read: {reason}") from None
+            raise ValueError(f"the {role} {file} cannot be read: {one_line(error)}") from None
     return read[0], read[1]
 
 

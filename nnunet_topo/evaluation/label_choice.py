@@ -19,7 +19,7 @@ from nnunet_topo.labels.values import (
     describe_grey_levels,
     distinct_values,
 )
-from nnunet_topo.processes import in_processes
+from nnunet_topo.processes import in_processes, one_line
 
 File = tuple[BaseReaderWriter, Path]
 
@@ -218,7 +218,7 @@ def _values(job: File) -> tuple[Path, tuple[int, ...], str]:
     except NotALabelMapError as error:
         return file, (), f"is not a label map: {error}"
     except Exception as error:  # of any reader
-        return file, (), f"cannot be read: {' '.join(str(error).split())[:300]}"
+        return file, (), f"cannot be read: {one_line(error)}"
     wrong = describe_fractions(values)
     if isinstance(reader, NaturalImage2DIO):
         wrong = wrong or describe_grey_levels(values)
