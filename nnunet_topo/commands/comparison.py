@@ -26,6 +26,7 @@ from nnunet_topo.evaluation.training_record import TrainingRecord, read_training
 from nnunet_topo.evaluation.volumes import Volumes, read_volumes
 from nnunet_topo.locks import hold, release
 from nnunet_topo.postprocessing.nested import keep_largest_components
+from nnunet_topo.processes import reason
 from nnunet_topo.report import MEASURES, PRIMARY_METRIC, make_table
 from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.grid import Grid
@@ -249,8 +250,7 @@ def _pictures(
             volumes = read_volumes(study, change.case, change.label, named)
             pictures.append(_picture(change, volumes, labels, settings, unit, len(pictures)))
         except Exception as error:  # of any reader; the report is written without the picture
-            reason = " ".join(str(error).split())[:300]
-            problems.append(f"{change.case}: no picture, {type(error).__name__}: {reason}")
+            problems.append(f"{change.case}: no picture, {reason(error)}")
     return pictures, problems
 
 

@@ -92,7 +92,7 @@ def _run(chosen: argparse.Namespace, place: Path) -> int:
             chosen.pfile,
             choice=label_choice(chosen),
             labels=None if details is None else details.labels,
-            output=output,
+            output=chosen.o if written else output,
             processes=number_of_processes(chosen),
             chill=chosen.chill,
             settings=settings,

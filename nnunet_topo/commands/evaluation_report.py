@@ -12,6 +12,7 @@ from nnunet_topo.evaluation.record import Evaluation, file_name
 from nnunet_topo.evaluation.study import Model, Study
 from nnunet_topo.evaluation.volumes import Volumes, read_volumes
 from nnunet_topo.labels.labels import Labels, label_title, sorted_label_keys
+from nnunet_topo.processes import reason
 from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.error_pictures import draw_errors
 from nnunet_topo.report.markup import Markup
@@ -126,8 +127,7 @@ def _pictures(
             shown = ", some of the largest" if len(places) > MOST_ERRORS else ""
             pictures.append((f"{title}: {count(len(places), 'error')}{shown}", row))
         except Exception as error:  # of any reader; the page is written without the picture
-            reason = " ".join(str(error).split())[:300]
-            problems.append(f"{case}: no picture, {type(error).__name__}: {reason}")
+            problems.append(f"{case}: no picture, {reason(error)}")
     problems += [
         f"{case}: drawn on black, {chosen.images} holds no image of this case and its shape"
         for case in sorted(on_black)

@@ -19,6 +19,7 @@ from nnunet_topo.images.segmentation import read_segmentation, unit_of
 from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.agreement import check_agreement
 from nnunet_topo.labels.values import distinct_values, refuse_unknown_labels
+from nnunet_topo.processes import reason
 from nnunet_topo.topology import Connectivity
 
 _CERTAIN = 1e-7  # probabilities of 0 and 1 come from rounding
@@ -75,9 +76,7 @@ def correct_case(case: Case) -> CaseResult:
         case.folder.mkdir(parents=True)
         return _correct(case, began)
     except Exception as error:  # of readers and writers; memory may run out
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        reason = kind + " ".join(str(error).split())[:300]
-        return CaseResult(case.name, "failed", reason, seconds=_since(began))
+        return CaseResult(case.name, "failed", reason(error), seconds=_since(began))
 
 
 def killed_case(case: Case) -> CaseResult:

@@ -29,6 +29,7 @@ from nnunet_topo.metrics import (
     compare_label_maps,
     narrow_label_map,
 )
+from nnunet_topo.processes import one_line, reason
 from nnunet_topo.topology import Connectivity
 
 
@@ -118,12 +119,6 @@ def evaluate_case(case: Case) -> CaseResult:
         return CaseResult(case.name, problems=[f"{case.name}: not evaluated, {reason(error)}"])
 
 
-def reason(error: Exception) -> str:
-    """Returns what an error says, in one line that is not too long."""
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return kind + " ".join(str(error).split())[:300]
-
-
 def killed_case(case: Case) -> CaseResult:
     """Returns the result of a case whose process was killed."""
     problem = f"{case.name}: its process was killed; too little memory?"
@@ -131,7 +126,10 @@ def killed_case(case: Case) -> CaseResult:
 
 
 def case_digest(case: Case) -> str:
-    """Returns a digest of both files and the settings of the metrics, "" if unreadable."""
+    """Returns a digest of both files and the settings of the metrics, "" if unreadable.
+
+    Behind a space follows that of the prediction alone, see `prediction_digest`.
+    """
     labels = sorted(map(label_or_region_to_key, case.labels))
     readers = [type(reader).__name__ for reader in case.readers]
     values = case.wanted.known, case.wanted.ignore, case.wanted.is_choice
@@ -142,9 +140,18 @@ def case_digest(case: Case) -> str:
             parts += [digest(part.read_bytes()) for part in (file, *data_files(file))]
             if isinstance(reader, Tiff3DIO) and has_spacing(reader, file):
                 parts.append(digest(file.with_suffix(".json").read_bytes()))
+        return f"{digest(' '.join([besides, *parts]))} {prediction_digest(case.prediction)}"
     except OSError:
         return ""
-    return digest(" ".join([besides, *parts]))
+
+
+def prediction_digest(file: Path) -> str:
+    """Returns a digest of a prediction, whatever its reference and the settings.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return digest("", *(part.read_bytes() for part in (file, *data_files(file))))
 
 
 def compare_case(case: Case) -> CaseResult:
@@ -237,8 +244,7 @@ def _read(case: Case) -> tuple[Segmentation, Segmentation]:
         except NotALabelMapError as error:
             raise ValueError(f"the {role} {file} is not a label map: {error}") from None
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"the {role} {file} cannot be read: {reason}") from None
+            raise ValueError(f"the {role} {file} cannot be read: {one_line(error)}") from None
     return read[0], read[1]
 
 

@@ -29,11 +29,11 @@ from nnunet_topo.evaluation.segmentations import Segmentations
 from nnunet_topo.files import case_name, split_ending
 from nnunet_topo.images.placement import Placement, read_placement
 from nnunet_topo.images.readers import known_endings
-from nnunet_topo.images.segmentation import has_spacing, read_silently
+from nnunet_topo.images.segmentation import has_spacing, read_array
 from nnunet_topo.images.written import write_like
 from nnunet_topo.labels.labels import Labels, sorted_label_keys
 from nnunet_topo.own_folder import OwnFolder
-from nnunet_topo.processes import in_processes
+from nnunet_topo.processes import in_processes, reason
 from nnunet_topo.topology import Connectivity, Unmatched, unmatched
 
 AUTHOR = "nnunet-topo evaluate"
@@ -234,8 +234,7 @@ def _map_case(work: _Work) -> _Done:
         errors, files = _write_case(work)
         return _Done(name, digest, errors, files)
     except Exception as error:  # readers and writers raise any kind of error
-        reason = " ".join(str(error).split())[:300]
-        return _Done(name, problems=[f"{name}: no error map, {type(error).__name__}: {reason}"])
+        return _Done(name, problems=[f"{name}: no error map, {reason(error)}"])
 
 
 def _write_case(work: _Work) -> tuple[list[ErrorPlace], list[Path]]:
@@ -245,7 +244,7 @@ def _write_case(work: _Work) -> tuple[list[ErrorPlace], list[Path]]:
     reference, prediction, slice_axis = read.reference, read.prediction, 0
     is_image = reference.ndim == 2  # whose slice has no thickness
     if is_image:
-        shape = read_silently(case.readers[0], case.reference)[0][0].shape
+        shape = read_array(case.readers[0], case.reference)[0][0].shape
         reference, prediction, slice_axis = reference[None], prediction[None], shape.index(1)
     placement = read_placement(case.readers[0], case.reference)
     counted = None if case.ignore_label is None else reference != case.ignore_label

@@ -52,7 +52,8 @@ def evaluate_folder(
         plans: nnU-Net's plans file, which names the reader; without it the file ending decides.
         choice: the user's choice of labels.
         labels: the labels to evaluate, if they have been chosen already.
-        output: summary file, default summary.json beside the predictions.
+        output: summary file, default summary.json beside the predictions; it must be named for
+            a single file if that one has other cases.
         processes: maximum number.
         chill: references without prediction are not reported.
         settings: how metrics are computed.
@@ -61,16 +62,16 @@ def evaluate_folder(
         ValueError: a file is not nnU-Net's, or a folder holds no segmentation.
         OSError: a file cannot be read or written.
     """
-    output = (
-        output or (predictions if predictions.is_dir() else predictions.parent) / "summary.json"
-    )
-    _check_output(output)
+    beside = (predictions if predictions.is_dir() else predictions.parent) / "summary.json"
+    _check_output(output or beside)
     found = find_segmentations(references, predictions, dataset_json, plans)
+    if output is None and (references.is_file() or predictions.is_file()):
+        _check_cases(beside, found)
     return _evaluate(
         found,
         labels or wanted_labels([found], choice or LabelChoice(), processes=processes),
         (references, predictions),
-        output,
+        output or beside,
         processes=processes,
         chill=chill,
         settings=settings or Settings(),
@@ -107,6 +108,19 @@ def evaluate(
 def _check_output(output: Path) -> None:
     if output.suffix != ".json":
         raise ValueError(f"the summary must be a .json file, got {output}")
+
+
+def _check_cases(summary: Path, found: Segmentations) -> None:
+    """Refuses one file where a summary has the cases of a folder, which it would lose."""
+    if not summary.exists():
+        return
+    others = {case.name for case in read_summary(summary).cases}
+    others -= {pair.prediction.name for pair in found.pairs if pair.prediction}
+    if others:
+        raise ValueError(
+            f"{summary} has other cases than this file ({', '.join(sorted(others)[:3])}); "
+            "-o names another file for its metrics"
+        )
 
 
 def _evaluate(
@@ -159,7 +173,10 @@ def _evaluate(
             journal.append(result)
             summary.put(result, *pairs[result.name])
             computed += bool(summary.digest(result.name))
-        evaluation = summary.write(settings, sorted(problems), computed)
+        predictions = {
+            pair.prediction.name: pair.prediction for pair in found.pairs if pair.prediction
+        }
+        evaluation = summary.write(settings, sorted(problems), computed, predictions)
         journal.remove()
     return evaluation
 

@@ -14,11 +14,12 @@ from nnunet_topo.labels.labels import Label, Labels, parse_groups, parse_labels
 from nnunet_topo.labels.name_files import read_label_names
 from nnunet_topo.labels.values import (
     MOST_LABELS,
+    WHITE,
     describe_fractions,
     describe_grey_levels,
     distinct_values,
 )
-from nnunet_topo.processes import in_processes
+from nnunet_topo.processes import in_processes, one_line
 
 File = tuple[BaseReaderWriter, Path]
 
@@ -71,6 +72,9 @@ def choose_labels(
     known: tuple[int, ...] = ()
     if choice.labels is not None:
         singles = parse_labels(choice.labels, named, "-l")
+        if declared is None:
+            wanted = _members([*singles, *groups.values()])
+            known = _found_beside(references, predictions, wanted, left_out, processes)
     elif declared is not None:
         singles = list(declared.evaluated)
     else:
@@ -80,24 +84,41 @@ def choose_labels(
             raise ValueError(f"there is no label to evaluate: {reason}")
     evaluated = [label for label in singles if label not in (0, ignore)]
     given: dict[str, str] = {}
+    grouped: list[Label] = []
     for name, members in groups.items():
         region: Label = members if len(members) > 1 else next(iter(members))
         given[str(region)] = name
+        grouped.append(region)
         if region not in evaluated:
             evaluated.append(region)
     if not evaluated:
         raise ValueError("there is no label to evaluate: -l names none, and there is no --group")
-    values = {v for e in evaluated for v in (e if isinstance(e, tuple) else (e,))}
     chosen = Labels(
         tuple(evaluated),
         names_by_key(evaluated, named) | given,
-        (0, *sorted(values | set(known) | set(() if declared is None else declared.known))),
+        (
+            0,
+            *sorted(
+                _members(evaluated) | set(known) | set(() if declared is None else declared.known)
+            ),
+        ),
         ignore,
         is_choice=choice.labels is not None,
+        groups=tuple(grouped),
     )
     if declared is not None and choice.labels is None and not groups:
-        return replace(declared, names=dict(declared.names) | dict(chosen.names), ignore=ignore)
+        return replace(
+            declared,
+            evaluated=chosen.evaluated,
+            names=dict(declared.names) | dict(chosen.names),
+            ignore=ignore,
+        )
     return chosen
+
+
+def _members(labels: Sequence[Label]) -> set[int]:
+    """Returns the values of labels and regions."""
+    return {v for label in labels for v in (label if isinstance(label, tuple) else (label,))}
 
 
 def _named_labels(choice: LabelChoice, declared: Labels | None) -> dict[str, Label]:
@@ -133,18 +154,7 @@ def _found(
     Raises:
         ValueError: files that look like images.
     """
-    jobs = [*references, *predictions]
-    values: dict[Path, tuple[int, ...]] = {}
-    reasons: dict[Path, str] = {}
-    for file, of_file, reason in tqdm(
-        in_processes(_values, jobs, processes, killed=lambda job: (job[1], (), "")),
-        total=len(jobs),
-        desc="labels in the files",
-        unit="file",
-        disable=None,  # without a terminal
-    ):
-        values[file] = of_file
-        reasons |= {file: reason} if reason else {}
+    values, reasons = _values_in([*references, *predictions], processes)
     of_references = {v for _, file in references for v in values[file]} - left_out
     found = set(of_references)
     for _, file in predictions:
@@ -161,6 +171,45 @@ def _found(
     return tuple(sorted(found)), next(iter(told), "the files contain only background")
 
 
+def _found_beside(
+    references: Sequence[File],
+    predictions: Sequence[File],
+    wanted: Set[int],
+    left_out: Set[Label | None],
+    processes: int,
+) -> tuple[int, ...]:
+    """Returns the labels of files that hold a wanted one, and those on both sides.
+
+    These are labels even of a file that holds no other one, but 255 on both sides is that of masks
+    in black and white.
+    """
+    values, _ = _values_in([*references, *predictions], processes)
+    sides = [{v for _, file in side for v in values[file]} for side in (references, predictions)]
+    found = (sides[0] & sides[1]) - {WHITE}
+    for of_file in map(set, values.values()):
+        if of_file & wanted:
+            found |= of_file
+    return tuple(sorted(found - left_out))
+
+
+def _values_in(
+    jobs: Sequence[File], processes: int
+) -> tuple[dict[Path, tuple[int, ...]], dict[Path, str]]:
+    """Returns the labels above 0 in each file, and what is wrong with some of the files."""
+    values: dict[Path, tuple[int, ...]] = {}
+    reasons: dict[Path, str] = {}
+    for file, of_file, reason in tqdm(
+        in_processes(_values, jobs, processes, killed=lambda job: (job[1], (), "")),
+        total=len(jobs),
+        desc="labels in the files",
+        unit="file",
+        disable=None,  # without a terminal
+    ):
+        values[file] = of_file
+        reasons |= {file: reason} if reason else {}
+    return values, reasons
+
+
 def _values(job: File) -> tuple[Path, tuple[int, ...], str]:
     """Returns the labels above 0 in a file, or what is wrong with it."""
     reader, file = job
@@ -169,7 +218,7 @@ def _values(job: File) -> tuple[Path, tuple[int, ...], str]:
     except NotALabelMapError as error:
         return file, (), f"is not a label map: {error}"
     except Exception as error:  # of any reader
-        return file, (), f"cannot be read: {' '.join(str(error).split())[:300]}"
+        return file, (), f"cannot be read: {one_line(error)}"
     wrong = describe_fractions(values)
     if isinstance(reader, NaturalImage2DIO):
         wrong = wrong or describe_grey_levels(values)

@@ -89,8 +89,9 @@ def _pairs(references: Path, predictions: Path, ending: str) -> tuple[list[Pair]
             raise ValueError(f"{place}: there is no such file or folder")
     endings = [ending]
     has_references = references.is_file() or segmentations_with(references, ending)[0]
-    if has_references and predictions.is_dir() and not segmentations_with(predictions, ending)[0]:
-        others = any(map(known_ending, case_files(predictions, "")))
+    if has_references and not segmentations_with(predictions, ending)[0]:
+        files = case_files(predictions, "") if predictions.is_dir() else [predictions]
+        others = any(map(known_ending, files))
         endings += known_endings() if others else ()
     return pair_files(references, predictions, endings)
 

@@ -6,7 +6,7 @@ top records how the metrics were made, how many are undefined, and what went wro
 """
 
 import json
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, replace
 from math import isnan, nan
 from pathlib import Path
@@ -19,7 +19,7 @@ from nnunetv2.evaluation.evaluate_predictions import (
 )
 
 import nnunet_topo
-from nnunet_topo.evaluation.case import CaseResult, Settings, without_ours
+from nnunet_topo.evaluation.case import CaseResult, Settings, prediction_digest, without_ours
 from nnunet_topo.evaluation.record import PREFIX, CaseMetrics, Evaluation, file_name, nanmean
 from nnunet_topo.files import OWN_KEY, read_json, write_whole
 from nnunet_topo.images.segmentation import Unit
@@ -68,6 +68,7 @@ class Summary:
             file_name(entry["prediction_file"]): entry for entry in self.content["metric_per_case"]
         }
         self.cases: dict[str, dict[str, Any]] = self.content.get(OWN_KEY, {}).get("cases", {})
+        self._earlier = {name: self.digest(name) for name in self.evaluated}
 
     def _read(self, wanted: Labels) -> None:
         """Reads the file; one that we wrote for other labels will be replaced."""
@@ -82,7 +83,7 @@ class Summary:
             self.content = _empty()
             return
         self.labels = tuple(map(key_to_label_or_region, sorted_label_keys(keys)))
-        if wanted.is_choice:
+        if wanted.is_choice or not keys >= set(map(label_or_region_to_key, wanted.groups)):
             raise ValueError(
                 f"{self.file} was written by nnU-Net for the labels {', '.join(keys)}; "
                 "-o names another file for others"
@@ -165,10 +166,23 @@ class Summary:
             for count in ("TP", "FP", "FN")
         )
 
-    def write(self, settings: Settings, problems: list[str], computed: int = 0) -> Evaluation:
+    def write(
+        self,
+        settings: Settings,
+        problems: list[str],
+        computed: int = 0,
+        predictions: Mapping[str, Path] | None = None,
+    ) -> Evaluation:
         """Computes the means, replaces the file in one step, and returns its content.
 
-        Without a case that could be evaluated none of our metrics stay in the file.
+        Without a case that could be evaluated the file stays as it is if the predictions are those
+        of its metrics, because then the call is wrong; otherwise none of our metrics stay in it.
+
+        Args:
+            settings: of the metrics.
+            problems: what went wrong, one line each.
+            computed: number of cases that were computed now.
+            predictions: all that there are, by file name, also those without a reference.
         """
         problems = problems + [
             problem for name in sorted(self.cases) for problem in self.cases[name]["troubles"]
@@ -176,7 +190,13 @@ class Summary:
         if self.evaluated:
             self._merge(settings, problems)
         else:
-            self._remove_own()
+            keeps = self._has_metrics_of(predictions or {})
+            if keeps:
+                problems.append(
+                    f"{self.file} keeps its metrics: nothing could be evaluated, and the "
+                    "predictions have not changed since"
+                )
+            self._remove_own(keep_file=keeps)
         return replace(
             _evaluation_in(self.content, self.file),
             problems=tuple(problems),
@@ -226,11 +246,24 @@ class Summary:
         }
         self._replace_file()
 
-    def _remove_own(self) -> None:
-        """Removes metrics of files that have changed since, and can no longer be evaluated."""
+    def _has_metrics_of(self, predictions: Mapping[str, Path]) -> bool:
+        """Returns whether the file has metrics, and of these predictions as they are now."""
+        there = {name: predictions[name] for name in self._earlier if name in predictions}
+        try:
+            return bool(there) and all(
+                # A digest of an older version does not tell; what it recorded is kept.
+                self._earlier[name].partition(" ")[2] in ("", prediction_digest(file))
+                for name, file in there.items()
+            )
+        except OSError:
+            return False
+
+    def _remove_own(self, *, keep_file: bool) -> None:
+        """Removes metrics of files that can no longer be evaluated."""
         if self.whole:
-            self.file.unlink(missing_ok=True)
             self.content = _empty()
+            if not keep_file:
+                self.file.unlink(missing_ok=True)
         elif self.content.pop(OWN_KEY, None) is not None:
             means = [*self.content["mean"].values(), self.content["foreground_mean"]]
             for metrics in (
@@ -239,7 +272,8 @@ class Summary:
             ):
                 for key in [key for key in metrics if key.startswith(PREFIX)]:
                     del metrics[key]
-            self._replace_file()
+            if not keep_file:
+                self._replace_file()
 
     def _replace_file(self) -> None:
         write_whole(self.file, json.dumps(self.content, indent=4, sort_keys=True))

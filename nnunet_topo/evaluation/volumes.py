@@ -14,9 +14,8 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunet_topo.evaluation.study import Description, Model, Study, describe_study
 from nnunet_topo.files import case_files, case_name, split_ending
 from nnunet_topo.images.geometry import Geometry, read_geometry
-from nnunet_topo.images.nifti import own_voxels
 from nnunet_topo.images.readers import ReadersByEnding, written_ending
-from nnunet_topo.images.segmentation import read_silently
+from nnunet_topo.images.segmentation import mm_of_unit, read_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +60,13 @@ def read_volumes(
     reference_file = study.references / case
     reader, in_network = _reader(described, reference_file), described.channels
     region = key_to_label_or_region(label)
-    segmentation, properties = read_silently(reader, reference_file)
+    segmentation, properties = read_array(reader, reference_file)
     reference = region_or_label_to_mask(segmentation[0], region)
     counted = segmentation[0] != described.ignore  # all of it where there is none
     predictions, probabilities = {}, {}
     for model, name in named:
         file = _prediction_file(model, name)
-        read = read_silently(_reader(described, file), file)[0][0]
+        read = read_array(_reader(described, file), file)[0][0]
         predictions[model.name] = region_or_label_to_mask(read, region) & counted
         ending = written_ending(file, described.ending)
         saved = file.with_name(f"{file.name.removesuffix(ending)}.npz")
@@ -81,10 +80,10 @@ def read_volumes(
         ending = written_ending(reference_file, described.ending)
         file = _image_file(study.images, reference_file, ending)
         if file is not None:
-            with own_voxels([file]) as paths:
-                image = reader.read_images(paths)[0][0]
+            image = read_array(reader, file)[0][0]
             image = image if image.shape == reference.shape else None
-    spacing_mm = tuple(float(length) for length in properties["spacing"])
+    in_mm = mm_of_unit(reference_file, properties)
+    spacing_mm = tuple(float(length) * in_mm for length in properties["spacing"])
     geometry = read_geometry(reference_file, properties)
     flat = next((axis for axis, length in enumerate(reference.shape) if length == 1), 0)
     if flat:

@@ -13,7 +13,7 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from numpy.typing import NDArray
 
 from nnunet_topo.images.nifti import is_nifti, load_nifti
-from nnunet_topo.images.segmentation import Unit, nrrd_has_space
+from nnunet_topo.images.segmentation import Unit, mm_of_unit, nrrd_has_space
 
 _OBLIQUE = 0.9999  # cosine to the nearest axis of the patient
 _LETTERS = ("LR", "PA", "IS")  # of the axes of NIfTI: below and above zero
@@ -54,6 +54,8 @@ def read_geometry(file: Path, properties: Mapping[str, Any]) -> Geometry:
         properties: the properties that the reader returned.
     """
     affine = array_affine(properties)
+    if affine is not None:
+        affine[:3] *= mm_of_unit(file, properties)
     if affine is None or not has_orientation(file):
         return Geometry(file_axis=1 if file.suffix.lower() in (".tif", ".tiff") else 3)
     columns = affine[:3, 2::-1]  # of the array's axes
@@ -79,11 +81,14 @@ def read_geometry(file: Path, properties: Mapping[str, Any]) -> Geometry:
 
 
 def array_affine(properties: Mapping[str, Any]) -> NDArray[np.float64] | None:
-    """Returns the matrix from voxels [x, y, z] to millimetres as in NIfTI, None where unknown."""
+    """Returns the matrix from voxels [x, y, z] to the reader's unit, as in NIfTI, None if unknown.
+
+    The unit is mm, of nibabel's readers that of the file, see `mm_of_unit`.
+    """
     of_nibabel = properties.get("nibabel_stuff", {})
     affine = of_nibabel.get("reoriented_affine", of_nibabel.get("original_affine"))
     if affine is not None:
-        return np.asarray(affine, dtype=float)
+        return np.array(affine, dtype=float)
     of_itk = properties.get("sitk_stuff", {})
     if len(of_itk.get("direction", ())) != 9:
         return None

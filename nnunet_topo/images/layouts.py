@@ -15,6 +15,7 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from numpy.typing import NDArray
 from PIL import Image
 
+from nnunet_topo.files import read_json
 from nnunet_topo.images.nifti import is_gzip, is_nifti, load_nifti
 
 _GIPL_HEADER = 256  # bytes
@@ -73,9 +74,12 @@ def check_file(reader: BaseReaderWriter, file: Path) -> None:
     """Refuses a file before a reader could end the process or make room for what is not there.
 
     Raises:
-        ValueError: its path is not Unicode, or its header promises more than it can hold.
+        ValueError: its path is not Unicode, its header promises more than it can hold, or the
+            file beside a TIFF volume does not hold its spacing.
     """
     check_path(file)
+    if isinstance(reader, Tiff3DIO):
+        _check_spacing_file(file.with_suffix(".json"))
     layout = read_layout(reader, file)
     if layout is not None and file.name.lower().endswith((".gipl", ".gipl.gz")):
         _check_gipl(file, layout)
@@ -87,6 +91,20 @@ def check_file(reader: BaseReaderWriter, file: Path) -> None:
             f"its header promises shape {layout}, which a file of {size} bytes cannot hold: cut "
             "short, or a damaged header?"
         )
+
+
+def _check_spacing_file(beside: Path) -> None:
+    """Raises ValueError if the JSON file beside a TIFF volume does not hold its spacing."""
+    if not beside.is_file():
+        return
+    try:
+        lengths = np.asarray(read_json(beside)["spacing"])
+        valid = lengths.shape == (3,) and lengths.dtype.kind in "iuf" and (lengths > 0).all()
+        valid = valid and np.isfinite(lengths).all()
+    except (KeyError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(f"{beside} must hold spacing, three numbers above 0 for z, y and x")
 
 
 def _check_gipl(file: Path, layout: Layout) -> None:

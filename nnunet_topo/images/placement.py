@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from nnunet_topo.images.geometry import array_affine, has_orientation
 from nnunet_topo.images.nifti import is_nifti, load_nifti
-from nnunet_topo.images.segmentation import MM_OF_UNITS, read_silently
+from nnunet_topo.images.segmentation import MM_OF_UNITS, read_array
 
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from ITK's axes of the patient: left, posterior
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -74,7 +74,7 @@ def read_placement(reader: BaseReaderWriter, file: Path) -> Placement:
         in_mm[:3, :3] *= MM_OF_UNITS.get(units, 1.0)
     to_file = np.eye(4)
     if isinstance(reader, NibabelIOWithReorient | SimpleITKIOWithReorient):
-        of_array = array_affine(read_silently(reader, file)[1])
+        of_array = array_affine(read_array(reader, file)[1])
         known = on_disk if isinstance(reader, NibabelIOWithReorient) else in_mm @ on_disk
         if of_array is not None:
             to_file = np.rint(np.linalg.inv(known) @ of_array)

@@ -84,13 +84,7 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
     layout = read_layout(reader, file)
     if layout is not None and layout.channels > 1 and not is_colour_image(reader, layout):
         raise NotALabelMapError(describe_channels(layout))
-    try:
-        array, properties = read_silently(reader, file)
-    except (RuntimeError, AssertionError) as error:
-        other = _other_reader(reader, file, error)
-        if other is None:
-            raise
-        array, properties = read_silently(other, file)
+    array, properties = read_array(reader, file)
     if is_nifti(file):
         # SimpleITK puts zeros for NaN, and for the rest of a file that was cut short.
         stored = load_nifti(file).dataobj.get_unscaled()
@@ -110,7 +104,7 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
     if is_nifti(file):
         header = raw_nifti_header(file)
         in_mm = MM_OF_UNITS.get(header.get_xyzt_units()[0], 1.0)
-        if "nibabel_stuff" in properties:  # SimpleITK knows the units
+        if "nibabel_stuff" in properties:
             spacing, origin = spacing * in_mm, None if origin is None else origin * in_mm
         if not (header["qform_code"] > 0 or header["sform_code"] > 0):
             direction = origin = None
@@ -129,6 +123,30 @@ def _read(reader: BaseReaderWriter, file: Path) -> Segmentation:
     if wrong:
         return Segmentation(label_map, None, direction, origin, shape, wrong)
     return Segmentation(label_map, spacing, direction, origin, shape, two_spacings=two)
+
+
+def read_array(reader: BaseReaderWriter, file: Path) -> tuple[NDArray, Any]:
+    """Returns the array `[channel, z, y, x]` of a file and the properties of its reader.
+
+    A NIfTI file that the reader refuses is read by another of nnU-Net's, with the same axes.
+
+    Raises:
+        Exception: whatever the readers raise.
+    """
+    try:
+        return read_silently(reader, file)
+    except (RuntimeError, AssertionError) as error:
+        other = _other_reader(reader, file, error)
+        if other is None:
+            raise
+    return read_silently(other, file)
+
+
+def mm_of_unit(file: Path, properties: Any) -> float:
+    """Returns the mm in the unit of the lengths that a reader gives; SimpleITK knows the units."""
+    if "nibabel_stuff" not in properties:
+        return 1.0
+    return MM_OF_UNITS.get(load_nifti(file).header.get_xyzt_units()[0], 1.0)
 
 
 def _other_reader(

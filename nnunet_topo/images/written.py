@@ -18,7 +18,7 @@ from PIL import Image
 from nnunet_topo.files import data_files
 from nnunet_topo.images.nifti import is_nifti, load_nifti
 from nnunet_topo.images.placement import read_placement
-from nnunet_topo.images.segmentation import read_segmentation, read_silently
+from nnunet_topo.images.segmentation import read_array, read_segmentation
 from nnunet_topo.images.text_headers import (
     has_text_header,
     header_gives_spacing,
@@ -113,7 +113,11 @@ def _write_seg(
     reader: BaseReaderWriter, label_map: NDArray[np.generic], source: Path, target: Path
 ) -> None:
     """Writes with nnU-Net's writer, without the file of a spacing that the source does not have."""
-    properties = read_silently(reader, source)[1]
+    properties = read_array(reader, source)[1]
+    if len(properties.get("sitk_stuff", {}).get("origin", ())) > 3 and not is_nifti(source):
+        kind = _type_for(label_map, np.dtype(np.uint8))
+        _write_itk(sitk.ReadImage(str(source)), label_map[None].astype(kind), target)
+        return
     if not isinstance(reader, Tiff3DIO) or source.with_suffix(".json").is_file():
         reader.write_seg(label_map, str(target), properties)
         return
@@ -145,12 +149,17 @@ def _change_itk(source: Path, fitted: _Fitted, target: Path) -> bool:
     values = fitted(stored.T)
     if values is None:
         return False
-    changed = sitk.GetImageFromArray(values.T.astype(_type_for(values, stored.dtype)))
-    changed.CopyInformation(image)
-    sitk.WriteImage(changed, str(target), True)
+    _write_itk(image, values.T.astype(_type_for(values, stored.dtype)), target)
     if has_text_header(source) and not header_gives_spacing(source):
         remove_added_geometry(source, target)
     return True
+
+
+def _write_itk(like: sitk.Image, values: NDArray[np.generic], target: Path) -> None:
+    """Writes values with the geometry of an image; a fourth axis is not one of channels."""
+    changed = sitk.GetImageFromArray(values, isVector=False)
+    changed.CopyInformation(like)
+    sitk.WriteImage(changed, str(target), True)
 
 
 def _values_in_file(

@@ -20,6 +20,7 @@ class Labels:
         known: values that a file may contain; others are reported.
         ignore: value of ignored voxels, None if there is none.
         is_choice: whether files contain other labels on purpose, which are then not reported.
+        groups: those of the evaluated ones that the user has grouped.
     """
 
     evaluated: tuple[Label, ...]
@@ -27,6 +28,7 @@ class Labels:
     known: tuple[int, ...] = ()
     ignore: int | None = None
     is_choice: bool = False
+    groups: tuple[Label, ...] = ()
 
 
 def sorted_label_keys(keys: Iterable[str]) -> list[str]:

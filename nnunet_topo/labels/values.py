@@ -11,6 +11,7 @@ MOST_LABELS = 1000  # a file with more different values is an image
 _MOST_UNKNOWN = 256  # the same for values that are not labels of the data set
 _FEWEST_GREY = 8  # different values of a mask that has been compressed
 _DARK, _BRIGHT = (1, 8), (247, 254)  # what compression makes of black and white in 8 bits
+WHITE = 255  # of a mask in black and white
 _EXACT = 2**24  # nnU-Net's readers give 32-bit floats, which hold no larger integer for certain
 _SHOWN = 5
 NOT_FINITE = "contains NaN or infinite values, which are not labels"
@@ -79,7 +80,7 @@ def refuse_values(
     Args:
         values: of the reference or the prediction.
         labels: that are evaluated.
-        others: values of the label map that it is compared with.
+        others: values of the label map that it is compared with, labels too if some were chosen.
         photograph: whether they are of a PNG file or the like.
     """
     wrong = describe_fractions(values)
@@ -99,11 +100,12 @@ def refuse_values(
             return grey
     wanted = {value for value in labels.known if value not in (0, labels.ignore)}
     if labels.is_choice:
-        # Other labels are there on purpose, but not in a mask whose one value the other lacks.
-        if len(foreground) != 1:
+        # Other labels are there on purpose, but not in a mask whose one value is no label anywhere.
+        is_label = np.isin(foreground, [*wanted, *others[others != WHITE]]).any()
+        if len(foreground) != 1 or is_label:
             return ""
-        whole = others[np.isfinite(others) & (others == np.round(others)) & (others != 0)]
-        wanted |= set(map(int, whole))
+        chosen = (e if isinstance(e, tuple) else (e,) for e in labels.evaluated)
+        wanted = {value for label in chosen for value in label}
     return describe_foreign_labels(foreground, wanted)
 
 
@@ -122,7 +124,7 @@ def describe_foreign_labels(values: NDArray, wanted: Collection[int]) -> str:
     if len(foreground) > 1:
         return f"{told}: labels of another data set, or grey levels for viewing?"
     value = int(foreground[0])
-    if value == 255:
+    if value == WHITE:
         told += ": a binary mask saved in black and white, 0 and 255?"
     else:
         told += ": a binary mask?"

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 import nnunet_topo
 from nnunet_topo.dataset import read_dataset_json, read_plans_file
-from nnunet_topo.evaluation.case import reason
 from nnunet_topo.files import case_files, data_files, digest, read_json
 from nnunet_topo.images.grids import slice_first
 from nnunet_topo.images.readers import (
@@ -34,7 +33,7 @@ from nnunet_topo.postprocessing import record
 from nnunet_topo.postprocessing.probabilities import read_probabilities
 from nnunet_topo.postprocessing.record import Recipe, read_recipe
 from nnunet_topo.postprocessing.targets import apply_steps, mask_of
-from nnunet_topo.processes import in_processes
+from nnunet_topo.processes import in_processes, reason
 
 AUTHOR = "nnunet-topo postprocess apply"
 RECORD = "postprocessed.json"

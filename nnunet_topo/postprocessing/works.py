@@ -15,6 +15,7 @@ from nnunet_topo.postprocessing.cases import Work
 from nnunet_topo.postprocessing.record import Recipe
 from nnunet_topo.postprocessing.steps import Grid, Steps, Units
 from nnunet_topo.postprocessing.targets import find_targets
+from nnunet_topo.processes import one_line
 
 _TYPICAL = 10  # cases from whose voxels the grid is made
 
@@ -108,7 +109,7 @@ def _typical(cases: Sequence[Case]) -> tuple[int, list[np.ndarray]]:
         try:
             read.append(read_case(case).spacing_mm)
         except Exception as raised:  # of any reader; it is reported when the case is measured
-            error = error or f"{case.name}: {' '.join(str(raised).split())[:300]}"
+            error = error or f"{case.name}: {one_line(raised)}"
         if len(read) == _TYPICAL:
             break
     if not read:

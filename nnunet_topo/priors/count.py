@@ -13,6 +13,7 @@ from nnunet_topo.images.segmentation import NotALabelMapError, read_segmentation
 from nnunet_topo.labels.values import describe_unknown_labels, distinct_values, refuse_values
 from nnunet_topo.priors.fingerprint import CONNECTIVITIES, RAW, Betti
 from nnunet_topo.priors.labelled_data import LabelledData
+from nnunet_topo.processes import one_line
 from nnunet_topo.topology import Connectivity, betti_numbers
 from nnunet_topo.topology.masks import foreground_box
 
@@ -89,9 +90,10 @@ def count_case(case: Case) -> CountedCase:
         except NotALabelMapError as error:
             problems.append(f"{case.name}: not measured, {error}")
         except Exception as error:  # whatever the readers raise
-            reason = " ".join(str(error).split())[:300]
             what = "labels" if source == RAW else f"preprocessed labels ({source})"
-            problems.append(f"{case.name}: not measured, the {what} cannot be read: {reason}")
+            problems.append(
+                f"{case.name}: not measured, the {what} cannot be read: {one_line(error)}"
+            )
     return CountedCase(case.name, objects, tuple(problems))
 
 

@@ -276,4 +276,5 @@ def _folds(folds: Sequence[str]) -> str:
 
 def one_line(error: Exception) -> str:
     """Returns kind and message of an error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    kind, text = type(error).__name__, " ".join(str(error).split())[:300]
+    return f"{kind}: {text}" if text else kind

@@ -10,6 +10,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_topo.files import case_files
+from nnunet_topo.processes import one_line, reason
 
 _SHOWN = 5  # names in a message
 
@@ -71,5 +72,4 @@ def killed(case: Case) -> Outcome:
 
 def reason_of(error: Exception) -> str:
     """Returns an error in one line."""
-    kind = "" if isinstance(error, (ValueError, RuntimeError)) else f"{type(error).__name__}: "
-    return kind + " ".join(str(error).split())[:400]
+    return one_line(error) if isinstance(error, RuntimeError) else reason(error)

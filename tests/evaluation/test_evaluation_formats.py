@@ -1,5 +1,9 @@
+import json
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
+import tifffile
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 
 from nnunet_topo.metrics import compute
@@ -90,3 +94,38 @@ def test_images_are_two_dimensional_and_measured_in_pixels(tmp_path, ending):
     assert "topo_betti_error_2" not in found
     for key, value in expected.items():
         assert found[key] == pytest.approx(value), key
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "[1]",
+        "{",
+        '{"spacing": [1, 2]}',
+        '{"spacing": "abc"}',
+        '{"spacing": ["1", "2", "3"]}',
+        '{"spacing": [1, 0, 2]}',
+        '{"spacing": [1, [2], 3]}',
+    ],
+)
+def test_a_file_beside_a_tiff_volume_without_a_spacing_is_named(content, tmp_path, capsys):
+    study = Study(tmp_path / "study", "Tiff3DIO", ".tif")
+    for folder in (study.gt, study.pred):
+        tifffile.imwrite(folder / "case_0.tif", pair(0)[0])
+    beside = study.gt / "case_0.json"
+    beside.write_text(content)
+    assert study.command() == 2
+    told = capsys.readouterr().err
+    assert f"cannot be read: {beside} must hold spacing, three numbers above 0" in told
+
+
+def test_two_files_of_other_formats_are_evaluated_with_a_dataset_json_as_folders_are(tmp_path):
+    study = Study(tmp_path / "study")
+    study.put("case_0", pair(0)[0])
+    sitk.WriteImage(sitk.GetImageFromArray(pair(0)[1]), study.pred / "case_0.nrrd")
+    study.pred /= "case_0.nrrd"
+    assert study.command("-o", str(tmp_path / "summary.json")) in (0, 1)  # without a spacing
+    content = json.loads((tmp_path / "summary.json").read_text())
+    assert len(content["metric_per_case"]) == 1
+    assert content["nnunet_topo"]["label_names"] == {"1": "ring", "2": "blob"}

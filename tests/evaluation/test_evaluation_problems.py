@@ -3,7 +3,11 @@ from math import isnan
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
+
+from nnunet_topo.cli import main
+from nnunet_topo.evaluation.evaluate import evaluate_folder
 
 from .study import CASES, assert_contains, pair
 
@@ -198,6 +202,88 @@ def test_the_folder_of_the_summary_is_made(study, tmp_path):
     file = tmp_path / "new" / "sub" / "summary.json"
     assert study.command("-o", str(file), "--report") == 0
     assert file.is_file()
+
+
+def spoil_call(study, kind):
+    """Returns references that are not those of the predictions."""
+    other = study.gt.with_name("other")
+    other.mkdir()
+    for case in range(CASES):
+        name = f"case_{case}_0000" if kind == "names" else f"case_{case}"
+        image = sitk.GetImageFromArray(pair(case)[0][1:])
+        sitk.WriteImage(image, other / f"{name}.nii.gz")
+    return other
+
+
+@pytest.mark.parametrize("by_nnunet", [False, True])
+@pytest.mark.parametrize("kind", ["names", "shape"])
+def test_a_call_with_wrong_references_costs_no_finished_metrics(study, kind, by_nnunet, capsys):
+    if by_nnunet:
+        study.evaluate_as_nnunet()
+    study.evaluate()
+    before = study.summary.read_bytes()
+    sound, study.gt = study.gt, spoil_call(study, kind)
+    assert study.command() == 2
+    told = capsys.readouterr()
+    assert f"{study.summary} keeps its metrics: nothing could be evaluated" in told.err
+    assert "0 cases evaluated" in told.out
+    assert study.summary.read_bytes() == before
+    study.gt = sound
+    assert study.evaluate().computed == 0
+    assert study.summary.read_bytes() == before
+
+
+def test_an_ignore_label_that_was_forgotten_costs_no_finished_metrics(study, capsys):
+    for case in range(CASES):
+        reference, prediction = pair(case)
+        reference[0, 0, :3], prediction[0, 0, :3] = 2, 1
+        study.put(f"case_{case}", reference, prediction)
+    study.evaluate_as_nnunet(labels=(1,), ignore=2)
+    options = str(study.gt), str(study.pred), "-np", "1"
+    assert main(["evaluate", *options, "-il", "2"]) == 0
+    before = study.summary.read_bytes()
+    assert main(["evaluate", *options]) == 2
+    told = capsys.readouterr().err
+    assert "or another ignore label" in told
+    assert "keeps its metrics" in told
+    assert study.summary.read_bytes() == before
+
+
+def test_a_single_file_does_not_replace_the_summary_of_a_folder(study, capsys):
+    study.evaluate()
+    before = study.summary.read_bytes()
+    files = "-djfile", str(study.djfile), "-np", "1"
+    call = ["evaluate", str(study.gt / "case_1.nii.gz"), str(study.pred), *files]
+    assert main(call) == 2
+    assert "has other cases than this file (case_0.nii.gz, case_2.nii.gz, case_3" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(ValueError, match="-o names another file"):
+        evaluate_folder(study.gt, study.pred / "case_1.nii.gz", study.djfile)
+    assert study.summary.read_bytes() == before
+    assert main([*call, "-o", str(study.pred / "one.json")]) == 0
+    for case in (0, 2, 3):
+        (study.pred / f"case_{case}.nii.gz").unlink()
+    study.evaluate(chill=True)
+    assert main(call) == 0
+
+
+@pytest.mark.parametrize(
+    "options", [("--group", "both=1,2"), ("--group", "third=3"), ("--labels",)]
+)
+def test_groups_that_are_not_in_nnunets_summary_are_refused(study, options, capsys):
+    before = study.evaluate_as_nnunet()
+    names = study.gt.with_name("names.json")
+    names.write_text('{"labels": {"background": 0, "both": [1, 2], "blob": 2}}')
+    options = (*options, str(names)) if options == ("--labels",) else options
+    call = ["evaluate", str(study.gt), str(study.pred), "-np", "1", *options]
+    assert main(call) == 2
+    assert "was written by nnU-Net for the labels 1, 2; -o names" in capsys.readouterr().err
+    assert study.read() == before
+    assert main([*call, "-o", str(study.pred / "other.json")]) == 0
+    study.summary.unlink()
+    study.evaluate_as_nnunet(labels=(1, 2, (1, 2), 3))
+    assert main(call) == 0
 
 
 def test_a_tolerance_below_0_is_refused_and_costs_no_metrics(study, capsys):

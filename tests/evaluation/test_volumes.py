@@ -2,6 +2,7 @@
 
 import unicodedata
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -9,6 +10,7 @@ import SimpleITK as sitk
 from nnunet_topo.cli import main
 from nnunet_topo.evaluation.results import name_folders
 from nnunet_topo.evaluation.volumes import read_volumes
+from nnunet_topo.processes import one_line, reason
 
 from ..commands.compared import Folders
 from ..report.pages import Page
@@ -161,3 +163,54 @@ def test_compare_draws_predictions_whose_names_are_written_in_another_way(tmp_pa
     file.rename(file.with_name(f"{COMPOSED}.nii.gz"))
     assert folders.compare() == 0
     assert "outline" in folders.page()
+
+
+def unusual(kind, array):
+    """Returns the ending and the image of an array that one of nnU-Net's readers refuses."""
+    if kind == "fourth axis of MetaImage":
+        return ".mha", sitk.JoinSeries([sitk.GetImageFromArray(array)])
+    matrix = np.diag([-1.0, -2.0, 3.0, 1.0])
+    if kind == "sheared":
+        matrix[0, 1] = 0.4
+    image = array[8].T if kind == "image" else array.T[..., None]
+    ending = ".nii.gz" if kind == "sheared" else ".nii"
+    return ending, nibabel.Nifti1Image(array.T if kind == "sheared" else image, matrix)
+
+
+@pytest.mark.parametrize("kind", ["image", "fourth axis", "sheared", "fourth axis of MetaImage"])
+def test_what_a_second_reader_reads_has_its_map_and_picture(kind, tmp_path, capsys):
+    report = Report(tmp_path)
+    arrays = pair(0)
+    for folder, array in zip((report.study.gt, report.study.pred), arrays, strict=True):
+        ending, image = unusual(kind, array)
+        if isinstance(image, sitk.Image):
+            sitk.WriteImage(image, folder / f"case{ending}")
+        else:
+            nibabel.save(image, folder / f"case{ending}")
+        if kind == "sheared":  # beside one that is not
+            nibabel.save(nibabel.Nifti1Image(array.T, np.eye(4)), folder / f"a_case{ending}")
+    files = str(report.study.gt), str(report.study.pred)
+    assert main(["evaluate", *files, "--report", "-np", "1"]) == 0, capsys.readouterr().err
+    assert (report.study.pred / "summary_errors" / f"case{ending}").is_file()
+    assert report.drawn()[0] >= 1 + (kind == "sheared")
+
+
+def test_a_file_in_micrometres_is_drawn_in_mm(tmp_path):
+    report = Report(tmp_path)
+    for folder, array in zip((report.study.gt, report.study.pred), pair(0), strict=True):
+        matrix = np.diag([700.0, 800.0, 2000.0, 1])
+        matrix[2, 3] = 5000
+        image = nibabel.Nifti1Image(array.T, matrix)
+        image.header.set_xyzt_units("micron")
+        nibabel.save(image, folder / "case.nii")
+    study = name_folders(report.study.gt, [f"a={report.study.pred}"])
+    volumes = read_volumes(study, "case.nii", "1", [(study.models[0], "case.nii")])
+    assert volumes.spacing_mm == pytest.approx((2.0, 0.8, 0.7))
+    assert volumes.geometry.first_mm == pytest.approx(5.0)
+
+
+def test_an_error_without_a_text_is_named_by_its_type():
+    assert reason(AssertionError()) == one_line(AssertionError()) == "AssertionError"
+    assert reason(ValueError()) == "ValueError"
+    assert reason(ValueError("a\n b")) == one_line(KeyError("a b"))[1:-1] == "a b"
+    assert reason(RuntimeError("a")) == "RuntimeError: a"

@@ -61,10 +61,39 @@ def test_other_labels_beside_those_that_are_chosen_are_background_on_purpose(fol
     assert "a binary mask saved in black and white, 0 and 255?" in capsys.readouterr().err
 
 
-def test_the_ignore_label_is_neither_a_label_nor_counted(folders):
+@pytest.mark.parametrize(
+    "options", [("-l", "1"), ("-l", "--group", "tube=1"), ("-l", "1", "3", "--group", "both=1,3")]
+)
+def test_a_missed_or_invented_organ_beside_those_that_are_chosen_counts(folders, options, capsys):
+    sound = tube()
+    sound[:, :2] = 3
+    only_3 = np.where(sound == 3, sound, 0)
+    folders.put(sound, sound, "sound")
+    folders.put(sound, only_3, "missed")
+    folders.put(only_3, np.where(sound == 3, 0, sound), "invented")
+    assert folders.evaluate(*options) == 0
+    assert len(folders.read()["metric_per_case"]) == 3
+    assert folders.read()["mean"]["1"]["Dice"] == pytest.approx(1 / 3)
+    # A value that is a label in no file is none in a file that holds it alone.
+    for value in (7, 255):
+        folders.put(None, np.where(sound > 0, value, 0).astype(np.uint8), "missed")
+        assert folders.evaluate(*options) == 1
+        wanted = "1, 3" if "3" in options else "1"
+        told = f"the prediction holds {value} but none of the wanted labels ({wanted})"
+        assert told in capsys.readouterr().err
+    white = np.where(sound > 0, 255, 0).astype(np.uint8)
+    folders.put(white, white, "missed")
+    assert folders.evaluate(*options) == 1
+    assert "missed.nii.gz: not evaluated, the reference holds 255 but" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_the_ignore_label_is_neither_a_label_nor_counted(folders, described):
     folders.put(tube(), broken())
-    assert folders.evaluate("-il", "2") == 0
+    options = folders.describe({"background": 0, "a": 1, "b": 2}) if described else ()
+    assert folders.evaluate(*options, "-il", "2") == 0
     assert list(folders.read()["mean"]) == ["1"]
+    assert folders.read()["foreground_mean"]["Dice"] == folders.metrics()["Dice"]
     expected = compute(broken() == 1, tube() == 1, spacing_mm=SPACING, mask=tube() != 2)
     assert_equal(folders.metrics(), expected)
 

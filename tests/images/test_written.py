@@ -14,7 +14,7 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunet_topo.files import data_files
 from nnunet_topo.images.segmentation import read_segmentation
-from nnunet_topo.images.written import write_changed
+from nnunet_topo.images.written import write_changed, write_like
 
 SHAPE = (4, 5, 6)
 ENDINGS = [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr"]
@@ -187,7 +187,7 @@ def test_a_tiff_volume_without_spacing_gets_none(beside, tmp_path):
     after = before.copy()
     after[0, 0, 1] = 2
     if beside:
-        with pytest.raises(ValueError, match="Expecting value"):  # nnU-Net takes it for a spacing
+        with pytest.raises(ValueError, match=r"after\.json must hold spacing"):
             write_changed(source, Tiff3DIO(), before, after, target)
         assert target.with_suffix(".json").read_text() == beside
     else:
@@ -210,3 +210,26 @@ def test_a_header_without_spacing_gets_none(ending, tmp_path):
     written = read_segmentation(SimpleITKIO(), target)
     assert written.spacing is None
     np.testing.assert_array_equal(written.label_map, after)
+
+
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_a_fourth_axis_of_1_stays_in_a_changed_file_and_in_another_label_map(ending, tmp_path):
+    three = sitk.GetImageFromArray(label_map())
+    three.SetSpacing((0.5, 1.0, 3.0))
+    source = tmp_path / f"case{ending}"
+    sitk.WriteImage(sitk.JoinSeries([three], 4.0, 2.0), str(source))
+    reader = SimpleITKIO()
+    before = read_segmentation(reader, source).label_map
+    after = before.copy()
+    after[0, 0, 1] = 2
+    colours = {1: (255, 0, 0)}
+    for folder, write in (
+        ("changed", lambda target: write_changed(source, reader, before, after, target)),
+        ("like", lambda t: write_like(source, reader, after.astype(np.uint8), t, colours)),
+    ):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / source.name)
+        new, old = sitk.ReadImage(str(tmp_path / folder / source.name)), sitk.ReadImage(str(source))
+        assert new.GetSize() == old.GetSize() == (*SHAPE[::-1], 1)
+        assert new.GetSpacing() == old.GetSpacing()
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(new)[0], after)
