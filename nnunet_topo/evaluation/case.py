@@ -126,18 +126,19 @@ def killed_case(case: Case) -> CaseResult:
 
 
 def case_digest(case: Case) -> str:
-    """Returns a digest of both files and the settings of the metrics, "" if unreadable.
+    """Returns a digest of the reference and the settings, a space, and that of the prediction.
 
-    Behind a space follows that of the prediction alone, see `prediction_digest`.
+    It is "" if a file cannot be read.
     """
     labels = sorted(map(label_or_region_to_key, case.labels))
     readers = [type(reader).__name__ for reader in case.readers]
     values = case.wanted.known, case.wanted.ignore, case.wanted.is_choice
     besides = repr((nnunet_topo.__version__, case.settings, labels, values, readers))
-    parts: list[str] = []
     try:
+        parts = [
+            digest(part.read_bytes()) for part in (case.reference, *data_files(case.reference))
+        ]
         for reader, file in zip(case.readers, (case.reference, case.prediction), strict=True):
-            parts += [digest(part.read_bytes()) for part in (file, *data_files(file))]
             if isinstance(reader, Tiff3DIO) and has_spacing(reader, file):
                 parts.append(digest(file.with_suffix(".json").read_bytes()))
         return f"{digest(' '.join([besides, *parts]))} {prediction_digest(case.prediction)}"

@@ -249,7 +249,7 @@ EVALUATION = [
     ),
     Sabotage(
         "changed voxels not noticed",
-        "case_digest",
+        "prediction_digest",
         "part.read_bytes()",
         "part.name.encode()",
         "test_only_what_has_changed_is_computed_again",
