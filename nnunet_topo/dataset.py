@@ -15,6 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunet_topo.files import read_json
 from nnunet_topo.labels.declared import REFUSALS
 from nnunet_topo.labels.name_files import labels_by_name
+from nnunet_topo.messages import one_line, with_type
 
 Union = tuple[int, ...]
 """Channels that form a union, counted from 0 in the order of the classes or regions."""
@@ -73,8 +74,8 @@ class Channels:
         try:
             return cls.of_manager(LabelManager(labels, order))
         except REFUSALS as error:
-            reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
-            raise ValueError(f"nnU-Net does not accept the labels of {file}: {reason}") from None
+            told = f"nnU-Net does not accept the labels of {file}: {with_type(error)}"
+            raise ValueError(told) from None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -136,7 +137,7 @@ class Dataset:
             number_or_name = int(asked) if asked.isdecimal() else asked
             return cls(str(maybe_convert_to_dataset_name(number_or_name)))
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(" ".join(str(error).split())) from None
+            raise ValueError(one_line(error)) from None
 
     @property
     def number(self) -> int:
@@ -218,8 +219,8 @@ def configuration_of(plans: PlansManager, name: str, file: Path) -> Configuratio
     try:
         return plans.get_configuration(name)
     except REFUSALS as error:
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
-        raise ValueError(f"nnU-Net does not accept {name} of {file}: {reason}") from None
+        told = f"nnU-Net does not accept {name} of {file}: {with_type(error)}"
+        raise ValueError(told) from None
 
 
 def read_dataset_json(file: Path) -> dict[str, Any]:

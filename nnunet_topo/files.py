@@ -50,11 +50,6 @@ def read_json_value(
         raise ValueError(f"{file} is not a JSON file: {error}") from None
 
 
-def on_one_line(text: object) -> str:
-    """Returns a name or a value for a message of one line."""
-    return " ".join(str(text).split())
-
-
 def read_json_if_whole(file: Path) -> dict[str, Any]:
     """Returns the object in a JSON file of ours, {} if the file is missing, cut short or not JSON.
 

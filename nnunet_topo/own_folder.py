@@ -9,8 +9,9 @@ from time import perf_counter
 from typing import Any
 
 import nnunet_topo
-from nnunet_topo.files import digest, naming, on_one_line, read_json, remove_link, write_whole
+from nnunet_topo.files import digest, naming, read_json, remove_link, write_whole
 from nnunet_topo.locks import hold, release
+from nnunet_topo.messages import on_one_line
 
 _LINES = "finished.jsonl"  # of this run, or of one that was interrupted
 _NAMED = 5  # cases in a note

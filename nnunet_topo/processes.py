@@ -30,17 +30,6 @@ _MOST = 61 if os.name == "nt" else sys.maxsize  # Windows waits for no more at o
 _elsewhere: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
 
 
-def one_line(error: Exception) -> str:
-    """Returns what an error says, in one line that is not too long; its type if it says nothing."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def reason(error: Exception) -> str:
-    """Returns the same with the type of the error, except of a ValueError."""
-    text, kind = one_line(error), type(error).__name__
-    return text if isinstance(error, ValueError) or text == kind else f"{kind}: {text}"
-
-
 @contextmanager
 def computed(elsewhere: Elsewhere | None) -> Iterator[None]:
     """Lets heavy work on cases be done on other machines meanwhile."""

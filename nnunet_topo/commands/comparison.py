@@ -25,8 +25,8 @@ from nnunet_topo.evaluation.study import Model, Study, label_names, unit_of_dist
 from nnunet_topo.evaluation.training_record import TrainingRecord, read_training
 from nnunet_topo.evaluation.volumes import Volumes, read_volumes
 from nnunet_topo.locks import hold, release
+from nnunet_topo.messages import reason
 from nnunet_topo.postprocessing.nested import keep_largest_components
-from nnunet_topo.processes import reason
 from nnunet_topo.report import MEASURES, PRIMARY_METRIC, make_table
 from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.grid import Grid

@@ -12,7 +12,7 @@ from nnunet_topo.evaluation.record import Evaluation, file_name
 from nnunet_topo.evaluation.study import Model, Study
 from nnunet_topo.evaluation.volumes import Volumes, read_volumes
 from nnunet_topo.labels.labels import Labels, label_title, sorted_label_keys
-from nnunet_topo.processes import reason
+from nnunet_topo.messages import reason
 from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.error_pictures import draw_errors
 from nnunet_topo.report.markup import Markup

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nnunet_topo.commands.nnunet_commands import call, continued, hold_fold, release_fold
+from nnunet_topo.messages import one_line
 
 RESTARTS = 1000  # after a time limit; submitit's own three are too few for long trainings
 ACTIVE = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED"}
@@ -192,7 +193,7 @@ class Slurm:
             with self._executor.batch():
                 submitted = [self._executor.submit(job) for job in jobs]
         except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-            raise ValueError(f"Slurm refuses the jobs: {' '.join(str(error).split())}") from None
+            raise ValueError(f"Slurm refuses the jobs: {one_line(error)}") from None
         return [job.job_id for job in submitted]
 
     def states(self) -> dict[str, str] | None:

@@ -19,7 +19,7 @@ from nnunet_topo.images.segmentation import read_segmentation, unit_of
 from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.agreement import check_agreement
 from nnunet_topo.labels.values import distinct_values, refuse_unknown_labels
-from nnunet_topo.processes import reason
+from nnunet_topo.messages import reason
 from nnunet_topo.topology import Connectivity
 
 _CERTAIN = 1e-7  # probabilities of 0 and 1 come from rounding

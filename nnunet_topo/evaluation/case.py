@@ -23,13 +23,13 @@ from nnunet_topo.images.segmentation import (
 )
 from nnunet_topo.labels.labels import Label, Labels
 from nnunet_topo.labels.values import describe_unknown_labels, distinct_values, refuse_values
+from nnunet_topo.messages import one_line, reason
 from nnunet_topo.metrics import (
     NSD_TOLERANCE_MM,
     Windows,
     compare_label_maps,
     narrow_label_map,
 )
-from nnunet_topo.processes import one_line, reason
 from nnunet_topo.topology import Connectivity
 
 

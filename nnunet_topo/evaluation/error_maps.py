@@ -32,8 +32,9 @@ from nnunet_topo.images.readers import known_endings
 from nnunet_topo.images.segmentation import has_spacing, read_array
 from nnunet_topo.images.written import write_like
 from nnunet_topo.labels.labels import Labels, sorted_label_keys
+from nnunet_topo.messages import reason
 from nnunet_topo.own_folder import OwnFolder
-from nnunet_topo.processes import in_processes, reason
+from nnunet_topo.processes import in_processes
 from nnunet_topo.topology import Connectivity, Unmatched, unmatched
 
 AUTHOR = "nnunet-topo evaluate"

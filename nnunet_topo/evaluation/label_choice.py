@@ -19,7 +19,8 @@ from nnunet_topo.labels.values import (
     describe_grey_levels,
     distinct_values,
 )
-from nnunet_topo.processes import in_processes, one_line
+from nnunet_topo.messages import one_line
+from nnunet_topo.processes import in_processes
 
 File = tuple[BaseReaderWriter, Path]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_topo.files import OWN_KEY
+from nnunet_topo.messages import with_type
 
 CHECKPOINT = "checkpoint_final.pth"
 NNUNET_ITERATIONS = 250  # of an epoch
@@ -57,9 +58,8 @@ def read_training(folder: Path) -> TrainingRecord | None:
             raise TypeError(f"it holds a {type(checkpoint).__name__}")
         return _from_checkpoint(checkpoint)
     except Exception as error:  # of whatever damaged bytes are taken for
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{file} cannot be read without running code from it: {type(error).__name__}: {reason}"
+            f"{file} cannot be read without running code from it: {with_type(error)}"
         ) from None
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_topo.files import on_one_line
 from nnunet_topo.labels.labels import Label
+from nnunet_topo.messages import on_one_line
 
 # In the order in which they are taken: an index is often only the number of the row.
 _VALUES = ("labelvalue", "value", "label", "labelid", "id", "number", "index", "idx", "key", "no")

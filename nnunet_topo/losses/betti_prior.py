@@ -111,7 +111,7 @@ class BettiPriorLoss(nn.Module):
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
             target: one-hot, 0 / 1 or boolean; None for unlabelled data.
-            mask: False at ignored voxels, which count as background and get no gradient.
+            mask: False or 0 at ignored voxels, which count as background and get no gradient.
         """
         return self.begin(probability, target, mask)().loss
 

@@ -89,7 +89,7 @@ class ClDiceLoss(nn.Module):
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
             target: one-hot, 0 / 1 or boolean.
-            mask: False at ignored voxels, which count as background in both and get no gradient.
+            mask: False or 0 at ignored voxels, which are background in both and get no gradient.
             lines: exact centre line of each channel, within the target, for `exact`. None makes it
                 from the target, each channel by itself, on the CPU.
         """

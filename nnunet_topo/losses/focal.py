@@ -46,7 +46,7 @@ class FocalLoss(nn.Module):
         Args:
             logits: any finite values; half precision becomes float32.
             target: class numbers in one channel, or 0 / 1 in as many channels as logits.
-            mask: False at ignored voxels; if all are ignored, the loss is 0.
+            mask: False or 0 at ignored voxels; if all are ignored, the loss is 0.
         """
         logits = logits if logits.dtype == torch.float64 else logits.float()
         mask = as_mask(mask, logits)

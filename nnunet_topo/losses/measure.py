@@ -65,10 +65,10 @@ def prepare(
     Args:
         probability: foreground probabilities in [0, 1], 2D or 3D space, of any precision.
         target: one-hot, 0 / 1 or boolean; it is not changed. None gives None.
-        mask: False or 0 at ignored voxels, which count as background in both and get no gradient.
+        mask: False or 0 at ignored voxels, which are background in both and get no gradient.
 
     Raises:
-        ValueError: the shapes do not fit, or the probability is none.
+        ValueError: the shapes do not fit, or the probabilities are not in [0, 1].
     """
     check_shapes(probability, target)
     mask = as_mask(mask, probability)

@@ -78,7 +78,7 @@ class ProjectedPoolingLoss(nn.Module):
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
             target: one-hot, 0 / 1 or boolean.
-            mask: False at ignored voxels, which count as background in both and get no gradient.
+            mask: False or 0 at ignored voxels, which are background in both and get no gradient.
         """
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None

@@ -34,7 +34,7 @@ def least_confident_neighbours(
         logits: finite, 2D or 3D space.
         target: 0 / 1 or boolean, a channel for each channel of the logits, the background included
             where classes exclude one another.
-        mask: False at ignored voxels, which keep their logits and are nobody's neighbours.
+        mask: False or 0 at ignored voxels, which keep their logits and are nobody's neighbours.
         window: side of the neighbourhood, odd.
 
     Raises:

@@ -72,7 +72,7 @@ class SkeletonRecallLoss(nn.Module):
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
             target: one-hot, 0 / 1 or boolean.
-            mask: False at ignored voxels, which count as background in both and get no gradient.
+            mask: False or 0 at ignored voxels, which are background in both and get no gradient.
             tube: tubed skeleton of each channel, within the target. None makes it from the target,
                 each channel by itself, see `tube_around_lines`, on the CPU.
         """

@@ -27,13 +27,14 @@ from nnunet_topo.images.segmentation import read_segmentation
 from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.values import distinct_values, refuse_unknown_labels
+from nnunet_topo.messages import reason
 from nnunet_topo.metrics import narrow_label_map
 from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.postprocessing import record
 from nnunet_topo.postprocessing.probabilities import read_probabilities
 from nnunet_topo.postprocessing.record import Recipe, read_recipe
 from nnunet_topo.postprocessing.targets import apply_steps, mask_of
-from nnunet_topo.processes import in_processes, reason
+from nnunet_topo.processes import in_processes
 
 AUTHOR = "nnunet-topo postprocess apply"
 RECORD = "postprocessed.json"

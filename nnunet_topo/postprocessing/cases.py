@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from nnunet_topo.evaluation.case import Case, CaseArrays, case_digest, read_case
 from nnunet_topo.files import digest
 from nnunet_topo.images.readers import probabilities_file
+from nnunet_topo.messages import reason
 from nnunet_topo.postprocessing.candidates import score_candidates
 from nnunet_topo.postprocessing.masks import Mask
 from nnunet_topo.postprocessing.probabilities import read_probabilities
 from nnunet_topo.postprocessing.scores import Score, Scorer, scored_box
 from nnunet_topo.postprocessing.steps import Grid, Steps
 from nnunet_topo.postprocessing.targets import Target, apply_steps, mask_of
-from nnunet_topo.processes import reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from nnunet_topo.evaluation.study import Study, describe_study, study_labels
 from nnunet_topo.images.readers import known_ending, probabilities_file
 from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.labels import Label
+from nnunet_topo.messages import one_line
 from nnunet_topo.postprocessing.cases import Work
 from nnunet_topo.postprocessing.record import Recipe
 from nnunet_topo.postprocessing.steps import Grid, Steps, Units
 from nnunet_topo.postprocessing.targets import find_targets
-from nnunet_topo.processes import one_line
 
 _TYPICAL = 10  # cases from whose voxels the grid is made
 

@@ -11,9 +11,9 @@ from scipy import ndimage
 
 from nnunet_topo.images.segmentation import NotALabelMapError, read_segmentation
 from nnunet_topo.labels.values import describe_unknown_labels, distinct_values, refuse_values
+from nnunet_topo.messages import one_line
 from nnunet_topo.priors.fingerprint import CONNECTIVITIES, RAW, Betti
 from nnunet_topo.priors.labelled_data import LabelledData
-from nnunet_topo.processes import one_line
 from nnunet_topo.topology import Connectivity, betti_numbers
 from nnunet_topo.topology.masks import foreground_box
 

@@ -9,7 +9,8 @@ from typing import Any, get_args
 import nnunet_topo
 from nnunet_topo import files
 from nnunet_topo.dataset import Channels, Union
-from nnunet_topo.files import OWN_KEY, on_one_line, read_json, write_whole
+from nnunet_topo.files import OWN_KEY, read_json, write_whole
+from nnunet_topo.messages import on_one_line
 from nnunet_topo.priors.form import KEY as FORM
 from nnunet_topo.priors.form import OBJECTS, PriorForm, read_form
 from nnunet_topo.topology import Connectivity

@@ -9,6 +9,7 @@ from typing import Any
 
 from nnunetv2.utilities.helpers import empty_cache
 
+from nnunet_topo.messages import with_type
 from nnunet_topo.refinement.case import repair
 from nnunet_topo.refinement.controls import postprocess
 from nnunet_topo.refinement.descent import WeightsDescent
@@ -16,7 +17,7 @@ from nnunet_topo.refinement.output import not_written
 from nnunet_topo.refinement.part import WantedTopology
 from nnunet_topo.refinement.request import Request
 from nnunet_topo.refinement.result import CaseResult
-from nnunet_topo.refinement.trained_model import TrainedModel, one_line, open_model
+from nnunet_topo.refinement.trained_model import TrainedModel, open_model
 
 WriteCase = Callable[[Path], None]
 """Writes the files of a case, given their path without its ending."""
@@ -89,9 +90,9 @@ class CaseRepair:
         except Exception as error:  # of readers, of nnU-Net, of a device without memory
             empty_cache(model.predictor.device)
             if prediction is None:
-                return CaseResult("failed", f"not predicted, {one_line(error)}"), None
+                return CaseResult("failed", f"not predicted, {with_type(error)}"), None
             logits, properties = prediction.logits, prediction.properties
-            result = CaseResult("failed", f"written as predicted, {one_line(error)}")
+            result = CaseResult("failed", f"written as predicted, {with_type(error)}")
             return result, lambda path: model.export(logits, properties, path)
 
     def _opened(self) -> tuple[TrainedModel, WeightsDescent | None]:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nnunet_topo.files import digest, write_whole
+from nnunet_topo.messages import with_type
 from nnunet_topo.own_folder import OwnFolder
 from nnunet_topo.refinement.result import CaseResult
-from nnunet_topo.refinement.trained_model import TrainedModel, one_line
+from nnunet_topo.refinement.trained_model import TrainedModel
 
 AUTHOR = "nnunet-topo refine"
 RECORD = "refinement.json"
@@ -100,7 +101,7 @@ def put_case(
 
 def not_written(result: CaseResult, error: Exception) -> CaseResult:
     """Returns the result of a case whose files cannot be written."""
-    reason = f"not written, {one_line(error)}"
+    reason = f"not written, {with_type(error)}"
     return replace(CaseResult("failed", reason), seconds=result.seconds)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from nnunet_topo.dataset import Channels, Union
 from nnunet_topo.images.layouts import check_file
 from nnunet_topo.images.nifti import is_nifti, load_nifti, own_voxels
+from nnunet_topo.messages import with_type
 from nnunet_topo.topology import Connectivity
 from nnunet_topo.training.checkpoints import read_origin
 from nnunet_topo.training.lookup import without_timms_warning
@@ -212,7 +213,7 @@ def open_model(
         except RuntimeError as error:
             raise ValueError(
                 f"fold {fold} of {folder} holds another network than its plans describe: "
-                f"{one_line(error)}"
+                f"{with_type(error)}"
             ) from None
     checkpoints = tuple(folder / f"fold_{fold}" / checkpoint for fold in chosen)
     origin = read_origin(checkpoints[0])
@@ -266,15 +267,9 @@ def _build_predictor(
         try:
             predictor.initialize_from_trained_model_folder(str(folder), folds, checkpoint)
         except Exception as error:  # nnU-Net raises many kinds
-            raise ValueError(f"nnU-Net cannot build {folder}: {one_line(error)}") from None
+            raise ValueError(f"nnU-Net cannot build {folder}: {with_type(error)}") from None
     return predictor
 
 
 def _folds(folds: Sequence[str]) -> str:
     return f"fold{'s' * (len(folds) > 1)} {', '.join(folds)}" if folds else ""
-
-
-def one_line(error: Exception) -> str:
-    """Returns kind and message of an error in one line."""
-    kind, text = type(error).__name__, " ".join(str(error).split())[:300]
-    return f"{kind}: {text}" if text else kind

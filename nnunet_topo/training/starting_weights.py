@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnunet_topo.messages import one_line
 from nnunet_topo.training.checkpoints import FINAL
 
 FINETUNE_FROM = "NNUNET_TOPO_FINETUNE_FROM"
@@ -131,8 +132,7 @@ def load_weights(checkpoint: Path, network: nn.Module) -> None:
     try:
         network.load_state_dict(content["network_weights"])
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
         raise RuntimeError(
             f"finetune: the network in {checkpoint} differs from the one in the plans. Did the "
-            f"plans change after its training? {reason}"
+            f"plans change after its training? {one_line(error)}"
         ) from None

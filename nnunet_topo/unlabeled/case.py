@@ -10,7 +10,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_topo.files import case_files
-from nnunet_topo.processes import one_line, reason
+from nnunet_topo.messages import one_line, reason
 
 _SHOWN = 5  # names in a message
 

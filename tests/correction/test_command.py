@@ -392,7 +392,7 @@ def test_wrong_folders_and_priors_are_told(folders, capsys):
     [
         (
             {"labels": {"organ": 1}},
-            "nnU-Net does not accept the labels of {}: RuntimeError Backgro",
+            "nnU-Net does not accept the labels of {}: RuntimeError: Backgro",
         ),
         ({"labels": {"0": "background", "1": "organ"}}, "nnU-Net does not accept the labels of {}"),
         (

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from nnunet_topo.cli import main
 from nnunet_topo.evaluation.results import name_folders
 from nnunet_topo.evaluation.volumes import read_volumes
-from nnunet_topo.processes import one_line, reason
+from nnunet_topo.messages import one_line, reason
 
 from ..commands.compared import Folders
 from ..report.pages import Page

@@ -256,7 +256,7 @@ def test_plans_that_nnunet_does_not_accept_are_named(dataset, capsys):
     file.write_text(json.dumps(content))
     assert plan() == 2
     told = capsys.readouterr().err
-    assert f"nnU-Net does not accept 3d_fullres of {file}: KeyError 'UNet_class_name'" in told
+    assert f"nnU-Net does not accept 3d_fullres of {file}: KeyError: 'UNet_class_name'" in told
 
 
 @pytest.mark.slow

@@ -296,7 +296,7 @@ def test_what_cannot_be_done_is_said_with_exit_status_2(base, images, tmp_path, 
             {"configuration": "3d_cascade_fullres"},
             "a previous stage, which 3d_cascade_fullres needs; train its first stage instead, 2d",
         ),
-        ({"configuration": "old"}, "nnUNetPlansTiny.json: KeyError 'UNet_class_name'"),
+        ({"configuration": "old"}, "nnUNetPlansTiny.json: KeyError: 'UNet_class_name'"),
     ):
         status, told = call(**options)
         assert status == 2, options
