@@ -44,6 +44,8 @@ OUR_FILES = (
 OUR_FOLDERS = "find \"${nnUNet_preprocessed:?}\" -maxdepth 2 -type d -name '*_unlabeled'"
 OF_SHELL = "the shell's; the command before them is run"
 NOT_RUN = {
+    "nnunet-topo compare -d 27 -c 3d_fullres -tr nnUNetTrainer nnUNetTrainerTopology -o comparison "
+    "--patients 'patient[0-9]+'": "tests/commands/test_compare_patients.py runs it for such names",
     "pip install submitit": "is among what the tests need",
     "nnunet-topo run -d 4 -c 3d_fullres -tr nnUNetTrainerStock nnUNetTrainerTAFL -o comparison_run "
     "--executor slurm --partition gpu --time 24:00:00 --slurm mem=32G --slurm cpus-per-task=12": (

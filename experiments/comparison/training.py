@@ -117,7 +117,7 @@ def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
         metric=PRIMARY,
         settings=settings,
         processes=1,
-        subject=lambda file: data_set.subject(_case(file)),
+        patient=lambda file: data_set.subject(_case(file)),
     )
     if not found:
         raise ValueError("; ".join(notes))

@@ -83,6 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write where each topological error of each model is, into evaluation/",
     )
+    parser.add_argument(
+        "--patients",
+        metavar="PATTERN",
+        help="what names the patient of a case, if some have several: a regular expression for "
+        "that part of a case's name, as in 'patient[0-9]+', or a .csv file with the columns case "
+        "and patient. Tests then count patients",
+    )
     add_metric_arguments(parser)
 
 
@@ -91,6 +98,7 @@ def run(chosen: argparse.Namespace) -> int:
     from nnunet_topo.commands.comparison import Options, compare
     from nnunet_topo.commands.comparison_output import WRITTEN
     from nnunet_topo.evaluation.case import Settings
+    from nnunet_topo.evaluation.patients import read_patients
     from nnunet_topo.evaluation.results import find_trainings, name_folders
     from nnunet_topo.report import DEFAULT_METRICS, PRIMARY_METRIC
     from nnunet_topo.report.screen import as_text
@@ -128,6 +136,7 @@ def run(chosen: argparse.Namespace) -> int:
         ),
         command=chosen.command_line,
         error_maps=chosen.error_maps,
+        patients=None if chosen.patients is None else read_patients(chosen.patients),
     )
     done = compare(study, chosen.o, options)
     print(as_text(done))

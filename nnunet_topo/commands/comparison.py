@@ -17,9 +17,10 @@ from nnunet_topo.commands.comparison_output import (
     write_comparison,
 )
 from nnunet_topo.commands.comparison_steps import Processed, process_models
-from nnunet_topo.commands.notes import notes_on_data, notes_on_trainings, origins
+from nnunet_topo.commands.notes import notes_on_data, notes_on_patients, notes_on_trainings, origins
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.models import ModelEvaluation, evaluate_model
+from nnunet_topo.evaluation.patients import Patients
 from nnunet_topo.evaluation.record import CaseMetrics
 from nnunet_topo.evaluation.study import Model, Study, label_names, unit_of_distances
 from nnunet_topo.evaluation.training_record import TrainingRecord, read_training
@@ -55,6 +56,7 @@ class Options:
         settings: how metrics are computed.
         command: as typed, for the report.
         error_maps: whether the places of topological errors are written beside each summary.
+        patients: gives the patient of a case, whose cases count as one; None if each case does.
     """
 
     metrics: Sequence[str]
@@ -66,6 +68,7 @@ class Options:
     settings: Settings = field(default_factory=Settings)
     command: str = ""
     error_maps: bool = False
+    patients: Patients | None = None
 
 
 def compare(study: Study, output: Path, options: Options) -> Comparison:
@@ -79,6 +82,7 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         OSError: a file cannot be read or written.
     """
     _check_options(study, options)
+    notes = notes_on_patients(study, options.patients) if options.patients else []
     before = check_output(output)
     hold(output, AUTHOR)
     models, problems = list(study.models), []
@@ -93,16 +97,17 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         models.insert(1, control)
         problems += [f"{control.name}: {problem}" for problem in unwritten]
     processed: list[Processed] = []
-    notes: list[str] = []
     if options.postprocess:
         own = own_folder(output / "postprocessing")
-        processed, notes, unwritten = process_models(
+        processed, not_processed, unwritten = process_models(
             study,
             lambda model: own / f"{study.models.index(model)}_{_plain(model.name)}",
             metric=options.primary,
             settings=options.settings,
             processes=options.processes,
+            patient=options.patients,
         )
+        notes += not_processed
         problems += unwritten
     folder = own_folder(output / "evaluation")
     evaluated = {
@@ -124,6 +129,9 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
     if options.error_maps:
         of_maps = study, models, evaluated, options.settings, options.processes
         problems += write_maps_of_models(*of_maps)
+    patients = {}
+    if options.patients:
+        patients = {case: options.patients(case) for case in values[models[0].name].names}
     labels = dict(sorted(names.items(), key=lambda item: _numbers(item[0])))
     trainings, unreadable = _read_trainings(models)
     notes += unreadable + left_out + notes_on_data(predicted, labels, options.missing, unit)
@@ -141,7 +149,7 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         labels=labels,
         metrics=options.metrics,
         connectivity=options.settings.connectivity,
-        rows=_table(predicted, labels, options),
+        rows=_table(predicted, labels, options, patients),
         notes=notes,
         problems=problems + unread,
         made=_made(study, models, options, unit) | origins(trainings),
@@ -154,13 +162,14 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         unit=unit,
         tolerance=options.settings.nsd_tolerance_mm,
         missing=options.missing,
+        patients=patients,
     )
     comparison = as_predicted
     if processed:
         comparison = replace(
             as_predicted,
             values=compared,
-            rows=_table(compared, labels, options),
+            rows=_table(compared, labels, options, patients),
             as_predicted=as_predicted,
             steps={of.model.name: of.steps for of in processed},
         )
@@ -169,13 +178,19 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
     return comparison
 
 
-def _table(values: Mapping[str, Cases], labels: Mapping[str, str], options: Options) -> list[Row]:
+def _table(
+    values: Mapping[str, Cases],
+    labels: Mapping[str, str],
+    options: Options,
+    patients: Mapping[str, str],
+) -> list[Row]:
     return make_table(
         values,
         list(labels),
         [*options.metrics, *PRESENCE_METRICS],
         primary=options.primary,
         missing=options.missing,
+        patients=list(patients.values()) or None,
     )
 
 
@@ -327,6 +342,7 @@ def _made(study: Study, models: Sequence[Model], options: Options, unit: Unit) -
         "Connectivity": settings.connectivity,
         "Tolerance of surface distances": length(settings.nsd_tolerance_mm, unit),
         **({} if (windows := settings.windows) is None else {"Windows": str(windows)}),
+        **({} if options.patients is None else {"Patients": options.patients.told}),
         "References": str(study.references),
         "Versions": versions(),
     }

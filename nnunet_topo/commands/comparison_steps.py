@@ -38,7 +38,7 @@ def process_models(
     metric: str | None,
     settings: Settings,
     processes: int,
-    subject: Callable[[str], str] | None = None,
+    patient: Callable[[str], str] | None = None,
 ) -> tuple[list[Processed], list[str], list[str]]:
     """Returns each model of a study after its own steps, nested, and notes and problems.
 
@@ -52,13 +52,13 @@ def process_models(
             by the Betti matching error.
         settings: how metrics are computed.
         processes: maximum number.
-        subject: gives what a case was taken from, as in `Options`.
+        patient: gives the patient of a case, as in `Options`.
 
     Raises:
         OSError: a file cannot be read or written.
     """
     by_metric = metric if metric in METRICS else DEFAULT_METRIC
-    options = Options(by_metric, processes=processes, settings=settings, subject=subject)
+    options = Options(by_metric, processes=processes, settings=settings, patient=patient)
     processed, problems = [], []
     for model in study.models:
         alone, folder = replace(study, models=(model,)), folder_of(model)

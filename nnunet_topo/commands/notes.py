@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from math import isnan, nan
 
+from nnunet_topo.evaluation.patients import Patients, folds_of_patients
+from nnunet_topo.evaluation.study import Study
 from nnunet_topo.evaluation.training_record import NNUNET_ITERATIONS, TrainingRecord
 from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.measures import MEASURES, Unit
@@ -15,6 +17,25 @@ SHORT_TRAINING = 50 * NNUNET_ITERATIONS
 SHORT_FINE_TUNING = 200
 
 Trainings = Mapping[str, Mapping[str, TrainingRecord]]  # by model and fold
+
+
+def notes_on_patients(study: Study, patients: Patients) -> list[str]:
+    """Returns a note if cases of one patient were validated in several folds.
+
+    Raises:
+        ValueError: nothing says whose a case is, or there is nothing to evaluate.
+        OSError: a file cannot be read.
+    """
+    folds = folds_of_patients(study, patients)
+    divided = sorted(patient for patient, of_patient in folds.items() if len(of_patient) > 1)
+    if not divided:
+        return []
+    return [
+        f"{len(divided)} of {count(len(folds), 'patient')} have cases in the validation of several "
+        "folds: networks have trained on other cases of the patients that they are validated on, "
+        "and all metrics may be too good. A splits_final.json that keeps the cases of a patient "
+        f"together avoids this: {some(divided)}"
+    ]
 
 
 def notes_on_data(

@@ -4,7 +4,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def read_label_names(file: Path) -> dict[str, Label]:
     if file.name.lower().endswith((".nrrd", ".nhdr")):
         named = _labels_in_nrrd_header(file)
     else:
-        text = _text(file)
+        text = read_text(file)
         if file.suffix.lower() == ".json":
             named = _labels_in_json(text, file)
         else:
@@ -83,7 +83,7 @@ def labels_by_name(labels: Mapping[Any, Any], place: str) -> dict[str, Label]:
     return named
 
 
-def _text(file: Path) -> str:
+def read_text(file: Path) -> str:
     """Returns the text of a file, also in the encodings of spreadsheets and editors on Windows."""
     content = file.read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -158,8 +158,11 @@ def _lines_of(text: str) -> list[str]:
     return [line for line, content in stripped if content and not content.startswith("#")]
 
 
-def _labels_in_table(text: str) -> list[tuple[str, Label]]:
-    """Returns the labels of a table with commas, semicolons or tabs, with or without a heading."""
+def tables_in(text: str) -> Iterator[list[list[str]]]:
+    """Yields the rows of a text read as a table with tabs, with semicolons and with commas.
+
+    Rows without any content are left out, and a reading without rows is not yielded.
+    """
     lines = _lines_of(text)
     if lines and _SEPARATOR_LINE.fullmatch(lines[0].strip()):
         del lines[0]
@@ -169,16 +172,17 @@ def _labels_in_table(text: str) -> list[tuple[str, Label]]:
         except csv.Error:  # a cell above the limit of csv: not such a table
             continue
         cells = [[" ".join(cell.split()) for cell in row] for row in rows]
-        named = _labels_in_rows([row for row in cells if any(row)])
-        if named:
-            return named
-    return []
+        if filled := [row for row in cells if any(row)]:
+            yield filled
+
+
+def _labels_in_table(text: str) -> list[tuple[str, Label]]:
+    """Returns the labels of a table with or without a heading."""
+    return next(filter(None, map(_labels_in_rows, tables_in(text))), [])
 
 
 def _labels_in_rows(rows: Sequence[Sequence[str]]) -> list[tuple[str, Label]]:
     """Returns the labels of the rows of a table, with or without a heading."""
-    if not rows:
-        return []
     heading = ["".join(c for c in cell.lower() if c.isalnum()) for cell in rows[0]]
     body = rows if any(map(_is_number, rows[0])) else rows[1:]
     columns = range(min((len(row) for row in body), default=0))

@@ -69,30 +69,30 @@ def choose(table: Table, candidates: Sequence[Steps], max_dice_loss: float) -> i
     return best
 
 
-def group_cases(folds: Sequence[str], subjects: Sequence[str] | None = None) -> list[list[int]]:
+def group_cases(folds: Sequence[str], patients: Sequence[str] | None = None) -> list[list[int]]:
     """Returns groups of cases; the steps for a group are chosen on all others.
 
     Args:
         folds: of each case. The cases of one fold are dealt out to up to five groups.
-        subjects: from which each case was taken; those of one fold are dealt out instead of its
-            cases. None if each case is one.
+        patients: of the cases; those of one fold are dealt out instead of its cases. None if each
+            case is one.
 
     Raises:
-        ValueError: there is only one case or subject.
+        ValueError: there is only one case or patient.
     """
     names = sorted(set(folds))
     if len(names) > 1:
         return [[case for case, fold in enumerate(folds) if fold == name] for name in names]
-    of = list(range(len(folds))) if subjects is None else subjects
-    dealt = {subject: place for place, subject in enumerate(dict.fromkeys(of))}
+    of = list(range(len(folds))) if patients is None else patients
+    dealt = {patient: place for place, patient in enumerate(dict.fromkeys(of))}
     if len(dealt) < 2:
         raise ValueError(
             "steps must be chosen on other cases than they are judged on: wanted at least two "
-            f"{'cases' if subjects is None else 'subjects'}, got {len(dealt)}"
+            f"{'cases' if patients is None else 'patients'}, got {len(dealt)}"
         )
     number = min(MOST_GROUPS, len(dealt))
     return [
-        [case for case, subject in enumerate(of) if dealt[subject] % number == group]
+        [case for case, patient in enumerate(of) if dealt[patient] % number == group]
         for group in range(number)
     ]
 

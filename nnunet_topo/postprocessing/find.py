@@ -64,8 +64,8 @@ class Options:
         processes: maximum number.
         settings: of the evaluation; only the connectivity matters.
         grid: None makes one from the voxels of the cases.
-        subject: gives what a case, named as its file, was taken from; with one fold, the cases of a
-            subject are in one group. None if each case is one.
+        patient: gives the patient of a case, which is named as its file; with one fold, the cases
+            of a patient are in one group. None if each case is one.
     """
 
     metric: str = DEFAULT_METRIC
@@ -73,7 +73,7 @@ class Options:
     processes: int = 1
     settings: Settings = field(default_factory=Settings)
     grid: Grid | None = None
-    subject: Callable[[str], str] | None = None
+    patient: Callable[[str], str] | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError on an option that would fail in every case."""
@@ -86,7 +86,7 @@ def find_steps(study: Study, output: Path, options: Options) -> Postprocessing:
     """Chooses steps for the predictions of a study's only model, and writes postprocessing.json.
 
     Each label or region has its own candidates, scored as if the others stayed as they are. The
-    steps of a group of cases (a fold, or with one fold some of its subjects) are chosen on all
+    steps of a group of cases (a fold, or with one fold some of its patients) are chosen on all
     other groups: that gives the nested figures. The steps to apply are chosen on all cases, where
     the nested ones lower the error.
 
@@ -175,7 +175,7 @@ def _choose(
     keys = [target.key for target in works[0].targets]
     tables = tables_of([measured[name].scores for name in names], keys, sign)
     folds = [work.fold for work in works]
-    groups = group_cases(folds, options.subject and [options.subject(name) for name in names])
+    groups = group_cases(folds, options.patient and [options.patient(name) for name in names])
     named = {
         (folds[group[0]] if len(set(folds)) > 1 else f"part {number}"): group
         for number, group in enumerate(groups, start=1)

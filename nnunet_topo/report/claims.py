@@ -12,13 +12,13 @@ from nnunet_topo.report.words import count, interval, length, number, p_value
 
 MOST_NAMED = 12  # secondary outcomes in a sentence; the table lists all
 _ANSWERS = {
-    "better": "better than {}",
-    "worse": "worse than {}",
-    "not called better": "not called better than {}",
-    "not called worse": "not called worse than {}",
-    "mixed": "different from {}, but most cases and the mean point in opposite directions",
-    "no difference shown": "no difference to {} shown",
-    "not tested": "not tested against {}, because fewer than two cases are defined in both",
+    "better": "better than {0}",
+    "worse": "worse than {0}",
+    "not called better": "not called better than {0}",
+    "not called worse": "not called worse than {0}",
+    "mixed": "different from {0}, but most {1}s and the mean point in opposite directions",
+    "no difference shown": "no difference to {0} shown",
+    "not tested": "not tested against {0}, because fewer than two {1}s are defined in both",
 }
 
 
@@ -110,7 +110,7 @@ def _claim(comparison: Comparison, model: str) -> Claim:
     verdict, answer, evidence = "", "no primary outcome was declared", ""
     if primary is not None and primary.difference is not None and of_first is not None:
         verdict = primary.difference.verdict
-        answer = _ANSWERS[verdict].format(first)
+        answer = _ANSWERS[verdict].format(first, comparison.unit_of_test)
         told = reason(comparison, primary)
         answer += f": {told.rpartition(': ')[0]}" if told else _despite(primary, of_first)
         evidence = _evidence(comparison, primary, of_first)
@@ -142,7 +142,7 @@ def _evidence(comparison: Comparison, row: Row, of_first: Row) -> str:
         ends = (number(end, digits, signed=True) for end in (difference.low, difference.high))
         within = "" if isnan(difference.low) else f" (95 % interval {' to '.join(ends)})"
         mean = number(difference.mean, digits, signed=True)
-        text += f", difference {mean}{within}{_sure(difference)}; {tally(difference)}"
+        text += f", difference {mean}{within}{_sure(difference)}; {tally(comparison, difference)}"
     return text + _too_few(comparison, "primary")
 
 
@@ -150,20 +150,20 @@ def _too_few(comparison: Comparison, family: Family) -> str:
     """Returns a note if a family has too few cases for any test to show a difference, else ""."""
     rows = [row for row in comparison.rows if row.family == family]
     fewest = fewest_cases(sum(r.difference is not None and not isnan(r.difference.p) for r in rows))
-    cases = len(comparison.cases)
-    if cases >= fewest or cases == 1:
+    tested = comparison.number_tested
+    if tested >= fewest or len(comparison.cases) == 1:
         return ""
     return (
-        f"; with {count(cases, 'case')} no difference could be shown, however large (it takes at "
-        f"least {fewest})"
+        f"; with {count(tested, comparison.unit_of_test)} no difference could be shown, however "
+        f"large (it takes at least {fewest})"
     )
 
 
-def tally(difference: Difference) -> str:
-    """Returns in how many cases a model is better, equal and worse."""
+def tally(comparison: Comparison, difference: Difference) -> str:
+    """Returns in how many cases or patients a model is better, equal and worse."""
     return (
-        f"better in {count(difference.wins, 'case')}, equal in {difference.ties}, worse in "
-        f"{difference.losses}"
+        f"better in {count(difference.wins, comparison.unit_of_test)}, equal in {difference.ties}, "
+        f"worse in {difference.losses}"
     )
 
 
@@ -221,7 +221,7 @@ def how_to_read(comparison: Comparison) -> str:
         "is the matched-pairs rank-biserial correlation, from -1 (worse in all cases) to 1 (better "
         "in all). A structure is a label of a case. If a model misses one, distances and precision "
         "are undefined and such cases cannot be paired; a model that misses more is therefore not "
-        "called better in them. The test only applies to these cases, which it takes as "
-        "independent, not to another training with another seed, and not to other hospitals or "
-        "scanners. It cannot show whether a difference matters in practice."
+        f"called better in them. The test only applies to these {comparison.unit_of_test}s, which "
+        "it takes as independent, not to another training with another seed, and not to other "
+        "hospitals or scanners. It cannot show whether a difference matters in practice."
     )

@@ -77,7 +77,7 @@ def _outcome(comparison: Comparison, key: str, metric: str) -> Iterator[Markup]:
         difference = row.difference
         if (row.label, row.metric) != (key, metric) or difference is None:
             continue
-        told = f"{tally(difference)}; {difference.verdict}"
+        told = f"{tally(comparison, difference)}; {difference.verdict}"
         pair = values[first], values[row.model]
         plot = paired_plot(*pair, measure, f"{what}, {row.model}: {told}")
         plots.append(tag("figure", plot, tag("figcaption", name(row.model), ": ", told)))

@@ -32,8 +32,9 @@ def outcome_tables(comparison: Comparison) -> Markup:
         else ""
     )
     explained = (
-        f"Means with {CONFIDENCE:.0%} bootstrap intervals ({RESAMPLES} resamples of the cases; of "
-        f"fewer than {FEWEST_RESAMPLED} cases t intervals, of fewer than three none); "
+        f"Means with {CONFIDENCE:.0%} bootstrap intervals ({RESAMPLES} resamples of the "
+        f"{comparison.unit_of_test}s; of fewer than {FEWEST_RESAMPLED} t intervals, of fewer than "
+        "three none); "
         "cases in which a metric is undefined; mean difference to the first model over what is "
         "defined in both; effect (rank-biserial correlation, above 0 is better); p-values of "
         f"Wilcoxon's signed-rank test, corrected within their family.{penalty}"

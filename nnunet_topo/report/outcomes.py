@@ -1,6 +1,6 @@
 """The primary outcome, tested on its own, and the secondary outcomes, corrected as a family."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import Literal
@@ -15,6 +15,7 @@ from nnunet_topo.report.statistics import Difference, Spread, compare, describe,
 Family = Literal["primary", "secondary"]
 ALL_LABELS = "mean"  # stands in a row where the key of a label would be
 _ByLabel = NDArray[np.float64]  # [label, case]
+_Numbers = NDArray[np.intp]  # [case], of the patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,15 @@ def make_table(
     *,
     primary: str | None = None,
     missing: float | None = None,
+    patients: Sequence[str] | None = None,
 ) -> list[Row]:
     """Returns the table of all models: the primary outcome, means over labels, single labels.
 
     The primary outcome is the mean of one metric over labels. Its p-values are corrected for the
     number of models only, all others for one another. A single label has no separate mean.
+
+    With patients, each has one value, the mean of the patient's cases: their spread is described,
+    and they are tested and counted as better, equal and worse.
 
     Args:
         models: the metrics of each model on the same cases; the first is compared with.
@@ -79,6 +84,7 @@ def make_table(
             `PRESENCE_METRICS` have no lines for single labels, and need `add_presence`.
         primary: metric of the primary outcome, None for none.
         missing: distance that counts where a model misses a structure, None to leave it undefined.
+        patients: of the cases in the first model's order; None if each case is one.
 
     Raises:
         ValueError: an unknown metric, cases that are not the same, a primary outcome that no case
@@ -93,17 +99,19 @@ def make_table(
     for model in others:
         if set(models[model].names) != set(models[first].names):
             raise ValueError(f"{model} and {first} must have the same cases")
+    models = {model: of.only(models[first].names) for model, of in models.items()}
+    numbers = _numbers(range(len(models[first])) if patients is None else patients)
     found = [metric for metric in order if any(_has(of, metric) for of in models.values())]
     if primary is not None and primary not in found:
         raise ValueError(f"no case has {primary}, so it cannot be the primary outcome")
     rows = []
     for metric in found:
-        lines = _lines(models, labels, metric, missing)
+        lines = _lines(models, labels, metric, missing, numbers)
         rows += [replace(row, family="primary") if metric == primary else row for row in lines]
     for label in labels if len(labels) > 1 else ():
         for metric in found:
             if metric not in PRESENCE_METRICS:
-                rows += _lines(models, [label], metric, missing, key=label)
+                rows += _lines(models, [label], metric, missing, numbers, key=label)
     return _correct(_correct(rows, "primary"), "secondary")
 
 
@@ -152,6 +160,20 @@ def mean_over_labels(values: _ByLabel) -> NDArray[np.float64]:
     return np.where(known, np.nansum(values, axis=0) / np.maximum(known, 1), nan)
 
 
+def _numbers(patients: Iterable[Hashable]) -> _Numbers:
+    """Returns the number of each case's patient, in the order in which they appear."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(p, len(numbers)) for p in patients], dtype=np.intp)
+
+
+def _mean_over_cases(values: NDArray[np.float64], patients: _Numbers) -> NDArray[np.float64]:
+    """Returns the mean of each patient's cases that are defined, NaN where none is."""
+    known = ~np.isnan(values)
+    counts = np.bincount(patients, known)
+    sums = np.bincount(patients, np.where(known, values, 0))
+    return np.where(counts, sums / np.maximum(counts, 1), nan)
+
+
 def values_by_label(
     cases: Cases, labels: Sequence[str], metric: str, missing: float | None = None
 ) -> _ByLabel:
@@ -180,6 +202,7 @@ def _lines(
     labels: Sequence[str],
     metric: str,
     missing: float | None,
+    patients: _Numbers,
     *,
     key: str | None = None,
 ) -> list[Row]:
@@ -199,18 +222,26 @@ def _lines(
                     for kind in PRESENCE_METRICS
                 )
             ]
-            difference = _compare(metric, of_model, values[first], *unpaid)
-        spread = describe(mean_over_labels(of_model), MEASURES[metric].limits)
+            difference = _compare(metric, of_model, values[first], patients, *unpaid)
+        of_cases = mean_over_labels(of_model)
+        spread = describe(_mean_over_cases(of_cases, patients), MEASURES[metric].limits)
+        spread = replace(spread, undefined=int(np.count_nonzero(np.isnan(of_cases))))
         rows.append(Row(key, metric, model, spread, difference, "secondary", presence[model]))
     return rows
 
 
 def _compare(
-    metric: str, of_model: _ByLabel, of_first: _ByLabel, missed: int, invented: int
+    metric: str,
+    of_model: _ByLabel,
+    of_first: _ByLabel,
+    patients: _Numbers,
+    missed: int,
+    invented: int,
 ) -> Difference:
     """Returns the difference of the means over the labels that both models have defined."""
     both = ~(np.isnan(of_model) | np.isnan(of_first))
-    own, other = (mean_over_labels(np.where(both, of, nan)) for of in (of_model, of_first))
+    of_cases = (mean_over_labels(np.where(both, of, nan)) for of in (of_model, of_first))
+    own, other = (_mean_over_cases(of, patients) for of in of_cases)
     better = MEASURES[metric].higher_is_better
     return compare(own, other, better, missed=missed, invented=invented)
 

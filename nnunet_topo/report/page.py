@@ -94,7 +94,7 @@ def _summary(comparison: Comparison) -> Markup:
     return join(
         tag(
             *("p", *_names(others), " compared with ", name(first), " on "),
-            f"{count(len(comparison.cases), 'case')}, in "
+            f"{comparison.size}, in "
             f"{count(len(comparison.labels), 'label or region', 'labels or regions')}.",
         ),
         tag(

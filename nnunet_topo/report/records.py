@@ -7,6 +7,7 @@ from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.markup import Markup
 from nnunet_topo.report.measures import MEASURES, Unit
 from nnunet_topo.report.outcomes import ALL_LABELS, Presence, Row, count_presence
+from nnunet_topo.report.words import count
 from nnunet_topo.topology import Connectivity
 
 
@@ -48,6 +49,7 @@ class Comparison:
         missing: distance that counts for a missed structure, None to leave it undefined.
         as_predicted: the same models without their post-processing, None if there was none.
         steps: post-processing of each model that has one, in words.
+        patients: patient of each case, by case; none if each case is one.
     """
 
     title: str
@@ -67,6 +69,7 @@ class Comparison:
     missing: float | None = None
     as_predicted: "Comparison | None" = None
     steps: Mapping[str, str] = field(default_factory=dict)
+    patients: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def models(self) -> list[str]:
@@ -77,6 +80,22 @@ class Comparison:
     def cases(self) -> list[str]:
         """Returns the cases that all models have."""
         return self.values[self.models[0]].names
+
+    @property
+    def unit_of_test(self) -> str:
+        """Returns what has one value in each test."""
+        return "patient" if self.patients else "case"
+
+    @property
+    def number_tested(self) -> int:
+        """Returns how many of them there are."""
+        return len(set(self.patients.values())) if self.patients else len(self.cases)
+
+    @property
+    def size(self) -> str:
+        """Returns the number of cases, and of patients, in words."""
+        cases = count(len(self.cases), "case")
+        return f"{cases} of {count(self.number_tested, 'patient')}" if self.patients else cases
 
     @property
     def tested(self) -> list[str]:

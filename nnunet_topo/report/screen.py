@@ -31,7 +31,7 @@ def as_text(comparison: Comparison) -> str:
 def _answer(comparison: Comparison) -> Iterator[str]:
     first = comparison.models[0]
     yield (
-        f"{count(len(comparison.cases), 'case')}, {comparison.connectivity} connectivity, "
+        f"{comparison.size}, {comparison.connectivity} connectivity, "
         f"{count(len(comparison.labels), 'label or region', 'labels or regions')}; "
         f"compared with {first}"
     )

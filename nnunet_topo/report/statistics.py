@@ -35,8 +35,8 @@ class Spread:
     """A metric of one model over all cases; NaN where nothing is defined.
 
     Attributes:
-        cases: that have a value.
-        undefined: that have none.
+        cases: that have a value; with patients, patients that have one.
+        undefined: cases that have none.
         mean: of the values.
         median: of the same.
         low: lower end of the interval of the mean, NaN with fewer than three values.
@@ -54,6 +54,8 @@ class Spread:
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A metric of one model minus that of the first, over the cases in which both are defined.
+
+    With patients, it is that of each patient's mean, and cases below are patients.
 
     Attributes:
         pairs: number of these cases.

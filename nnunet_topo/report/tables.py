@@ -86,9 +86,9 @@ def as_latex(comparison: Comparison) -> str:
     lines = [
         "% Written by nnunet-topo compare. Needs \\usepackage{booktabs}.",
         "% Mean and median; difference to the first model with its interval (bootstrap; of fewer",
-        f"% than {FEWEST_RESAMPLED} cases Student's t); effect as rank-biserial correlation; p of",
-        "% Wilcoxon's signed-rank test, corrected by Holm for the number of models in the primary",
-        "% outcome, and for one another in the secondary ones.",
+        f"% than {FEWEST_RESAMPLED} {comparison.unit_of_test}s Student's t); effect as",
+        "% rank-biserial correlation; p of Wilcoxon's signed-rank test, corrected by Holm for the",
+        "% number of models in the primary outcome, and for one another in the secondary ones.",
         *_latex_table(comparison, whole, counted=True),
     ]
     if single:

@@ -264,7 +264,7 @@ def test_steps_for_an_eye_are_not_chosen_on_the_other(tmp_path, monkeypatch):
     monkeypatch.setattr("nnunet_topo.commands.comparison_steps.process_models", process_models)
     with pytest.raises(ValueError, match="no steps"):
         part("training")._measure(part("data_sets").DATA_SETS["ChaseDB1"], "Trainer", tmp_path)
-    left, right, other = map(asked["subject"], ("Image_07L.png", "Image_07R.png", "Image_08L.png"))
+    left, right, other = map(asked["patient"], ("Image_07L.png", "Image_07R.png", "Image_08L.png"))
     assert left == right != other
 
 

@@ -176,11 +176,11 @@ def test_the_cases_of_one_fold_are_dealt_out():
         group_cases(["0"])
 
 
-def test_the_cases_of_a_subject_are_in_one_group():
-    subjects = ["a", "a", "b", "c", "b", "d", "e", "f"]
-    assert group_cases(["0"] * 8, subjects) == [[0, 1, 7], [2, 4], [3], [5], [6]]
+def test_the_cases_of_a_patient_are_in_one_group():
+    patients = ["a", "a", "b", "c", "b", "d", "e", "f"]
+    assert group_cases(["0"] * 8, patients) == [[0, 1, 7], [2, 4], [3], [5], [6]]
     assert group_cases(["0", "1", "0"], ["a", "a", "b"]) == [[0, 2], [1]]  # nnU-Net's folds stay
-    with pytest.raises(ValueError, match="wanted at least two subjects, got 1"):
+    with pytest.raises(ValueError, match="wanted at least two patients, got 1"):
         group_cases(["0", "0"], ["a", "a"])
 
 

@@ -155,7 +155,7 @@ def test_a_single_fold_is_divided_into_parts(validation):
     ]
 
 
-def test_no_case_of_a_subject_helps_to_choose_its_own_steps(validation):
+def test_no_case_of_a_patient_helps_to_choose_its_own_steps(validation):
     study = find_trainings(DATASET, "3d_fullres", "nnUNetPlans", ["nnUNetTrainer"], ["0"])
     process_models(
         study,
@@ -163,7 +163,7 @@ def test_no_case_of_a_subject_helps_to_choose_its_own_steps(validation):
         metric=ERROR,
         settings=Settings(),
         processes=1,
-        subject=lambda name: "a" if name in ("case_0.nii.gz", "case_4.nii.gz") else "b",
+        patient=lambda name: "a" if name in ("case_0.nii.gz", "case_4.nii.gz") else "b",
     )
     groups = validation.result()["groups"]
     assert groups == {"part 1": ["case_0.nii.gz", "case_4.nii.gz"], "part 2": ["case_2.nii.gz"]}

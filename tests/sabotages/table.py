@@ -310,6 +310,20 @@ REPORT = [
         "test_errors_that_a_missed_structure_ends_are_no_gain",
     ),
     Sabotage(
+        "each case of a patient counted in the tests",
+        "outcomes.make_table",
+        "range(len(models[first])) if patients is None else patients",
+        "range(len(models[first]))",
+        "test_two_equal_cases_of_a_patient_are_no_more_than_one",
+    ),
+    Sabotage(
+        "values of another order of cases taken for those of a patient",
+        "outcomes.make_table",
+        "of.only(models[first].names)",
+        "of",
+        "test_the_order_of_the_cases_does_not_matter",
+    ),
+    Sabotage(
         "slices of a flipped file counted from the wrong end",
         "describe_slice",
         "slices - 1 - index if grid.flipped else index",
