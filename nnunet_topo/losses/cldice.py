@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from nnunet_topo.losses.measure import each_mask, prepare, sums_of_batch
@@ -84,7 +85,7 @@ class ClDiceLoss(nn.Module):
 
         Gradients pass to all voxels that the skeleton of the prediction depends on, and to those of
         the target's skeleton. One iteration of one channel is kept for the backward pass at a time;
-        the others are computed again.
+        the others are computed again. Second derivatives raise RuntimeError.
 
         Args:
             probability: foreground probabilities in [0, 1], 2D or 3D space.
@@ -163,6 +164,7 @@ class _SoftSkeleton(torch.autograd.Function):
         return skeleton
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride] # the number of gradients is that of the outputs
         """Returns the gradient of the image, iteration by iteration from the last."""
         first, *kept = ctx.saved_tensors

@@ -228,8 +228,9 @@ def _channel_matches(
 ) -> MatchedPairs:
     """Matches the bars of one channel."""
     values = box.wait()
+    check_probabilities(float(values.min(initial=0.0)), float(values.max(initial=0.0)))
     found = match_betti(
-        values,
+        np.clip(values, 0, 1),  # they may exceed 1 by rounding
         np.zeros(values.shape, bool) if mask is None else mask[box.place()],
         connectivity=connectivity,
         dimensions=dimensions,

@@ -68,12 +68,10 @@ def prepare(
         mask: False or 0 at ignored voxels, which are background in both and get no gradient.
 
     Raises:
-        ValueError: the shapes do not fit, or the probabilities are not in [0, 1].
+        ValueError: the shapes do not fit, or the probabilities are not finite and in [0, 1].
     """
     check_shapes(probability, target)
     mask = as_mask(mask, probability)
-    if not probability.is_cuda and probability.numel():  # a GPU would have to wait for the answer
-        check_probabilities(*probability.detach().aminmax())
     if probability.dtype != torch.float64:
         probability = probability.float()
     foreground = target
@@ -82,6 +80,8 @@ def prepare(
     if mask is not None:
         probability = torch.where(mask, probability, 0)
         foreground = None if foreground is None else foreground & mask
+    if not probability.is_cuda and probability.numel():  # a GPU would have to wait for the answer
+        check_probabilities(*probability.detach().aminmax())
     return probability, foreground
 
 
@@ -123,12 +123,14 @@ def as_mask(mask: Tensor | None, values: Tensor) -> Bool[Tensor, "batch 1 *space
 
 
 def check_probabilities(least: Tensor | float, largest: Tensor | float) -> None:
-    """Checks the bounds of values that are given as probabilities; the engine refuses the infinite.
+    """Checks the bounds of values that are given as probabilities.
 
     Raises:
-        ValueError: they are not in [0, 1], but for rounding.
+        ValueError: they are NaN, infinite, or not in [0, 1], but for rounding.
     """
-    if -inf < least < -_ROUNDING or 1 + _ROUNDING < largest < inf:
+    if not (-inf < least and largest < inf):
+        raise ValueError("probability must be finite, got NaN or infinite values")
+    if least < -_ROUNDING or largest > 1 + _ROUNDING:
         raise ValueError(
             f"probability must lie in [0, 1], got values from {float(least):.4g} to "
             f"{float(largest):.4g}; of logits take the sigmoid or softmax first"

@@ -5,7 +5,7 @@ Image Segmentation using Persistent Homology. IEEE Transactions on Pattern Analy
 Intelligence 2020: the post-processing framework.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,12 +159,10 @@ def _descend(
     model, place, notes = part.model, part.place, dict(goal.notes)
     image = part.prediction.image[:, place]
     best, steps, is_too_much = first, 0, False
-    predicted = np.union1d(0, first.segmentation)
+    predicted = np.union1d(0, part.shown(first.segmentation))
     changes = descent.changed_logits(image, goal.logits, goal.priors, goal.unions)
-    for steps, changed in enumerate(changes, start=1):
-        is_last = steps == descent.options.steps
-        if part.prediction.is_resampled and steps % _ASSESSED and not is_last:
-            continue
+    for number, changed in _some(changes, _ASSESSED if part.prediction.is_resampled else 1):
+        steps = number
         whole = first.logits.to(torch.float32, copy=True)
         whole[:, place] = changed
         written = model.segment(whole, part.prediction.properties)
@@ -186,6 +184,18 @@ def _descend(
     if is_too_much:
         notes |= dict.fromkeys(wrong, "a repair would have to change more than half of a label")
     return _Outcome(part.rows(first, first, notes), steps)
+
+
+def _some(changes: Iterable[Tensor], every: int) -> Iterator[tuple[int, Tensor]]:
+    """Yields number and logits of every nth step, and of the last."""
+    last = None
+    for number, changed in enumerate(changes, start=1):
+        last = number, changed
+        if number % every == 0:
+            yield last
+            last = None
+    if last is not None:
+        yield last
 
 
 def _is_better(part: Part, candidate: Assessment, best: Assessment, first: Assessment) -> bool:

@@ -82,6 +82,10 @@ class Part:
         place = (self.slice or 0) - first
         return place if 0 <= place < end - first else None
 
+    def shown(self, segmentation: NDArray[Any]) -> NDArray[Any]:
+        """Returns the part of a segmentation of the case."""
+        return segmentation[self.slice or 0] if self.model.space == 2 else segmentation
+
     def assess(self, segmentation: NDArray[Any], logits: Tensor | None = None) -> Assessment:
         """Returns the topology here of a segmentation of the case.
 
@@ -89,7 +93,7 @@ class Part:
             segmentation: of the whole case.
             logits: of the segmentation, None for those of the prediction.
         """
-        shown = segmentation[self.slice or 0] if self.model.space == 2 else segmentation
+        shown = self.shown(segmentation)
         masks = [np.isin(shown, self.model.channels.labels_of(union)) for union in self.unions]
         betti = [_betti_in_box(mask, self.model) for mask in masks]
         errors = [int(prior.error(of)) for of, prior in zip(betti, self.betti, strict=True)]

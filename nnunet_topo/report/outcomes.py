@@ -249,8 +249,8 @@ def _compare(
 def _unpaid(metric: str, values: Sequence[_ByLabel], wrong: Sequence[NDArray[np.bool_]]) -> int:
     """Returns how many more structures than the first a model gets wrong without a worse value.
 
-    A value is worse if the metric is worse than the first's in that case. A distance is never worse
-    enough: its value is undefined, and `--missing-mm` is the user's choice.
+    A value is worse if the metric is worse than the first's in that case, or as bad as it can be. A
+    distance is never worse enough: its value is undefined, and `--missing-mm` is the user's choice.
 
     Args:
         metric: a key of `MEASURES`.
@@ -262,7 +262,8 @@ def _unpaid(metric: str, values: Sequence[_ByLabel], wrong: Sequence[NDArray[np.
     counts = []
     for (own, other), (of_own, of_other) in ((values, wrong), (values[::-1], wrong[::-1])):
         alone = of_own & ~of_other
-        pays = sign * (np.round(own - other, 12)) <= 0  # False if either is undefined
+        worst = own == measure.limits[0 if measure.higher_is_better else 1]
+        pays = (sign * np.round(own - other, 12) < 0) | worst  # False if either is undefined
         counts.append(np.count_nonzero((alone & ~pays) | (alone & measure.is_distance)))
     return int(counts[0] - counts[1])
 

@@ -6,6 +6,8 @@ two general diagrams are an assignment problem.
 Demir, Massaad, Kiziltan: Topology-Aware Focal Loss for 3D Image Segmentation. CVPR Workshops 2023.
 """
 
+from math import inf
+
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 from numpy.typing import ArrayLike
@@ -27,15 +29,15 @@ def wasserstein_distance(diagram1: ArrayLike, diagram2: ArrayLike, *, order: flo
     Args:
         diagram1: births and deaths, shape (n, 2), finite.
         diagram2: births and deaths, shape (m, 2), finite.
-        order: exponent, at least 1.
+        order: exponent, at least 1 and finite.
 
     Raises:
-        ValueError: wrong shape, non-finite values, order below 1.
+        ValueError: wrong shape, non-finite values, order below 1 or infinite.
         ArithmeticError: the solver found no optimum.
     """
     first, second = _check_diagram(diagram1), _check_diagram(diagram2)
-    if not order >= 1:
-        raise ValueError(f"order must be at least 1, got {order}")
+    if not 1 <= order < inf:
+        raise ValueError(f"order must be at least 1 and finite, got {order}")
     plan, cost = _optimal_plan(first, second, order)
     return float((plan * cost).sum())
 
@@ -56,14 +58,16 @@ def persistence_distance(
     Args:
         diagram1: births and deaths, shape (n, 2), finite.
         diagram2: births and deaths, shape (m, 2), finite. An empty side gives 0.
-        p: exponent of the cost.
+        p: exponent of the cost, above 0 and finite.
         mu: regularisation; must be positive.
         max_iterations: stops earlier when both scalings have converged.
 
     Raises:
-        ValueError: wrong shape, non-finite values, mu not positive.
+        ValueError: wrong shape, non-finite values, mu or p not positive, p infinite.
     """
     first, second = _check_diagram(diagram1), _check_diagram(diagram2)
+    if not 0 < p < inf:
+        raise ValueError(f"p must be above 0 and finite, got {p}")
     if not mu > 0:
         raise ValueError(f"mu must be positive, got {mu}")
     cost = _cost_matrix(first, second, p)

@@ -273,6 +273,16 @@ def test_neighbours_of_one_class_alone_are_pooled_by_the_border():
     assert least_confident_neighbours(big, full).flatten()[-1] == 3e6
 
 
+def test_second_derivatives_of_cldice_are_refused():
+    probability, target, _ = tensors(*case((1, 1, 9, 11)))
+    probability.requires_grad_()
+    (first,) = torch.autograd.grad(
+        ClDiceLoss()(probability, target), probability, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()
+
+
 def test_half_precision_gives_the_loss_of_its_rounding():
     probability, target, _ = tensors(*case((1, 2, 9, 11)))
     for loss in LOSSES:

@@ -1,5 +1,7 @@
 """Masks, probabilities and batches as callers give them, for every loss of probabilities."""
 
+from math import inf, nan
+
 import pytest
 import torch
 
@@ -21,6 +23,8 @@ LOSSES = {
     "Betti prior": BettiPriorLoss({0: "target"}),
     "Betti prior in patches": BettiPriorLoss({0: (1, 1)}, in_patches=True),
     "Betti matching": BettiMatchingLoss(),
+    "Betti matching, both": BettiMatchingLoss(filtration="both"),
+    "Betti matching, sparse": BettiMatchingLoss(tau=0.9, tube=1),
     "projected pooling": ProjectedPoolingLoss(),
     "Skeleton Recall": SkeletonRecallLoss(),
     "clDice": ClDiceLoss(),
@@ -71,7 +75,29 @@ def test_logits_in_place_of_probabilities_are_refused(name):
     p, t, _ = batch()
     with pytest.raises(ValueError, match=r"probability must lie in \[0, 1\], got values from -"):
         LOSSES[name](6 * torch.logit(p), t)
-    assert LOSSES[name](p.clamp(0, 1) * (1 + 1e-6), t).isfinite()  # rounding
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_probabilities_may_leave_0_to_1_by_rounding(name):
+    p, t, mask = batch()
+    p = p.clone()
+    p[0, :, 4, 5], p[0, :, 6, 7] = 1, 0
+    expected = value(LOSSES[name], p, t, mask)
+    p[0, :, 4, 5], p[0, :, 6, 7] = 1.0000001, -1e-7
+    assert value(LOSSES[name], p, t, mask) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [nan, inf, -inf])
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_is_not_finite_is_refused_unless_it_is_ignored(name, wrong):
+    p, t, mask = batch()
+    outside = p.clone()
+    outside[~mask.expand_as(p)] = wrong
+    assert value(LOSSES[name], outside, t, mask) == value(LOSSES[name], p, t, mask)
+    inside = p.clone()
+    inside[mask] = wrong
+    with pytest.raises(ValueError, match="probability must be finite, got NaN or infinite"):
+        LOSSES[name](inside, t, mask)
 
 
 @pytest.mark.parametrize("name", LOSSES)

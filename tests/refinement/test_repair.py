@@ -241,6 +241,44 @@ def test_a_class_without_a_prior_does_not_appear_either(tmp_path, monkeypatch):
     assert set(np.unique(folders.written("islands"))) == {0, 1}
 
 
+def test_a_label_of_another_slice_does_not_appear(tmp_path, monkeypatch):
+    folders = Folders(tmp_path, labels={"background": 0, "ring": 1, "other": 2}, channels=2)
+    island, elsewhere = blobs(0.9, 0.9), blobs(0.05)
+    folders.put("stack", np.stack([elsewhere, island]), np.stack([blobs(0.9), elsewhere]))
+    folders.priors("stack,ring,1,0,1", header=f"{HEADER},slice")
+
+    def another_label_for_the_island(self, image, logits, *_):
+        second = ndimage.label(logits.argmax(0) == 1)[0] == 2
+        logits[2, torch.from_numpy(second)] = 9
+        yield logits
+
+    monkeypatch.setattr(WeightsDescent, "changed_logits", another_label_for_the_island)
+    assert folders.refine() == 0
+    assert folders.case("stack")["status"] == "kept"
+    assert [set(np.unique(s)) for s in folders.written("stack")] == [{0, 2}, {0, 1}]
+
+
+@pytest.mark.parametrize(("right", "status"), [(3, "kept"), (5, "refined"), (7, "refined")])
+def test_the_last_step_is_looked_at_wherever_the_descent_stops(
+    tmp_path, monkeypatch, right, status
+):
+    """The logits of the case must be resampled: every fifth of the seven steps, and the last."""
+    folders = Folders(tmp_path)
+    folders.put("fine", np.kron(blobs(0.9, 0.9), np.ones((2, 2))), spacing=(1.0, 0.5, 0.5))
+    folders.priors("fine,ring,1,0")
+
+    def island_removed_in_one_step(self, image, logits, *_):
+        for step in range(1, 8):
+            changed = logits.clone()
+            changed[1, 20:23, 4:7] = -9 if step == right else 9
+            yield changed
+
+    monkeypatch.setattr(WeightsDescent, "changed_logits", island_removed_in_one_step)
+    assert folders.refine() == 0
+    case = folders.case("fine")
+    assert (case["status"], case["steps"]) == (status, 7 if right == 3 else right)
+
+
 def test_a_compiled_network_is_refined(folders, monkeypatch):
     """As with nnUNet_compile=1, which nnU-Net's predictor obeys."""
     build = trained_model._build_predictor

@@ -201,6 +201,23 @@ def test_errors_that_a_missed_structure_ends_are_no_gain():
     assert line(rows, error, "1").verdict == "not called better"
 
 
+def test_a_structure_missed_at_the_cost_of_an_island_is_not_paid_for():
+    error = "topo_betti_matching_error"
+    first = named(*[(found(9, **{error: 1.0}),) for _ in range(14)])
+    other = named(*[(found(9 if i else 0, **{error: 0.0 if i else 1.0}),) for i in range(14)])
+    rows = make_table({"first": first, "other": other}, ["1"], [error], primary=error)
+    assert line(rows, error, "1").missed == 1
+    assert line(rows, error, "1").verdict == "not called better"
+
+
+def test_a_structure_missed_where_the_first_finds_nothing_of_it_is_paid_for():
+    first = named(*[(found(9, Dice=0.5 if i else 0.0),) for i in range(14)])
+    other = named(*[(found(9 if i else 0, Dice=0.9 if i else 0.0),) for i in range(14)])
+    rows = make_table({"first": first, "other": other}, ["1"], ["Dice"])
+    assert line(rows, "Dice", "1").missed == 0
+    assert line(rows, "Dice", "1").verdict == "better"
+
+
 def test_a_structure_missed_at_a_cost_keeps_no_model_from_being_better():
     error = "topo_betti_matching_error"
     first = named(*[(found(9, **{error: 4.0 if i else 0.0}),) for i in range(14)])

@@ -305,7 +305,7 @@ REPORT = [
     Sabotage(
         "a missed structure that ends errors taken for a gain",
         "outcomes._unpaid",
-        "sign * (np.round(own - other, 12)) <= 0",
+        "sign * np.round(own - other, 12) < 0",
         "~np.isnan(own - other)",
         "test_errors_that_a_missed_structure_ends_are_no_gain",
     ),

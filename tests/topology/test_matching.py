@@ -207,7 +207,11 @@ def test_bad_diagrams_are_refused_by_name(distance):
 
 
 def test_bad_parameters_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"order must be at least 1, got 0\.5"):
-        wasserstein_distance([], [], order=0.5)
+    for wrong in (0.5, np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"order must be at least 1 and finite, got {wrong}"):
+            wasserstein_distance([], [], order=wrong)
+    for wrong in (0, np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"p must be above 0 and finite, got {wrong}"):
+            persistence_distance([], [], p=wrong)
     with pytest.raises(ValueError, match="mu must be positive, got 0"):
         persistence_distance([], [], mu=0)
