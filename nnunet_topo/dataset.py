@@ -15,7 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunet_topo.files import read_json
 from nnunet_topo.labels.declared import REFUSALS
 from nnunet_topo.labels.name_files import labels_by_name
-from nnunet_topo.messages import one_line, with_type
+from nnunet_topo.messages import on_one_line, one_line, with_type
 
 Union = tuple[int, ...]
 """Channels that form a union, counted from 0 in the order of the classes or regions."""
@@ -246,6 +246,29 @@ def read_dataset_json(file: Path) -> dict[str, Any]:
         if not isinstance(value, wanted) or value == "":
             raise ValueError(f"{file}: {key} must be {words}, got {_in_words(value)}")
     return content
+
+
+def listed_cases(dataset_json: Mapping[str, Any], file: Path) -> dict[str, Any] | None:
+    """Returns images and label of each case, where dataset.json lists them; None if it does not.
+
+    Raises:
+        ValueError: the entry `dataset` does not hold cases with images and a label.
+    """
+    if "dataset" not in dataset_json:
+        return None
+    cases = dataset_json["dataset"]
+    if not isinstance(cases, dict):
+        raise ValueError(f"{file}: dataset must be cases with files, got {_in_words(cases)}")
+    for name, case in cases.items():
+        files = case if isinstance(case, dict) else {}
+        images, label = files.get("images"), files.get("label")
+        paths = [*images, label] if isinstance(images, list) and images else [None]
+        if not all(isinstance(path, str) for path in paths):
+            raise ValueError(
+                f'{file}: dataset > {on_one_line(name)} must be {{"images": [...], "label": ...}} '
+                f"with paths, got {json.dumps(case)[:60]}"
+            )
+    return cases
 
 
 def read_plans_file(file: Path) -> dict[str, Any]:

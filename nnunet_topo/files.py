@@ -283,7 +283,7 @@ def pair_files(
         other = of_predictions if references.is_file() else of_references
         for name in other.keys() - one.keys():
             del other[name]
-    pairs, problems, used = [], [], set()
+    pairs, ambiguous, used = [], {}, set()
     for name in sorted(of_references.keys() | of_predictions.keys()):
         options = of_references.get(name, {}), of_predictions.get(name, {})
         chosen: list[Path | None] = [next(iter(of.values()), None) for of in options]
@@ -291,13 +291,29 @@ def pair_files(
             common = [ending for ending in options[0] if ending in options[1]]
             if len(common) == 1:
                 chosen = [of[common[0]] for of in options]
-            elif not common or len(common) > 1:
-                files = ", ".join(f.name for of in options if len(of) > 1 for f in of.values())
-                problems.append(f"{name}: not evaluated, there are several files of it: {files}")
+            else:
+                ambiguous[name] = [] if common else options
                 continue
         pairs.append(Pair(name, *chosen))
         if None not in chosen:
             used |= {_ending(file, endings) for file in chosen if file is not None}
+    problems = []
+    for name, options in ambiguous.items():
+        # A picture for viewing beside a prediction has no part in the pairs of the other cases.
+        likely = [
+            [file for ending, file in of.items() if ending in used or len(of) == 1]
+            for of in options
+        ]
+        if likely and all(len(of) == 1 for of in likely):
+            pairs.append(Pair(name, *(file for (file,) in likely)))
+            continue
+        options = of_references[name], of_predictions[name]
+        files = ", ".join(f.name for of in options if len(of) > 1 for f in of.values())
+        problems.append(
+            f"{name}: not evaluated, there are several files of it: {files}. Leave one of them in "
+            "the folder, or name the ending with -djfile dataset.json"
+        )
+    pairs.sort(key=lambda pair: pair.name)
     # Pictures for viewing beside the predictions are not predictions without a reference.
     complete = any(pair.reference and pair.prediction for pair in pairs)
     pairs = [

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -135,12 +136,24 @@ def _folders() -> Iterator[Finding]:
             yield Finding("WRONG", f"{variable} is not set", cure)
         elif not Path(value).is_dir():
             what = f"{variable} is {value}, which is not a folder"
-            yield Finding("WRONG", what, f"mkdir -p '{value}', or {cure}")
+            yield Finding("WRONG", what, _cure_of_folder(value) or f"mkdir -p '{value}', or {cure}")
+        elif re.fullmatch(r"Dataset\d{3}_.+", Path(value).name):
+            what = f"{variable} is {value}, the folder of one data set"
+            yield Finding("WRONG", what, f"export {variable}='{Path(value).parent}'")
         elif variable != "nnUNet_raw" and not _writable(Path(value)):
             what = f"{variable} is {value}, where you may not write"
             yield Finding("WRONG", what, f"{cure}, or ask for write permission")
         else:
             yield Finding("ok", f"{variable} is {value}")
+
+
+def _cure_of_folder(value: str) -> str:
+    """Returns what is wrong with the spelling of a path, "" if nothing is."""
+    if value != (without := value.strip().strip("\"'")):
+        return f"the quotes or blanks around it are part of the name: write {without}"
+    if value.startswith("~"):
+        return "~ is not replaced within quotes: write $HOME instead"
+    return ""
 
 
 def _writable(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from nnunet_topo.correction.result import CaseResult
 from nnunet_topo.correction.structures import Structure
 from nnunet_topo.dataset import Channels, read_dataset_json, read_plans_file
 from nnunet_topo.files import case_name, data_files, digest
+from nnunet_topo.images.layouts import spacing_file
 from nnunet_topo.images.readers import (
     choose_readers,
     known_endings,
@@ -253,6 +254,8 @@ def _digest_of(case: Case) -> str:
     files: Sequence[Path] = [case.file] + ([case.probabilities] if case.probabilities else [])
     try:
         files = [*files, *data_files(case.file)]
+        beside = spacing_file(case.reader, case.file)
+        files += [beside] if beside and beside.is_file() else []
         besides = nnunet_topo.__version__, type(case.reader).__name__
         return digest(repr(besides), *(file.read_bytes() for file in files))
     except OSError:

@@ -8,17 +8,15 @@ import numpy as np
 from nnunetv2.evaluation.evaluate_predictions import label_or_region_to_key
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
-from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 import nnunet_topo
 from nnunet_topo.evaluation.record import PREFIX
 from nnunet_topo.files import data_files, digest
 from nnunet_topo.images.grids import check_grids, check_shapes, slice_first
-from nnunet_topo.images.layouts import read_layout
+from nnunet_topo.images.layouts import read_layout, spacing_file
 from nnunet_topo.images.segmentation import (
     NotALabelMapError,
     Segmentation,
-    has_spacing,
     read_segmentation,
 )
 from nnunet_topo.labels.labels import Label, Labels
@@ -139,8 +137,9 @@ def case_digest(case: Case) -> str:
             digest(part.read_bytes()) for part in (case.reference, *data_files(case.reference))
         ]
         for reader, file in zip(case.readers, (case.reference, case.prediction), strict=True):
-            if isinstance(reader, Tiff3DIO) and has_spacing(reader, file):
-                parts.append(digest(file.with_suffix(".json").read_bytes()))
+            beside = spacing_file(reader, file)
+            if beside and beside.is_file():
+                parts.append(digest(beside.read_bytes()))
         return f"{digest(' '.join([besides, *parts]))} {prediction_digest(case.prediction)}"
     except OSError:
         return ""

@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,16 +71,42 @@ def read_layout(reader: BaseReaderWriter, file: Path) -> Layout | None:
         return None
 
 
-def check_file(reader: BaseReaderWriter, file: Path) -> None:
+def spacing_file(reader: BaseReaderWriter, file: Path, *, of_image: bool = False) -> Path | None:
+    """Returns the file in which nnU-Net looks for the spacing of a TIFF volume, else None.
+
+    Args:
+        reader: nnU-Net's.
+        file: a segmentation, CASE.tif.
+        of_image: whether it is a channel of an image instead, CASE_0000.tif.
+    """
+    if not isinstance(reader, Tiff3DIO):
+        return None
+    name = file.stem[: -len("_0000")] if of_image else file.stem
+    return file.with_name(f"{name}.json")
+
+
+def with_spacing_file(reader: BaseReaderWriter, channels: Sequence[Path]) -> list[Path]:
+    """Returns the files of an image: its channels, and the file of its spacing if there is one."""
+    beside = spacing_file(reader, channels[0], of_image=True)
+    return [*channels, *([beside] if beside and beside.is_file() else [])]
+
+
+def check_file(reader: BaseReaderWriter, file: Path, *, of_image: bool = False) -> None:
     """Refuses a file before a reader could end the process or make room for what is not there.
+
+    Args:
+        reader: nnU-Net's.
+        file: a segmentation.
+        of_image: whether it is a channel of an image instead.
 
     Raises:
         ValueError: its path is not Unicode, its header promises more than it can hold, or the
             file beside a TIFF volume does not hold its spacing.
     """
     check_path(file)
-    if isinstance(reader, Tiff3DIO):
-        _check_spacing_file(file.with_suffix(".json"))
+    beside = spacing_file(reader, file, of_image=of_image)
+    if beside is not None:
+        _check_spacing_file(beside)
     layout = read_layout(reader, file)
     if layout is not None and file.name.lower().endswith((".gipl", ".gipl.gz")):
         _check_gipl(file, layout)

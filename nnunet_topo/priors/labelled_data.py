@@ -10,7 +10,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_topo.dataset import Channels, Dataset
+from nnunet_topo.dataset import Channels, Dataset, listed_cases
 from nnunet_topo.files import case_files
 from nnunet_topo.labels.declared import labels_of_manager
 from nnunet_topo.labels.labels import Labels
@@ -121,22 +121,26 @@ def _label_files(dataset: Dataset, dataset_json: Mapping[str, Any]) -> dict[str,
     """Returns the label file of each case.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or dataset.json does not list cases as nnU-Net wants it.
     """
     ending, raw = dataset_json["file_ending"], dataset.raw
-    if raw is not None and "dataset" in dataset_json:
-        listed = dataset_json["dataset"].items()
-        return {case: raw / os.path.expandvars(entry["label"]) for case, entry in listed}
+    found: dict[str, Path] = {}
+    listed = listed_cases(dataset_json, dataset.preprocessed / "dataset.json")
+    if raw is not None and listed is not None:
+        labels = {case: os.path.expandvars(entry["label"]) for case, entry in listed.items()}
+        return {case: raw / label for case, label in labels.items()}
     if raw is not None and (raw / "labelsTr").is_dir():
-        named = [image.name for image in case_files(raw / "imagesTr", ending)]
-        cases = {image.removesuffix(ending)[: -len("_0000")] for image in named}
-        found = {case: raw / "labelsTr" / f"{case}{ending}" for case in sorted(cases)}
-    else:
-        copies = case_files(dataset.references, ending)
-        found = {file.name.removesuffix(ending): file for file in copies}
+        images = case_files(raw / "imagesTr", ending)
+        cases = {image.name.removesuffix(ending)[: -len("_0000")] for image in images}
+        found = {case: raw / "labelsTr" / f"{case}{ending}" for case in cases}
+    for copy in case_files(dataset.references, ending):
+        case = copy.name.removesuffix(ending)
+        if case not in found:  # images are often removed after preprocessing
+            label = raw / "labelsTr" / copy.name if raw is not None else copy
+            found[case] = label if label.is_file() else copy
     if not found:
         places = " and ".join(str(place) for place in (raw, dataset.references) if place)
         raise ValueError(
             f"no labels of {dataset.name}: looked for files that end in {ending} in {places}"
         )
-    return found
+    return dict(sorted(found.items()))

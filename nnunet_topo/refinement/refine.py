@@ -97,7 +97,7 @@ def refine(
     jobs: list[CaseJob] = []
     for case, files in cases.items():
         topology = WantedTopology(priors, case_priors.get(case, []))
-        of_inputs = digest_files(files, topology.this_case)
+        of_inputs = digest_files(model.files_of(files), topology.this_case)
         earlier = folder.finished(case, of_inputs)
         if earlier is not None and earlier["status"] != "failed":
             results[case] = CaseResult.from_json(earlier)

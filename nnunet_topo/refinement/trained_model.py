@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunet_topo.dataset import Channels, Union
-from nnunet_topo.images.layouts import check_file
+from nnunet_topo.images.layouts import check_file, with_spacing_file
 from nnunet_topo.images.nifti import is_nifti, load_nifti, own_voxels
 from nnunet_topo.messages import with_type
 from nnunet_topo.topology import Connectivity
@@ -89,6 +89,11 @@ class TrainedModel:
         """Returns the file ending of images and segmentations."""
         return self.predictor.dataset_json["file_ending"]
 
+    def files_of(self, channels: Sequence[Path]) -> list[Path]:
+        """Returns all files that nnU-Net reads of an image with these channels."""
+        reader = self.predictor.plans_manager.image_reader_writer_class()
+        return with_spacing_file(reader, channels)
+
     def name(self, union: Union) -> str:
         """Returns the name of a label; of a union the names of its labels, joined by +."""
         return "+".join(self.channels.names[channel] for channel in union)
@@ -107,7 +112,7 @@ class TrainedModel:
         if len(files) > number:
             raise ValueError(f"the model takes {number} channels for each case, got {found}")
         for file in files:
-            check_file(manager.image_reader_writer_class(), file)
+            check_file(manager.image_reader_writer_class(), file, of_image=True)
             if is_nifti(file):
                 # If a file was cut short, SimpleITK fills the rest with zeros.
                 load_nifti(file).dataobj.get_unscaled()

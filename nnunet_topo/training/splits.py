@@ -1,5 +1,6 @@
 """The folds of a data set: made whole, and checked before anything is trained on them."""
 
+import codecs
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -28,11 +29,12 @@ def make_splits(file: Path, cases: Callable[[], Iterable[str]]) -> None:
         cases: returns the names of the preprocessed cases.
 
     Raises:
-        ValueError: the file is not JSON.
+        ValueError: nnU-Net could not read the file.
     """
     if not file.is_file():
         splits = generate_crossval_split(sorted(cases()), seed=12345, n_splits=FOLDS)
         write_if_missing(file, json.dumps(splits, indent=4, sort_keys=True))
+    _refuse_mark(file)
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -79,7 +81,17 @@ def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number:
             _check_fold(splits[int(fold)], f"{file}: fold {fold}", cases, data)
 
 
+def _refuse_mark(file: Path) -> None:
+    """Raises ValueError if a file begins with a byte order mark, as some editors write it."""
+    if file.read_bytes().startswith(codecs.BOM_UTF8):
+        raise ValueError(
+            f"{file} begins with a byte order mark, which nnU-Net does not read; save it as UTF-8 "
+            "without BOM"
+        )
+
+
 def _read_splits(file: Path) -> list[Any]:
+    _refuse_mark(file)
     splits = read_json_value(file)
     if not isinstance(splits, list) or not splits:
         raise ValueError(f"{file}: wanted a list of folds, got {repr(splits)[:60]}")

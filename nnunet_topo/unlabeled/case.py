@@ -10,6 +10,7 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_topo.files import case_files
+from nnunet_topo.images.readers import known_ending
 from nnunet_topo.messages import one_line, reason
 
 _SHOWN = 5  # names in a message
@@ -48,14 +49,14 @@ class Outcome:
 
 
 def find_cases(folder: Path, ending: str) -> tuple[dict[str, tuple[Path, ...]], list[str]]:
-    """Returns the files of each case by their names' four digits, and what is named otherwise."""
+    """Returns the files of each case by their names' four digits, and images named otherwise."""
     cases: dict[str, list[Path]] = defaultdict(list)
     problems = []
     for file in case_files(folder, ""):
         named = re.fullmatch(rf"(.+)_\d{{4}}{re.escape(ending)}", file.name)
         if named:
             cases[named[1]].append(file)
-        else:
+        elif known_ending(file):
             problems.append(f"{file.name}: left out, because it is not named CASE_0000{ending}")
     return {name: tuple(files) for name, files in cases.items()}, problems
 

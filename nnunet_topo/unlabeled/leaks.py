@@ -8,6 +8,7 @@ from typing import Any
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tqdm import tqdm
 
+from nnunet_topo.dataset import listed_cases
 from nnunet_topo.files import case_files, read_json_if_whole, write_whole
 from nnunet_topo.images.layouts import check_file
 from nnunet_topo.images.nifti import own_voxels
@@ -41,7 +42,7 @@ def labelled_images(
         ValueError: some are missing.
     """
     ending = dataset_json["file_ending"]
-    if "dataset" in dataset_json:  # dataset.json lists the cases, whose files may be anywhere
+    if listed_cases(dataset_json, base / "dataset.json") is not None:  # files may be anywhere
         listed = get_filenames_of_train_images_and_targets(str(raw), dataset_json)
         images = {name: tuple(map(Path, case["images"])) for name, case in listed.items()}
     else:
@@ -85,7 +86,7 @@ def _digest_of(case: Case) -> Outcome:
     try:
         reader = case.target.plans.image_reader_writer_class()
         for file in case.files:
-            check_file(reader, file)
+            check_file(reader, file, of_image=True)
         with own_voxels(case.files) as paths:
             data = reader.read_images(paths)[0]
     except Exception as error:

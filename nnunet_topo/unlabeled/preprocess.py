@@ -6,7 +6,7 @@ in that folder for its splits and for the fold `all`.
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
 import nnunet_topo
-from nnunet_topo.dataset import Dataset, configuration_of, read_plans_file
+from nnunet_topo.dataset import Dataset, configuration_of, read_dataset_json, read_plans_file
 from nnunet_topo.files import OWN_KEY, read_json
-from nnunet_topo.images.layouts import check_file
+from nnunet_topo.images.layouts import check_file, with_spacing_file
 from nnunet_topo.images.nifti import is_nifti, load_nifti, own_voxels
 from nnunet_topo.processes import in_processes
 from nnunet_topo.unlabeled.case import (
@@ -147,7 +147,7 @@ def _target(base: Path, plans: str, configuration: str) -> Target:
             "unlabelled images have no segmentation of a previous stage, which "
             f"{configuration} needs; train its first stage instead, {chosen.previous_stage_name}"
         )
-    dataset_json = read_json(base / "dataset.json")
+    dataset_json = read_dataset_json(base / "dataset.json")
     fingerprint = read_json(base / "dataset_fingerprint.json")
     spacings = np.array(fingerprint["spacings"], dtype=float)  # whole numbers for photographs
     lowest, highest = spacings.min(0) / _FAR, spacings.max(0) * _FAR
@@ -211,7 +211,7 @@ def _check(case: Case) -> str:
     try:
         reader = target.plans.image_reader_writer_class()
         for file in case.files:
-            check_file(reader, file)
+            check_file(reader, file, of_image=True)
         with own_voxels(case.files) as paths:
             data, properties = reader.read_images(paths)
         for file in case.files:
@@ -261,7 +261,7 @@ def _compute(case: Case, digest: str, part: Path) -> None:
     """Preprocesses a case in the folder `part`, then moves it to its place."""
     target = case.target
     part.mkdir()
-    states = file_states(case.files)
+    states = file_states(_inputs(case))
     preprocessor = target.configuration.preprocessor_class(verbose=False)
     with own_voxels(case.files) as paths:
         preprocessor.run_case_save(
@@ -285,11 +285,16 @@ def _compute(case: Case, digest: str, part: Path) -> None:
         file.replace(target.folder / file.name)
 
 
+def _inputs(case: Case) -> Sequence[Path]:
+    """Returns all files that nnU-Net reads of a case."""
+    return with_spacing_file(case.target.plans.image_reader_writer_class(), case.files)
+
+
 def _is_up_to_date(case: Case) -> bool:
     """Returns whether an earlier call preprocessed exactly these files in the same way."""
     record = read_source(case.target.folder, case.name)
     return (
         record is not None
         and record.plan == case.target.plan
-        and record.files == file_states(case.files)
+        and record.files == file_states(_inputs(case))
     )

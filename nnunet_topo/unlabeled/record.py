@@ -1,6 +1,7 @@
 """Preprocessed unlabelled cases: their folder, their files, and their inputs."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def files_of_case(folder: Path, name: str) -> list[Path]:
     return [file for file in folder.iterdir() if file.stem in (name, f"{name}_seg")]
 
 
-def file_states(files: tuple[Path, ...]) -> list[FileState]:
+def file_states(files: Sequence[Path]) -> list[FileState]:
     """Returns path, size and time of the last change of each file."""
     states = [file.stat() for file in files]
     paths = [str(file.resolve()) for file in files]

@@ -53,6 +53,13 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 class nnUNetTrainerTAFL(nnUNetTrainer):
     pass
 """
+
+
+def _made(folder):
+    folder.mkdir()
+    return folder
+
+
 # What breaks, how it is made, what is found and what cures it.
 BROKEN = {
     "results not set": (
@@ -62,6 +69,18 @@ BROKEN = {
     "raw folder missing": (
         lambda folder, patch: patch.setenv("nnUNet_raw", str(folder / "gone")),
         ("nnUNet_raw is .*gone, which is not a folder", "mkdir -p '.*gone'"),
+    ),
+    "quotes in the name of a folder": (
+        lambda folder, patch: patch.setenv("nnUNet_raw", f'"{folder}"'),
+        ("which is not a folder", "the quotes or blanks around it are part of the name: write /"),
+    ),
+    "home in quotes": (
+        lambda folder, patch: patch.setenv("nnUNet_raw", "~/raw"),
+        ("nnUNet_raw is ~/raw, which is not a folder", r"write \$HOME instead"),
+    ),
+    "data set in place of the folder of all": (
+        lambda folder, patch: patch.setenv("nnUNet_raw", str(_made(folder / "Dataset004_Hip"))),
+        ("Dataset004_Hip, the folder of one data set", "export nnUNet_raw='/.*[^4]/?'"),
     ),
     "results not writable": (
         lambda folder, patch: patch.setenv("nnUNet_results", "/proc"),

@@ -148,6 +148,14 @@ def test_folds_that_nnunet_could_not_train_or_validate_are_reported_first(four_c
         choose(folds or ["0"])
 
 
+def test_folds_with_a_mark_that_nnunet_does_not_read_are_refused(four_cases, make_trainer):
+    (four_cases / "splits_final.json").write_text(json.dumps([FOLD]), encoding="utf-8-sig")
+    with pytest.raises(ValueError, match=r"splits_final.json begins with a byte order mark"):
+        choose(["0"])
+    with pytest.raises(ValueError, match="save it as UTF-8 without BOM"):
+        make_trainer(OURS, fold=0).do_split()
+
+
 def test_folds_of_ones_own_are_trained_and_may_overlap(four_cases, make_trainer):
     overlapping = {"train": ["tiny_0", "tiny_2"], "val": ["tiny_0"]}
     (four_cases / "splits_final.json").write_text(json.dumps([FOLD, overlapping, {}]))

@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from skimage import io
 
 from nnunet_topo.cli import main
@@ -446,3 +447,16 @@ def test_error_maps_of_others_are_left_before_anything_is_computed(folders, caps
     assert folders.correct("--error-maps") == 2
     assert "changes_errors was not written by" in capsys.readouterr().err
     assert not (folders.out / "correction.json").exists()
+
+
+def test_a_case_is_done_again_with_another_spacing_beside_it(folders):
+    folders.describe(ending=".tif", overwrite_image_reader_writer="Tiff3DIO")
+    tifffile.imwrite(folders.predictions / "case.tif", with_island())
+    assert folders.correct() == 0
+    assert not (folders.out / "case.json").exists()
+    for spacing in ([5.0, 1.0, 1.0], [2.0, 1.0, 1.0]):
+        (folders.predictions / "case.json").write_text(json.dumps({"spacing": spacing}))
+        assert folders.correct() == 0
+        assert json.loads((folders.out / "case.json").read_text()) == {"spacing": spacing}
+        (changes,) = folders.case("case")["topology"]
+        assert changes["mm3_changed"] == spacing[0]

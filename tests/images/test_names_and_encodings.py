@@ -107,6 +107,7 @@ def test_hidden_files_are_not_cases_for_plan_refine_and_unlabelled_images(tmp_pa
 
     name, ending = "Dataset902_X", ".nii.gz"
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     for folder, files in (("imagesTr", ("a_0000", "._a_0000")), ("labelsTr", ("a", "._a"))):
         (tmp_path / name / folder).mkdir(parents=True)
         for file in (*files, ".hidden_0000"):
@@ -116,7 +117,6 @@ def test_hidden_files_are_not_cases_for_plan_refine_and_unlabelled_images(tmp_pa
     assert list(_label_files(Dataset(name), description)) == ["a"]
     assert list(find_cases(images, ending)) == ["a"]
     assert list(case.find_cases(images, ending)[0]) == ["a"]
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
     copies = Dataset(name).references  # nnU-Net's, where the raw data are gone
     copies.parent.mkdir(parents=True)
     labels.rename(copies)
@@ -153,6 +153,24 @@ def test_a_case_in_two_formats_is_ambiguous_unless_both_folders_have_one_of_them
     assert "case: not evaluated, there are several files of it: case.nii.gz, case.nrrd" in (
         capsys.readouterr().err
     )
+
+
+def test_a_picture_for_viewing_beside_a_prediction_of_another_ending_is_no_prediction(
+    folders, capsys
+):
+    folders.put(tube(), broken(), "plain")
+    folders.put(tube(), None, "unpacked", ".nii")
+    folders.put(None, broken(), "unpacked")
+    for case in ("plain", "unpacked"):
+        folders.put(None, (tube()[0] * 100).astype(np.uint8), case, ".png")
+    assert folders.evaluate() == 0
+    assert len(folders.read()["metric_per_case"]) == 2
+    (folders.pred / "plain.nii.gz").unlink()
+    (folders.pred / "plain.png").unlink()
+    assert folders.evaluate() == 2  # nothing says which of the two it is
+    told = capsys.readouterr().err
+    assert "unpacked: not evaluated, there are several files of it" in told
+    assert "name the ending with -djfile dataset.json" in told
 
 
 def test_names_with_blanks_and_dots_are_paired_and_letters_of_two_characters(folders):

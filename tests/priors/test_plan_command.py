@@ -206,12 +206,52 @@ def test_an_image_in_place_of_a_label_map_does_not_count(dataset, capsys):
 
 
 def test_a_case_that_was_preprocessed_and_has_no_labels_any_more_is_named(dataset, capsys):
-    raw, _ = dataset
+    raw, preprocessed = dataset
     (raw / "labelsTr/tiny_5.nii.gz").unlink()
     (raw / "imagesTr/tiny_5_0000.nii.gz").unlink()
+    (preprocessed / "gt_segmentations/tiny_5.nii.gz").unlink()
     assert plan(configurations=("2d",)) == 1
     told = capsys.readouterr().err
     assert "tiny_5: not measured, the labels cannot be read: only preprocessed labels exist" in told
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_labels_count_without_their_images(dataset, kept, capsys):
+    """Images are often removed after preprocessing, to save space."""
+    raw, preprocessed = dataset
+    assert plan(configurations=("2d",)) == 0
+    expected = TopologyJson.read(preprocessed / "topology.json").content
+    (preprocessed / "topology.json").unlink()
+    for image in sorted((raw / "imagesTr").iterdir())[kept:]:
+        image.unlink()
+    (raw / "labelsTr/tiny_3.nii.gz").unlink()  # that nnU-Net has copied
+    assert plan(configurations=("2d",)) == 0
+    assert TopologyJson.read(preprocessed / "topology.json").content == expected
+    capsys.readouterr()
+    shutil.rmtree(raw / "labelsTr")
+    shutil.rmtree(preprocessed / "gt_segmentations")
+    assert plan("--overwrite", configurations=("2d",)) == 2
+    assert "no labels of Dataset901_TinyRings: looked for files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        ["tiny_0"],
+        {"tiny_0": {"images": ["imagesTr/tiny_0_0000.nii.gz"]}},
+        {"tiny_0": {"images": "imagesTr/tiny_0_0000.nii.gz", "label": "labelsTr/tiny_0.nii.gz"}},
+        {"tiny_0": ["imagesTr/tiny_0_0000.nii.gz", "labelsTr/tiny_0.nii.gz"]},
+    ],
+)
+def test_a_list_of_cases_that_is_none_is_named(dataset, listed, capsys):
+    file = dataset[1] / "dataset.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"dataset": listed}))
+    assert plan(configurations=("2d",)) == 2
+    told = capsys.readouterr().err
+    assert f"{file}: dataset " in told
+    assert "must be" in told
+    assert "traceback" not in told
 
 
 def test_where_nothing_can_be_read_nothing_is_written(dataset, capsys):

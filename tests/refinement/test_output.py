@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 import torch
 from skimage import io
 
@@ -19,7 +20,7 @@ from nnunet_topo.refinement.descent import WeightsDescent
 from nnunet_topo.topology import betti_numbers
 
 from ..conftest import run
-from ..model_folder import ring
+from ..model_folder import blobs, ring
 from .folders import HEADER, LR, Folders
 
 
@@ -269,3 +270,19 @@ def test_nnunets_command_writes_the_same(folders):
     for name in ("plans.json", "dataset.json"):
         ours, theirs = (json.loads((f / name).read_text()) for f in (folders.out, predicted))
         assert ours == theirs
+
+
+def test_a_case_is_refined_again_with_another_spacing_beside_it(tmp_path, capsys):
+    folders = Folders(tmp_path, image_reader_writer="Tiff3DIO")
+    description = json.loads((folders.model / "dataset.json").read_text())
+    (folders.model / "dataset.json").write_text(json.dumps(description | {"file_ending": ".tif"}))
+    folders.images.mkdir()
+    tifffile.imwrite(folders.images / "case_0000.tif", blobs(0.9, 0.6)[None].astype(np.float32))
+    arguments = "--prior", folders.topology(ring=[1, 0])
+    assert folders.refine(*arguments) == 0
+    capsys.readouterr()
+    assert folders.refine(*arguments) == 0
+    assert "0 cases were done now" in capsys.readouterr().out
+    (folders.images / "case.json").write_text(json.dumps({"spacing": [2.0, 1.0, 1.0]}))
+    assert folders.refine(*arguments) == 0
+    assert "1 case was done now" in capsys.readouterr().out

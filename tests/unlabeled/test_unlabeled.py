@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -159,6 +160,55 @@ def test_what_is_wrong_with_an_image_is_named_and_the_others_are_done(base, imag
     assert not told
     assert (done.cases, done.computed) == (2, 2)
     assert not list(done.folder.glob(".part*"))
+
+
+@pytest.fixture
+def tiff_volumes(base, images, nnunet_folders, tmp_path, monkeypatch):
+    """Returns the folder of images as TIFF volumes, and the data set is one of those."""
+    raw = tmp_path / "raw" / base.name / "imagesTr"
+    raw.mkdir(parents=True)
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    labelled = Path(nnunet_folders["nnUNet_raw"]) / base.name / "imagesTr"
+    for target, folder in ((images, images), (raw, labelled)):
+        for file in list(folder.glob("*.nii.gz")):
+            voxels = sitk.GetArrayFromImage(sitk.ReadImage(file))
+            tifffile.imwrite(target / file.name.replace(".nii.gz", ".tif"), voxels)
+    for file in images.glob("*.nii.gz"):
+        file.unlink()
+    for name, change in (
+        ("nnUNetPlansTiny.json", {"image_reader_writer": "Tiff3DIO"}),
+        ("dataset.json", {"file_ending": ".tif"}),
+    ):
+        content = json.loads((base / name).read_text())
+        (base / name).write_text(json.dumps(content | change))
+    shutil.rmtree(base / "gt_segmentations")
+    return images
+
+
+def test_the_spacing_beside_a_tiff_volume_is_one_of_its_files(base, tiff_volumes):
+    beside = tiff_volumes / "fine_0.json"
+    beside.write_text(json.dumps({"spacing": [1, 1, 1.5]}))
+    done = preprocess(tiff_volumes)
+    assert (done.cases, done.computed, done.problems) == (2, 2, [])
+    assert nnUNetDatasetBlosc2(str(done.folder)).load_case("fine_0")[3]["spacing"] == [1, 1, 1.5]
+    beside.write_text(json.dumps({"spacing": [1, 1.5, 1]}))
+    assert preprocess(tiff_volumes).computed == 1
+    assert nnUNetDatasetBlosc2(str(done.folder)).load_case("fine_0")[3]["spacing"] == [1, 1.5, 1]
+    assert preprocess(tiff_volumes).computed == 0
+    (tiff_volumes / "fine_1.json").write_text(json.dumps({"spacing": [1.0]}))  # was not there
+    (problem,) = preprocess(tiff_volumes).problems
+    assert f"{tiff_volumes / 'fine_1.json'} must hold spacing, three numbers above 0" in problem
+
+
+def test_what_is_no_image_is_not_told(base, images):
+    for name in ("desktop.ini", "Thumbs.db", "dataset.json", "fine_0.json"):
+        (images / name).write_text("{}")
+    assert preprocess(images).problems == []
+    (images / "fine_0.nii.gz").write_text("")
+    (images / "picture.PNG").write_text("")
+    assert [problem.split(":")[0] for problem in preprocess(images).problems] == [
+        *("fine_0.nii.gz", "picture.PNG")
+    ]
 
 
 def test_an_image_that_is_called_gz_and_is_not_compressed_is_done(base, images):
