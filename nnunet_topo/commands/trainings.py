@@ -5,16 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_topo.dataset import Dataset
+from nnunet_topo.dataset import Dataset, read_plans_file
 from nnunet_topo.files import case_files, read_json
 from nnunet_topo.images.readers import known_ending, probabilities_file
 from nnunet_topo.training.checkpoints import FINAL, has_checkpoint
+from nnunet_topo.training.checks import check_previous_stage
 from nnunet_topo.training.lookup import find_trainer
-from nnunet_topo.training.splits import check_folds
+from nnunet_topo.training.splits import cases_of_fold, check_folds
 from nnunet_topo.training.starting_weights import find_stock_training
 from nnunet_topo.training.validation import UNFINISHED
+from nnunet_topo.unlabeled.check import check_unlabeled
+from nnunet_topo.unlabeled.record import digest_of_plan, unlabeled_folder
+from nnunet_topo.unlabeled.semi_supervised import SemiSupervisedTrainerMixin
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,8 @@ def choose_trainings(
 
     Raises:
         ValueError: nnU-Net would stop, perhaps after days, for example at a misspelt trainer, or
-            at a trainer that starts from a training which is neither finished nor among these.
+            at a trainer that starts from a training which is neither finished nor among these, or
+            where the segmentations of the first stage of a cascade are missing.
     """
     for path in (nnUNet_results, nnUNet_preprocessed):
         if path.get() is None:
@@ -127,7 +133,52 @@ def choose_trainings(
             if trainer in finetuned and not has_checkpoint(folder):
                 source = _source(folder, scratch)
             trainings.append(Training(trainer, fold, folder, command, source))
+    for training in trainings:
+        _check_inputs(training, preprocessed / f"{plans}.json", configuration, data)
     return trainings
+
+
+def _check_inputs(training: Training, plans: Path, configuration: str, data: Path) -> None:
+    """Checks that a training has what it needs besides labelled cases.
+
+    Args:
+        training: finished or not; a finished one needs nothing.
+        plans: file of the plans.
+        configuration: of the training.
+        data: folder of its preprocessed cases.
+
+    Raises:
+        ValueError: unlabelled images, or the segmentations of the first stage of a cascade, are
+            missing.
+    """
+    if training.dice() is not None:
+        return
+    manager = PlansManager(read_plans_file(plans))
+    chosen = manager.get_configuration(configuration)
+    previous = chosen.previous_stage_name
+    try:
+        if issubclass(find_trainer(training.trainer), SemiSupervisedTrainerMixin):
+            if previous is not None:
+                raise ValueError(
+                    f"{training.trainer}: unlabelled images have no segmentation of a previous "
+                    f"stage, which {configuration} needs; train its first stage instead, {previous}"
+                )
+            labelled = infer_dataset_class(str(data)).get_identifiers(str(data))
+            folder = unlabeled_folder(data)
+            check_unlabeled(folder, set(labelled), digest_of_plan(manager, chosen))
+        elif previous is not None:
+            model = training.folder.parent
+            first = f"{training.trainer}__{manager.plans_name}__{previous}"
+            check_previous_stage(
+                model.with_name(first) / "predicted_next_stage" / configuration,
+                cases_of_fold(plans.parent, data, training.fold),
+                trainer=training.trainer,
+                configuration=configuration,
+                previous=previous,
+                fold=training.fold,
+            )
+    except RuntimeError as error:
+        raise ValueError(f"{training.trainer}: {error}") from None
 
 
 def _finetunes(trainer: type) -> bool:

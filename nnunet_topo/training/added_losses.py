@@ -130,6 +130,11 @@ class BaseWithAddedLosses(nn.Module):
         outputs, targets = (
             [scales] if isinstance(scales, Tensor) else scales for scales in (output, target)
         )
+        if len(outputs) != len(targets):
+            raise TypeError(
+                f"got {len(outputs)} outputs and {len(targets)} targets: a train_step of your own "
+                "must call super().train_step(batch), or be in a trainer behind the mixin"
+            )
         packed = self._packed(targets[0])
         factors = self._factors(len(outputs))
         recall, self.values = torch.zeros_like(loss), {}

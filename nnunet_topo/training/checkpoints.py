@@ -53,12 +53,13 @@ _EXAMPLE = Origin("", {}, {})
 def portable_trainer_name(trainer: type) -> str:
     """Returns the name of a trainer with which stock nnU-Net can rebuild the network.
 
-    This is the first class of the MRO that belongs to nnunetv2. If a class outside nnunetv2 builds
-    the architecture, it is the trainer's own name.
+    This is the first class of the MRO that belongs to nnunetv2, without those that people have put
+    there and that are made of ours. If a class before it builds the architecture, it is the
+    trainer's own name.
     """
     for class_ in trainer.__mro__:
-        inside = class_.__module__.partition(".")[0] == "nnunetv2"
-        if inside:
+        packages = {base.__module__.partition(".")[0] for base in class_.__mro__}
+        if class_.__module__.partition(".")[0] == "nnunetv2" and "nnunet_topo" not in packages:
             return class_.__name__
         if "build_network_architecture" in vars(class_):
             break
@@ -165,7 +166,7 @@ def check_prior(checkpoint: str | Path, origin: Origin, prior: dict[str, Any]) -
         raise RuntimeError(
             f"--c: {checkpoint} was trained with the prior {origin.prior}, but the data set's "
             f"topology.json now says {prior} (by channel). To resume, write the former prior into "
-            "topology.json. To start a new training, leave out --c"
+            f"topology.json. {_instead_of_resuming(checkpoint)}"
         )
 
 
@@ -179,8 +180,15 @@ def check_losses(checkpoint: str | Path, origin: Origin, made_of: dict[str, floa
         raise RuntimeError(
             f"--c: {checkpoint} was trained with {origin.made_of} by nnunet-topo {origin.version}, "
             f"and {origin.trainer} of version {nnunet_topo.__version__} is made of {made_of}. "
-            f"Resume with the former version, or leave out --c to start a new training"
+            f"Resume with the former version. {_instead_of_resuming(checkpoint)}"
         )
+
+
+def _instead_of_resuming(checkpoint: str | Path) -> str:
+    """Returns what else to do, in words; a new training would replace the finished one."""
+    if Path(checkpoint).name == FINAL:
+        return "This training is finished: --val in place of --c validates it as it is"
+    return "To start a new training, leave out --c"
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -189,7 +197,9 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def sibling_trainings(fold_folder: Path, stem: str) -> list[str]:
-    """Returns the names of trainings of the same trainer and fold with other settings.
+    """Returns the names of unfinished trainings of the same trainer and fold with other settings.
+
+    Without a validation, a training is not finished.
 
     Args:
         fold_folder: `.../<trainer>__<plans>__<configuration>/fold_<n>`.
@@ -200,6 +210,8 @@ def sibling_trainings(fold_folder: Path, stem: str) -> list[str]:
     for folder in sorted(fold_folder.parent.parent.glob(f"{stem}*__{rest}")):
         name = folder.name.partition("__")[0]
         related = name == stem or name.startswith(f"{stem}_")
-        if related and name != trainer and has_checkpoint(folder / fold_folder.name):
+        fold = folder / fold_folder.name
+        is_finished = (fold / FINAL).is_file() and (fold / "validation" / "summary.json").is_file()
+        if related and name != trainer and has_checkpoint(fold) and not is_finished:
             siblings.append(name)
     return siblings

@@ -22,13 +22,28 @@ def check_bases(trainer: type, mixin: type) -> None:
     """
     order = trainer.__mro__
     for base in order[: order.index(mixin)]:
-        if base.__module__.startswith("nnunetv2."):
+        of_nnunet = base.__module__.startswith("nnunetv2.")
+        if of_nnunet and not issubclass(base, mixin):  # people put their own trainers there, too
             name = trainer.__name__
             ours = next(c.__name__ for c in order if c.__module__.startswith("nnunet_topo."))
             raise TypeError(
                 f"{name} derives from {base.__name__} before {ours}, so {base.__name__} overrides "
                 f"part of the mixin: write class {name}({ours}, {base.__name__})"
             )
+
+
+def check_steps(trainer: type, steps: int) -> None:
+    """Checks that the steps of an epoch were ours.
+
+    Raises:
+        TypeError: a method overrides them, so that there was no topology term.
+    """
+    if not steps:
+        raise TypeError(
+            f"{trainer.__name__} has a train_step of its own that does not call that of the mixin, "
+            "so nothing of nnunet-topo was computed: call super().train_step(batch), or put the "
+            "method into a trainer behind the mixin"
+        )
 
 
 def fold_folder(trainer: str, plans: dict[str, Any], configuration: str, fold: int | str) -> Path:
@@ -64,33 +79,42 @@ def check_fold_folder(folder: Path, stem: str, *, finetune: bool, resumes: bool)
 
     Raises:
         RuntimeError: there is no stock training to start from, or there is no checkpoint to resume
-            from and the same fold was trained with other settings.
+            from and the same fold was trained, and not finished, with other settings.
     """
     if has_checkpoint(folder):
         return
-    if finetune:
-        find_stock_training(folder)
+    source = find_stock_training(folder).parents[1].name if finetune else ""
     siblings = sibling_trainings(folder, stem) if resumes else []
+    siblings = [name for name in siblings if not source.startswith(f"{name}__")]
     if siblings:
         raise RuntimeError(
             f"--c: {folder} contains no checkpoint, and nnU-Net would start a new training. The "
-            f"same fold was trained as {', '.join(siblings)}. Settings are part of the name: to "
-            "resume, use -tr with that name. To start a new training, leave out --c"
+            f"same fold was trained as {', '.join(siblings)}, and not to its end. Settings are "
+            "part of the name: to resume, use -tr with that name. To start a new training, leave "
+            "out --c"
         )
 
 
 def check_previous_stage(
-    context: TrainingContext, folder: Path, cases: set[str], trainer: str
+    folder: Path,
+    cases: set[str],
+    *,
+    trainer: str,
+    configuration: str,
+    previous: str,
+    fold: int | str,
 ) -> None:
     """Checks that the previous stage of a cascade has predicted all cases.
 
     If a prediction is missing, nnU-Net's workers crash.
 
     Args:
-        context: of the training of the second stage.
         folder: of the segmentations of the previous stage.
         cases: for training and validation.
         trainer: name with settings.
+        configuration: of the second stage.
+        previous: configuration of the first one.
+        fold: number, or "all".
 
     Raises:
         RuntimeError: the prediction of a case is missing.
@@ -99,10 +123,10 @@ def check_previous_stage(
     missing = sorted(cases - predicted)
     if missing:
         raise RuntimeError(
-            f"{context.configuration}: {len(missing)} of {len(cases)} cases, such as {missing[0]}, "
-            f"have no segmentation in {folder}. The cascade uses segmentations of the same trainer "
-            f"with the same settings. First run nnUNetv2_train with {context.previous_stage} and "
-            f"-tr {trainer} on all folds, or on fold all"
+            f"{configuration}: {len(missing)} of {len(cases)} cases, such as {missing[0]}, have no "
+            f"segmentation in {folder}. The cascade uses segmentations of the same trainer with "
+            f"the same settings. First run nnUNetv2_train with {previous} and -tr {trainer} on "
+            + ("fold all" if fold == "all" else "all folds, not on fold all, which sees all cases")
         )
 
 

@@ -125,7 +125,14 @@ class SettingsTrainerMixin(nnUNetTrainer):
         if self.is_cascaded:
             folder = Path(str(self.folder_with_segs_from_previous_stage))
             cases = {case for part in self.do_split() for case in part}
-            checks.check_previous_stage(self.context(), folder, cases, type(self).__name__)
+            checks.check_previous_stage(
+                folder,
+                cases,
+                trainer=type(self).__name__,
+                configuration=self.configuration_name,
+                previous=str(self.configuration_manager.previous_stage_name),
+                fold=self.fold,
+            )
         if self.settings.finetune and not self._started_from.resumed:
             if not self.was_initialized:
                 self.initialize()
@@ -206,7 +213,9 @@ class SettingsTrainerMixin(nnUNetTrainer):
 
         Raises:
             FloatingPointError: the loss was not finite in any iteration.
+            TypeError: the steps were not ours.
         """
+        checks.check_steps(type(self), self._iteration)
         super().on_train_epoch_end(train_outputs)
         losses = [float(np.mean(output["loss"])) for output in train_outputs]
         self._guard.check_epoch(self.current_epoch, losses)

@@ -81,6 +81,18 @@ def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number:
             _check_fold(splits[int(fold)], f"{file}: fold {fold}", cases, data)
 
 
+def cases_of_fold(preprocessed: Path, data: Path, fold: str) -> set[str]:
+    """Returns the cases on which a fold trains or is validated.
+
+    Arguments are those of `check_folds`, which has checked them.
+    """
+    file = preprocessed / FILE
+    if not file.is_file():  # nnU-Net's folds divide all cases
+        return set(infer_dataset_class(str(data)).get_identifiers(str(data)))
+    chosen = _read_splits(file)[int(fold)]
+    return {str(case) for case in (*chosen["train"], *chosen["val"])}
+
+
 def _refuse_mark(file: Path) -> None:
     """Raises ValueError if a file begins with a byte order mark, as some editors write it."""
     if file.read_bytes().startswith(codecs.BOM_UTF8):

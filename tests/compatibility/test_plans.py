@@ -1,6 +1,7 @@
 """Residual encoders and cascades."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
     residual_encoder_unet_planners as residual_encoders,
 )
+
+from nnunet_topo.commands.trainings import choose_trainings
 
 from ..conftest import run
 from ..small_plans import shrink
@@ -58,8 +61,52 @@ def test_a_cascade_without_its_lowres_is_refused(tiny_dataset, nnunet_folders):
     cascade_plans(Path(nnunet_folders["nnUNet_preprocessed"]) / "Dataset901_TinyRings")
     name = "nnUNetTrainerTAFL_1epochs_1iters"
     trainer = make(name, tiny_dataset, "3d_cascade_fullres", plans="nnUNetPlansCascade")
-    with pytest.raises(RuntimeError, match=f"6 of 6 cases, .* with 3d_lowres and -tr {name} on"):
+    with pytest.raises(RuntimeError, match=f"6 of 6 cases, .* 3d_lowres and -tr {name} on all f"):
         trainer.on_train_start()
+    trainer.fold = "all"
+    with pytest.raises(RuntimeError, match=f"with 3d_lowres and -tr {name} on fold all$"):
+        trainer.on_train_start()
+
+
+@pytest.fixture
+def cascade(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
+    """Returns the folder for results of a copy of the data set with plans of a cascade."""
+    name = "Dataset901_TinyRings"
+    source = Path(nnunet_folders["nnUNet_preprocessed"]) / name
+    shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("*unlabeled"))
+    cascade_plans(tmp_path / name)
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    return tmp_path / "results" / name
+
+
+def test_run_names_what_a_later_training_lacks_before_the_first_one_begins(cascade):
+    stock, ours = "nnUNetTrainer", "nnUNetTrainerTAFL_1epochs"
+    semi = "nnUNetTrainerBettiPriorSemiSupervised_1epochs"
+
+    def choose(*trainers, configuration="3d_cascade_fullres"):
+        plans = "nnUNetPlansCascade"
+        return choose_trainings("901", configuration, plans, trainers, ["0"])
+
+    def segment(trainer, cases):
+        model = cascade / f"{trainer}__nnUNetPlansCascade__3d_lowres"
+        folder = model / "predicted_next_stage" / "3d_cascade_fullres"
+        folder.mkdir(parents=True, exist_ok=True)
+        for case in cases:
+            (folder / f"tiny_{case}.npz").touch()
+
+    with pytest.raises(ValueError, match=f"6 of 6 cases, .* -tr {stock} on all folds"):
+        choose(stock, ours)
+    segment(stock, range(6))
+    segment(ours, range(5))
+    with pytest.raises(ValueError, match=f"1 of 6 cases, such as tiny_5, .* -tr {ours} on"):
+        choose(stock, ours)
+    segment(ours, [5])
+    assert [training.trainer for training in choose(stock, ours)] == [stock, ours]
+    with pytest.raises(ValueError, match="train its first stage instead, 3d_lowres"):
+        choose(stock, semi)
+    with pytest.raises(ValueError, match=f"{semi}: .* contains no unlabelled images: `nnunet-topo"):
+        choose(stock, semi, configuration="3d_fullres")
 
 
 @pytest.mark.slow
@@ -79,7 +126,7 @@ def test_a_cascade_trains_on_the_segmentations_of_its_own_lowres(
     )
     printed = run("nnUNetv2_train", "901", "3d_cascade_fullres", "0", *plans, name, fails=True)
     told = " ".join(printed.split())
-    assert f"First run nnUNetv2_train with 3d_lowres and -tr {name} on all folds" in told
+    assert f"First run nnUNetv2_train with 3d_lowres and -tr {name} on all folds, not on" in told
     run("nnUNetv2_train", "901", "3d_lowres", "all", *plans, name)
     printed = run("nnUNetv2_train", "901", "3d_cascade_fullres", "0", *plans, name)
     assert "Validation complete" in printed

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_topo.training import checkpoints
+from nnunet_topo.training.checks import check_bases
 from nnunet_topo.training.progress import LOGGED
 
 
@@ -141,6 +143,32 @@ def test_continuing_without_a_checkpoint_beside_other_settings_is_refused(make_t
     assert sorted(results.rglob("*")) == before
 
 
+def test_a_finished_training_with_other_settings_is_no_reason_to_refuse(make_trainer, finished):
+    """Scripts always pass --c, and nnU-Net starts where there is nothing to continue."""
+    folder = Path(finished.output_folder) / "validation"
+    folder.mkdir(exist_ok=True)
+    (folder / "summary.json").write_text("{}")
+    try:
+        assert make_trainer("nnUNetTrainerTAFL_9epochs", resume=True).num_epochs == 9
+    finally:
+        (folder / "summary.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("checkpoint_latest.pth", "To start a new training, leave out --c"),
+        ("checkpoint_final.pth", "This training is finished: --val in place of --c validates it"),
+    ],
+)
+def test_nobody_is_told_to_replace_a_finished_training(name, told):
+    origin = checkpoints.Origin("nnUNetTrainerX", {}, {}, prior={"1": [1, 0]}, made_of={"a": 1.0})
+    with pytest.raises(RuntimeError, match=f"write the former prior into topology.json. {told}"):
+        checkpoints.check_prior(f"/fold_0/{name}", origin, {})
+    with pytest.raises(RuntimeError, match=f"Resume with the former version. {told}"):
+        checkpoints.check_losses(f"/fold_0/{name}", origin, {"a": 2.0})
+
+
 def test_continuing_without_any_checkpoint_is_nnunets_affair(make_trainer):
     trainer = make_trainer("nnUNetTrainerDice_9epochs", resume=True)
     maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
@@ -227,3 +255,28 @@ def test_the_portable_name_is_that_of_the_nearest_nnunet_trainer():
 
     assert checkpoints.portable_trainer_name(Mine) == "nnUNetTrainerNoMirroring"
     assert checkpoints.portable_trainer_name(WithOwnNetwork) == "WithOwnNetwork"
+    for own in (Mine, WithOwnNetwork):  # in nnU-Net's folder, where many people put theirs
+        own.__module__ = f"nnunetv2.training.nnUNetTrainer.variants.{own.__name__}"
+        check_bases(own, TopologyTrainerMixin)
+    assert checkpoints.portable_trainer_name(Mine) == "nnUNetTrainerNoMirroring"
+    assert checkpoints.portable_trainer_name(WithOwnNetwork) == "WithOwnNetwork"
+
+    class Turned(nnUNetTrainerNoMirroring.nnUNetTrainerNoMirroring, TopologyTrainerMixin):
+        pass
+
+    Turned.__module__ = Mine.__module__
+    with pytest.raises(TypeError, match="derives from nnUNetTrainerNoMirroring before TopologyTr"):
+        check_bases(Turned, TopologyTrainerMixin)
+
+
+@pytest.mark.parametrize("added", [0.0, 1.0])
+def test_a_step_of_ones_own_that_leaves_ours_out_is_named(make_trainer, monkeypatch, added):
+    name = "nnUNetTrainerTAFL_1epochs_2iters_from0" + "_skelrecall1" * bool(added)
+
+    def own_step(self, batch):
+        return nnUNetTrainer.train_step(self, batch)
+
+    trainer = make_trainer(name)
+    monkeypatch.setattr(type(trainer), "train_step", own_step, raising=False)
+    with pytest.raises(TypeError, match=r"super\(\)\.train_step\(batch\), or .*behind the mixin"):
+        trainer.run_training()
