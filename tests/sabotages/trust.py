@@ -13,9 +13,30 @@ TRUST = [
     Sabotage(
         "logits taken for probabilities",
         "check_probabilities",
-        "-inf < least < -_ROUNDING or 1 + _ROUNDING < largest < inf",
+        "least < -_ROUNDING or largest > 1 + _ROUNDING",
         "False",
         "test_logits_in_place_of_probabilities_are_refused",
+    ),
+    Sabotage(
+        "what is not finite taken where no bar meets it",
+        "check_probabilities",
+        "-inf < least and largest < inf",
+        "True",
+        "test_what_is_not_finite_is_refused_unless_it_is_ignored",
+    ),
+    Sabotage(
+        "the spacing beside a volume no input of what is made of it",
+        "with_spacing_file",
+        "[beside] if beside and beside.is_file() else []",
+        "[]",
+        "test_the_spacing_beside_a_tiff_volume_is_one_of_its_files",
+    ),
+    Sabotage(
+        "labels counted only where the images are",
+        "labelled_data._label_files",
+        "case not in found",
+        "not found",
+        "test_labels_count_without_their_images",
     ),
     Sabotage(
         "an overflowed gradient of unlabelled images left out",
