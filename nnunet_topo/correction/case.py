@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
@@ -126,7 +126,11 @@ def _correct(case: Case, began: float) -> CaseResult:
     unit = "mm" if read.spacing is not None else unit_of(case.reader, case.file)
     unit = unit if read.spacing is not None or unit != "mm" else "voxels"
     volume = float(np.prod(lengths))
-    return _result(case, found.structures, found.voxels_changed, volume, unit, _since(began))
+    result = _result(case, found.structures, found.voxels_changed, volume, unit, _since(began))
+    if read.two_spacings:
+        doubt = f"its header has spacing {read.two_spacings}"
+        result = replace(result, reason="; ".join(filter(None, (result.reason, doubt))))
+    return result
 
 
 def _result(

@@ -96,6 +96,7 @@ class Changed:
         changes: by label or region.
         files: what was written.
         problem: why nothing was written, else "".
+        doubt: what may be wrong with what was written, else "".
     """
 
     name: str
@@ -103,6 +104,7 @@ class Changed:
     changes: dict[str, Change] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     problem: str = ""
+    doubt: str = ""
 
 
 def apply_to_folder(predictions: Path, output: Path, found: Path, *, processes: int = 1) -> Applied:
@@ -166,6 +168,7 @@ def apply_jobs(
         others.
     """
     done: dict[str, dict[str, Change]] = {}
+    doubts: dict[str, str] = {}
     missing = []
     for job in jobs:
         finished = folder.finished(job.file.name, _digest(job))
@@ -175,6 +178,7 @@ def apply_jobs(
             done[job.file.name] = {
                 key: Change(**change) for key, change in finished["changes"].items()
             }
+            doubts[job.file.name] = finished.get("doubt", "")
     problems = []
     results = in_processes(change_prediction, missing, processes, killed=_killed, heavy=True)
     for result in tqdm(results, total=len(missing), desc="steps", unit="case", disable=None):
@@ -184,13 +188,17 @@ def apply_jobs(
             continue
         changes = {key: asdict(change) for key, change in result.changes.items()}
         try:
-            folder.put(result.name, result.digest, {"changes": changes}, result.files)
+            about = {"changes": changes} | ({"doubt": result.doubt} if result.doubt else {})
+            folder.put(result.name, result.digest, about, result.files)
             done[result.name] = result.changes
+            doubts[result.name] = result.doubt
         except ValueError as error:  # a file that came since
             problems.append(f"{result.name}: not written, {error}")
             folder.drop(result.name)
     folder.close()
-    return dict(sorted(done.items())), len(missing) - len(problems), sorted(problems)
+    computed = len(missing) - len(problems)
+    problems += [f"{name}: {doubt}" for name, doubt in doubts.items() if doubt]
+    return dict(sorted(done.items())), computed, sorted(problems)
 
 
 def _check_dataset(predictions: Path, recipe: Recipe, source: Path) -> None:
@@ -272,10 +280,10 @@ def change_prediction(job: Prediction) -> Changed:
     name = job.file.name
     try:
         identity = _digest(job)
-        label_map, changed, changes = _change(job)
+        label_map, changed, changes, doubt = _change(job)
         job.place.mkdir(parents=True, exist_ok=True)
         write_changed(job.file, job.reader, label_map, changed, job.place / job.file.name)
-        return Changed(name, identity, changes, sorted(job.place.iterdir()))
+        return Changed(name, identity, changes, sorted(job.place.iterdir()), doubt=doubt)
     except Exception as error:  # of any reader or writer
         shutil.rmtree(job.place, ignore_errors=True)
         return Changed(name, problem=f"{name}: not written, {reason(error)}")
@@ -286,8 +294,10 @@ def _killed(job: Prediction) -> Changed:
     return Changed(name, problem=f"{name}: its process was killed; too little memory?")
 
 
-def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
+def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change], str]:
     """Returns a label map `[z, y, x]` as predicted and after the steps, and how many voxels differ.
+
+    The last is what may be wrong with the file, else "".
 
     Raises:
         ValueError: it is not a label map of this data set, or the steps do not fit it.
@@ -335,7 +345,9 @@ def _change(job: Prediction) -> tuple[NDArray, NDArray, dict[str, Change]]:
         changes[target.key] = Change(added, removed)
     result = label_map.astype(changed.dtype)
     slice_first(result, np.ones(3))[0][...] = changed  # a view
-    return label_map, result, changes
+    in_mm = recipe.units.unit == "mm"
+    doubt = f"its header has spacing {read.two_spacings}" if in_mm and read.two_spacings else ""
+    return label_map, result, changes, doubt
 
 
 def _check_values(label_map: NDArray, recipe: Recipe) -> None:

@@ -1,8 +1,10 @@
 """The command: files, their record, and what must not happen to them."""
 
 import csv
+import gzip
 import json
 import shutil
+import struct
 
 import nibabel
 import numpy as np
@@ -460,3 +462,17 @@ def test_a_case_is_done_again_with_another_spacing_beside_it(folders):
         assert json.loads((folders.out / "case.json").read_text()) == {"spacing": spacing}
         (changes,) = folders.case("case")["topology"]
         assert changes["mm3_changed"] == spacing[0]
+
+
+def test_a_header_with_two_spacings_is_told(folders, capsys):
+    folders.put("island", with_island())
+    file = folders.predictions / "island.nii.gz"
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    struct.pack_into("<3f", content, 80, 3, 1, 1)  # pixdim
+    file.write_bytes(gzip.compress(content))
+    assert folders.correct() == 0
+    told = (
+        "island: corrected, its header has spacing 3 x 1 x 1 mm (x, y, z) in pixdim and 1.5 x 0.5"
+    )
+    assert told in capsys.readouterr().out
+    assert folders.case("island")["topology"][0]["mm3_changed"] == pytest.approx(3)

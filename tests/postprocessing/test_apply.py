@@ -1,7 +1,9 @@
 """`nnunet-topo postprocess apply` on folders of predictions."""
 
+import gzip
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import nibabel
@@ -263,3 +265,16 @@ def test_a_run_killed_while_it_writes_is_finished_by_the_next(
     wanted = reference(1 if earlier else 2)
     np.testing.assert_array_equal(read(found.applied / "right.nii.gz"), wanted)
     assert not list(found.applied.glob(".nnunet-topo*"))
+
+
+def test_a_header_with_two_spacings_is_told_each_time(found, predictions, capsys):
+    file = predictions / "wrong.nii.gz"
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    struct.pack_into("<3f", content, 80, 3, 1, 1)  # pixdim
+    file.write_bytes(gzip.compress(content))
+    for _ in range(2):
+        assert found.apply(predictions) == 1
+        told = capsys.readouterr()
+        assert "wrong.nii.gz: its header has spacing 3 x 1 x 1 mm (x, y, z) in pixdim" in told.err
+        assert "in 1 of 2 cases" in told.out
+        assert (found.applied / file.name).exists()
