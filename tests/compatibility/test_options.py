@@ -134,7 +134,10 @@ def test_trainers_take_steps_under_autocast_with_a_gradient_scaler(
 def test_two_processes_with_equal_shares_do_what_one_does(
     of_every_kind, tmp_path, name, labels, empty
 ):
-    """Also if the second has no foreground: it still takes part."""
+    """Also if the second has no foreground: it still takes part.
+
+    nnU-Net divides by the voxels of a process that are not ignored, so both ignore as many here.
+    """
     term = "" if name.removeprefix("nnUNetTrainer") in WITHOUT_TERM else "weight1_from0_"
     name = f"{name}_1epochs_3iters_{term}seed1"
     trainer = make(name, labels)
@@ -144,20 +147,27 @@ def test_two_processes_with_equal_shares_do_what_one_does(
     if empty:
         for scale in batch["target"]:
             scale[1:] = 0
+    if labels == REGIONS_IGNORE:
+        half = len(batch["data"]) // 2
+        for scale in batch["target"]:
+            scale[half:, -1] = scale[:half, -1]
+            assert scale[:, -1].any()
+            assert not scale[:, -1].all()
     file = tmp_path / "batch.pth"
     torch.save({key: batch[key] for key in ("data", "target")}, file)
-    result = trainer.train_step(batch)
+    with torch.backends.mkldnn.flags(enabled=False):  # as the two processes
+        result = trainer.train_step(batch)
     script = str(Path(__file__).parents[1] / "two_processes.py")
     run("python", script, labels, "3d_fullres", "0", "nnUNetPlansTiny", name, str(file))
     done = torch.load(f"{file}.done")
-    assert done["loss"] == pytest.approx(float(result["loss"]), rel=1e-4)
+    assert done["loss"] == pytest.approx(float(result["loss"]), rel=1e-5)
     if "TopoLoss" not in name:  # its tiles lie elsewhere for each process
-        assert done["term"] == pytest.approx(result.get("topology_term", 0.0), rel=1e-4)
+        assert done["term"] == pytest.approx(result.get("topology_term", 0.0), rel=1e-5)
         # The coarsest head has no gradient in one process, and a millionth of one in DDP.
         one = {key: p.grad for key, p in trainer.network.named_parameters() if p.grad is not None}
         ours = torch.cat([done["gradients"][key].flatten() for key in one])
         one = torch.cat([gradient.flatten() for gradient in one.values()])
-        assert (ours - one).norm() < 1e-3 * one.norm()
+        assert (ours - one).norm() < 1e-5 * one.norm()
 
 
 @pytest.mark.slow
@@ -173,7 +183,8 @@ def test_a_process_without_an_intact_label_holds_up_no_other(of_every_kind, tmp_
     notes = torch.tensor([whole for whole in intact for _ in range(half)])
     file = tmp_path / "batch.pth"
     torch.save({"data": batch["data"], "target": batch["target"], INTACT: notes}, file)
-    result = trainer.train_step(batch | {INTACT: notes})
+    with torch.backends.mkldnn.flags(enabled=False):
+        result = trainer.train_step(batch | {INTACT: notes})
     script = str(Path(__file__).parents[1] / "two_processes.py")
     run("python", script, LABELS, "3d_fullres", "0", "nnUNetPlansTiny", name, str(file))
     done = torch.load(f"{file}.done")
