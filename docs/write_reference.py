@@ -17,7 +17,8 @@ NOTE = "<!-- Written by docs/write_reference.py. Do not edit. -->\n"
 COMMANDS = """
 # Commands
 
-All commands of `nnunet-topo` with all their options. `nnunet-topo COMMAND --help` prints the same.
+All commands of `nnunet-topo` with all their options. `nnunet-topo COMMAND --help` prints them, and
+`nnunet-topo --version` the versions.
 A [table](reliability.md#exit-status-of-nnunet-topo) says what the exit status of a command means,
 and [installing](../setup_instructions.md#completion) how a shell completes options.
 """
@@ -127,8 +128,10 @@ def _spelling(action: argparse.Action) -> str:
 def _value(action: argparse.Action) -> str:
     if action.nargs == 0:
         return ""
+    if isinstance(action.metavar, tuple):  # of which the first must be given
+        return f"{action.metavar[0]} [{' '.join(action.metavar[1:])} ...]"
     if action.metavar is not None:
-        value = action.metavar if isinstance(action.metavar, str) else " ".join(action.metavar)
+        value = action.metavar
     elif action.choices is not None:
         value = "|".join(map(str, action.choices))
     else:

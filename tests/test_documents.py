@@ -356,6 +356,24 @@ def test_the_library_is_used_as_printed():
     assert names["betti_numbers"](names["target"][0, 0].numpy()) == (1, 0, 0)
 
 
+def test_splits_keep_patients_together_as_printed(tmp_path, monkeypatch):
+    (block,) = [block for block in PYTHON if "GroupKFold" in block.text]
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    labels = tmp_path / "Dataset027_ACDC" / "gt_segmentations"
+    labels.mkdir(parents=True)
+    for patient in range(12):
+        for frame in ("frame01", "frame12"):
+            (labels / f"patient{patient:03d}_{frame}.nii.gz").touch()
+    exec(block.text, {})
+    splits = json.loads((labels.parent / "splits_final.json").read_text())
+    assert len(splits) == 5
+    assert len({case for fold in splits for case in fold["val"]}) == 24
+    for fold in splits:
+        train, val = ({case.split("_")[0] for case in fold[part]} for part in ("train", "val"))
+        assert not train & val
+        assert len(train | val) == 12
+
+
 def test_monai_trains_and_measures_as_printed():
     (block,) = [block for block in PYTHON if place(block) == "docs/library.md: In MONAI"]
     names = {}

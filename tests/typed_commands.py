@@ -56,8 +56,8 @@ NOT_RUN = {
     'pip install ".[test]"': NEWCOMER,
     "pytest -n 2 --dist loadfile": NEWCOMER,
     "pip install --dry-run .": NEWCOMER,
-    "python3 -m venv nnunet-topo-env": NEWCOMER,
-    "source nnunet-topo-env/bin/activate": NEWCOMER,
+    "python3 -m venv ~/nnunet-topo-env": NEWCOMER,
+    "source ~/nnunet-topo-env/bin/activate": NEWCOMER,
     "pip freeze > before.txt": NEWCOMER,
     "pip wheel --wheel-dir wheelhouse .": NEWCOMER,
     "pip install --no-index --find-links wheelhouse nnunet-topo": NEWCOMER,
@@ -91,7 +91,7 @@ NOT_RUN = {
     "--prior $nnUNet_preprocessed/Dataset004_*/topology.json": (
         "tests/refinement does it on a model whose errors are known"
     ),
-    "nnunet-topo correct -i PREDICTIONS -o CORRECTED --probabilities "
+    "nnunet-topo correct -i PREDICTIONS -o CORRECTED "
     "--prior $nnUNet_preprocessed/Dataset004_*/topology.json": (
         "tests/correction does it on predictions whose errors are known"
     ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nnunet_topo.commands.arguments import (
     add_label_arguments,
     add_metric_arguments,
+    add_patients_argument,
     label_choice,
     number_of_processes,
     windows,
@@ -60,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="compare each model after its own post-processing, chosen on other cases, see "
-        "`nnunet-topo postprocess`; as predicted, the models are in the report too",
+        "`nnunet-topo postprocess`, which is the default; as predicted, the models are in the "
+        "report too",
     )
     parser.add_argument(
         "--metrics", nargs="+", action="extend", metavar="KEY", help="secondary metrics to test"
@@ -83,13 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write where each topological error of each model is, into evaluation/",
     )
-    parser.add_argument(
-        "--patients",
-        metavar="PATTERN",
-        help="what names the patient of a case, if some have several: a regular expression for "
-        "that part of a case's name, as in 'patient[0-9]+', or a .csv file with the columns case "
-        "and patient. Tests then count patients",
-    )
+    add_patients_argument(parser)
     add_metric_arguments(parser)
 
 

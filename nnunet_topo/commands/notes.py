@@ -1,7 +1,7 @@
 """What a reader of a comparison must know about the data and the trainings."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isnan, nan
 
 from nnunet_topo.evaluation.patients import Patients, folds_of_patients
@@ -27,14 +27,24 @@ def notes_on_patients(study: Study, patients: Patients) -> list[str]:
         OSError: a file cannot be read.
     """
     folds = folds_of_patients(study, patients)
-    divided = sorted(patient for patient, of_patient in folds.items() if len(of_patient) > 1)
+    divided = {patient for patient, of_patient in folds.items() if len(of_patient) > 1}
+    return note_on_patients(folds, divided)
+
+
+def note_on_patients(known: Collection[str], divided: Collection[str]) -> list[str]:
+    """Returns a note on patients whose cases are in different folds.
+
+    Args:
+        known: all patients.
+        divided: those in different folds.
+    """
     if not divided:
         return []
     return [
-        f"{len(divided)} of {count(len(folds), 'patient')} have cases in the validation of several "
-        "folds: networks have trained on other cases of the patients that they are validated on, "
-        "and all metrics may be too good. A splits_final.json that keeps the cases of a patient "
-        f"together avoids this: {some(divided)}"
+        f"{len(divided)} of {count(len(known), 'patient')} have cases in the validation of several "
+        "folds, so networks train on patients that they are validated on, and all metrics may be "
+        "too good. A splits_final.json that keeps the cases of a patient together avoids this: "
+        f"{some(sorted(divided))}"
     ]
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="columns case, label, betti0, betti1, in 3D betti2, in 2D slice if needed",
     )
-    parser.add_argument("--weight", type=float, metavar="X", help="lambda of eq. 5")
+    parser.add_argument("--weight", type=float, metavar="X", help="lambda of eq. 5, default 0.02")
     parser.add_argument(
         "--form",
         choices=("quadratic", "published"),
@@ -49,8 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="weight of components, loops and, in 3D, cavities; default: as in topology.json",
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="maximum number of steps of Adam")
-    parser.add_argument("--lr", type=float, metavar="X", help="learning rate of Adam")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="maximum number of steps of Adam, default 100"
+    )
+    parser.add_argument(
+        "--lr", type=float, metavar="X", help="learning rate of Adam, default 0.00001"
+    )
     parser.add_argument(
         "-device", choices=("cpu", "cuda", "mps"), default="cuda", help="default cuda"
     )

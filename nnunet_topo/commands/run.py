@@ -7,7 +7,12 @@ from pathlib import Path
 
 from nnunet_topo._register import register
 from nnunet_topo.commands import compare
-from nnunet_topo.commands.arguments import add_executor_arguments, check_executor, cluster
+from nnunet_topo.commands.arguments import (
+    add_executor_arguments,
+    add_patients_argument,
+    check_executor,
+    cluster,
+)
 
 HELP = "nnUNetv2_train for several trainers and folds, here or on a cluster, then compare"
 DESCRIPTION = (
@@ -38,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-num_gpus", type=int, default=1, metavar="N", help="for each training")
     parser.add_argument("--npz", action="store_true", help="save probabilities of the validations")
+    add_patients_argument(parser)
     parser.add_argument(
         "--gpus",
         type=int,
@@ -56,8 +62,10 @@ def run(chosen: argparse.Namespace) -> int:
     from nnunet_topo.commands.comparison_output import check_output
     from nnunet_topo.commands.executors import train_here, train_on_cluster
     from nnunet_topo.commands.nnunet_commands import continued, remove_dead_locks
+    from nnunet_topo.commands.notes import note_on_patients
     from nnunet_topo.commands.training_board import Board
-    from nnunet_topo.commands.trainings import choose_trainings
+    from nnunet_topo.commands.trainings import choose_trainings, patients_of_folds
+    from nnunet_topo.evaluation.patients import read_patients
     from nnunet_topo.locks import hold
     from nnunet_topo.report.words import printable
 
@@ -68,6 +76,13 @@ def run(chosen: argparse.Namespace) -> int:
     options = ["-device", chosen.device, "-num_gpus", str(chosen.num_gpus)]
     options += ["--npz"] if chosen.npz else []
     trainings = choose_trainings(chosen.d, chosen.c, chosen.p, chosen.tr, folds, options)
+    of_patients: list[str] = []
+    if chosen.patients is not None:
+        of_patients = ["--patients", chosen.patients]
+        patients = read_patients(chosen.patients)
+        known, divided = patients_of_folds(chosen.d, chosen.c, chosen.p, folds, patients)
+        for note in note_on_patients(known, divided):
+            print(f"note: {printable(note)}", flush=True)
     if chosen.dry_run:
         for training in trainings:
             is_done = "# done: " if training.dice() is not None else ""
@@ -96,7 +111,8 @@ def run(chosen: argparse.Namespace) -> int:
         names = ", ".join(f"{training.trainer}, fold {training.fold}" for training in board.failed)
         print(f"not compared, because some trainings failed: {printable(names)}", file=sys.stderr)
         return 1
-    return compare.run_with([*of_data, "-tr", *trainers, "-f", *folds, "-o", str(chosen.o)])
+    of_models = "-tr", *trainers, "-f", *folds
+    return compare.run_with([*of_data, *of_models, *of_patients, "-o", str(chosen.o)])
 
 
 def _slots(chosen: argparse.Namespace) -> list[dict[str, str]]:

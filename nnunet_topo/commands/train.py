@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from nnunet_topo._register import register
 
-HELP = "nnUNetv2_train with the same arguments, where Python's .pth files are not read"
+HELP = "nnUNetv2_train with the same arguments, for environments that read no .pth files"
 
 
 def run_with(arguments: Sequence[str]) -> int:

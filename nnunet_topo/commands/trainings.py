@@ -1,6 +1,6 @@
 """Several trainers on several folds: what there is to train, by nnU-Net's own command."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from nnunet_topo.images.readers import known_ending, probabilities_file
 from nnunet_topo.training.checkpoints import FINAL, has_checkpoint
 from nnunet_topo.training.checks import check_previous_stage
 from nnunet_topo.training.lookup import find_trainer
-from nnunet_topo.training.splits import cases_of_fold, check_folds
+from nnunet_topo.training.splits import cases_of_fold, check_folds, read_fold
 from nnunet_topo.training.starting_weights import find_stock_training
 from nnunet_topo.training.validation import UNFINISHED
 from nnunet_topo.unlabeled.check import check_unlabeled
@@ -136,6 +136,35 @@ def choose_trainings(
     for training in trainings:
         _check_inputs(training, preprocessed / f"{plans}.json", configuration, data)
     return trainings
+
+
+def patients_of_folds(
+    dataset: str,
+    configuration: str,
+    plans: str,
+    folds: Sequence[str],
+    patients: Callable[[str], str],
+) -> tuple[set[str], set[str]]:
+    """Returns all patients of some folds, and those on whom one trains and is validated.
+
+    Args:
+        dataset: name or number; it and the next three as `choose_trainings` has checked them.
+        configuration: such as 3d_fullres.
+        plans: such as nnUNetPlans.
+        folds: their numbers.
+        patients: gives the patient of a case.
+
+    Raises:
+        ValueError: a case is of no patient.
+    """
+    preprocessed = Path(str(nnUNet_preprocessed)) / Dataset.find(dataset).name
+    data = _check_plans(preprocessed, configuration, plans)
+    known, divided = set(), set()
+    for fold in folds:
+        train, val = ({patients(case) for case in of} for of in read_fold(preprocessed, data, fold))
+        known |= train | val
+        divided |= train & val
+    return known, divided
 
 
 def _check_inputs(training: Training, plans: Path, configuration: str, data: Path) -> None:

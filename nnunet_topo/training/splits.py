@@ -82,15 +82,23 @@ def check_folds(preprocessed: Path, data: Path, folds: Sequence[str], *, number:
 
 
 def cases_of_fold(preprocessed: Path, data: Path, fold: str) -> set[str]:
-    """Returns the cases on which a fold trains or is validated.
+    """Returns the cases on which a fold trains or is validated, see `read_fold`."""
+    return set().union(*read_fold(preprocessed, data, fold))
 
-    Arguments are those of `check_folds`, which has checked them.
+
+def read_fold(preprocessed: Path, data: Path, fold: str) -> tuple[list[str], list[str]]:
+    """Returns the cases on which a fold trains, and those on which it is validated.
+
+    Arguments are those of `check_folds`, which has checked them. If there are no folds yet, they
+    are those that nnU-Net will make.
     """
     file = preprocessed / FILE
-    if not file.is_file():  # nnU-Net's folds divide all cases
-        return set(infer_dataset_class(str(data)).get_identifiers(str(data)))
-    chosen = _read_splits(file)[int(fold)]
-    return {str(case) for case in (*chosen["train"], *chosen["val"])}
+    if file.is_file():
+        chosen = _read_splits(file)[int(fold)]
+    else:
+        cases = sorted(infer_dataset_class(str(data)).get_identifiers(str(data)))
+        chosen = generate_crossval_split(cases, seed=12345, n_splits=FOLDS)[int(fold)]
+    return [str(case) for case in chosen["train"]], [str(case) for case in chosen["val"]]
 
 
 def _refuse_mark(file: Path) -> None:

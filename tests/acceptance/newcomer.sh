@@ -140,10 +140,10 @@ section_5_uninstall() {
     typed setup_instructions.md "Uninstall" >>"$work/second.sh"
     environment second
     EXTRA=$folders type_in second <"$work/second.sh" | tail -6
-    find "$work"/second/checkout/nnunet-topo-env/{bin,lib} -iname '*nnunet*topo*' | sort | tee "$work/traces.log"
+    find "$work"/home/nnunet-topo-env/{bin,lib} -iname '*nnunet*topo*' | sort | tee "$work/traces.log"
     test ! -s "$work/traces.log"
     echo "no traces"
-    rm -rf "$work/second"
+    rm -rf "$work/second" "$work/home/nnunet-topo-env"
 }
 # Types the commands of a file without access to a network.
 without_network() {

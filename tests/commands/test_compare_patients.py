@@ -2,6 +2,9 @@
 
 import csv
 import io
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,7 +124,7 @@ def test_a_patient_in_several_folds_is_noted(results, capsys):
     arguments = ["compare", "-d", "903", "-c", "3d_fullres", "-tr", "nnUNetTrainer"]
     arguments += ["nnUNetTrainerTAFL_5epochs", "-f", "0", "1", "-o", str(results.out), "-np", "1"]
     assert main([*arguments, "--no-postprocess", "--patients", "^case"]) == 0
-    note = "1 of 1 patient have cases in the validation of several folds"
+    note = "1 of 1 patient have cases in the validation of several folds, so networks train on"
     assert note in capsys.readouterr().out
 
 
@@ -173,3 +176,28 @@ def test_two_equal_cases_of_a_patient_are_no_more_than_one():
 @pytest.mark.parametrize("case", ["a.b_patient7_x.nii.gz", "a.b_patient7_x", "patient7.PNG"])
 def test_endings_are_no_part_of_a_case(case):
     assert read_patients("patient[^_]+")(case) == "patient7"
+
+
+def test_run_notes_before_the_first_training_who_is_in_several_folds(
+    tiny_dataset, nnunet_folders, tmp_path, monkeypatch, capsys
+):
+    name = "Dataset901_TinyRings"
+    source = Path(nnunet_folders["nnUNet_preprocessed"]) / name
+    shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("splits_final.json"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    arguments = ["run", "-d", "901", "-c", "3d_fullres", "-p", "nnUNetPlansTiny", "-o"]
+    arguments += [str(tmp_path / "out"), "-tr", "nnUNetTrainer", "nnUNetTrainerTAFL", "--dry-run"]
+    table = tmp_path / "patients.csv"
+    table.write_text("case,patient\n" + "".join(f"tiny_{i},p{i // 2}\n" for i in range(6)))
+    assert main([*arguments, "--patients", str(table)]) == 0
+    told = "of 3 patients have cases in the validation of several folds, so networks train on"
+    assert told in capsys.readouterr().out
+    splits = [
+        {"train": [f"tiny_{i}" for i in range(2, 6)], "val": ["tiny_0", "tiny_1"]},
+        {"train": [f"tiny_{i}" for i in (0, 1, 4, 5)], "val": ["tiny_2", "tiny_3"]},
+    ]
+    (tmp_path / name / "splits_final.json").write_text(json.dumps(splits))
+    assert main([*arguments, "-f", "0", "1", "--patients", str(table)]) == 0
+    assert "note" not in capsys.readouterr().out
+    assert main([*arguments, "-f", "0", "--patients", "patient"]) == 2
+    assert "matches nothing of tiny_" in capsys.readouterr().err
