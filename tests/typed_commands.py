@@ -47,7 +47,7 @@ NOT_RUN = {
     "nnunet-topo compare -d 27 -c 3d_fullres -tr nnUNetTrainer nnUNetTrainerTopology -o comparison "
     "--patients 'patient[0-9]+'": "tests/commands/test_compare_patients.py runs it for such names",
     "pip install submitit": "is among what the tests need",
-    "nnunet-topo run -d 4 -c 3d_fullres -tr nnUNetTrainerStock nnUNetTrainerTAFL -o comparison_run "
+    "nnunet-topo run -d 4 -c 3d_fullres -tr nnUNetTrainerStock nnUNetTrainerTopology -o comparison_run "
     "--executor slurm --partition gpu --time 24:00:00 --slurm mem=32G --slurm cpus-per-task=12": (
         "needs a cluster"
     ),
@@ -81,7 +81,7 @@ NOT_RUN = {
         NO_DOCKER
     ),
     "docker run --rm --gpus all --ipc=host -v /your/data:/data nnunet-topo "
-    "nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerTAFL": NO_DOCKER,
+    "nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerTopology": NO_DOCKER,
     "py -m venv nnunet-topo-env": NO_WINDOWS,
     r"nnunet-topo-env\Scripts\Activate.ps1": NO_WINDOWS,
     r'$env:nnUNet_raw = "D:\nnUNet_raw"': NO_WINDOWS,
