@@ -277,7 +277,8 @@ def affordable(command: str) -> str:
         return f"{command} -np 1 -npfp 1"
     if re.match(r"nnunet-topo (compare|run) -d", command) and " -f " not in command:
         command += " -f 0"
-    uses_device = re.match(r"nnUNetv2_(train|predict)|nnunet-topo (train|run) ", command)
+    begin = r"(\w+=\S+ )*(nnUNetv2_(train|predict)|nnunet-topo (train|run) )"
+    uses_device = re.match(begin, command)  # after the variables of this command
     return f"{command} -device cpu" if uses_device and not torch.cuda.is_available() else command
 
 

@@ -47,10 +47,9 @@ NOT_RUN = {
     "nnunet-topo compare -d 27 -c 3d_fullres -tr nnUNetTrainer nnUNetTrainerTopology -o comparison "
     "--patients 'patient[0-9]+'": "tests/commands/test_compare_patients.py runs it for such names",
     "pip install submitit": "is among what the tests need",
-    "nnunet-topo run -d 4 -c 3d_fullres -tr nnUNetTrainerStock nnUNetTrainerTopology -o comparison_run "
-    "--executor slurm --partition gpu --time 24:00:00 --slurm mem=32G --slurm cpus-per-task=12": (
-        "needs a cluster"
-    ),
+    "nnunet-topo run -d 4 -c 3d_fullres -tr nnUNetTrainerStock nnUNetTrainerTopology -o "
+    "comparison_run --executor slurm --partition gpu --time 24:00:00 --slurm mem=32G --slurm "
+    "cpus-per-task=12": ("needs a cluster"),
     "pip install .": NEWCOMER,
     "nnunet-topo demo": NEWCOMER,
     'pip install ".[test]"': NEWCOMER,
