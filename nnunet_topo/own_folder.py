@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,6 +25,14 @@ class _Entry:
     content: dict[str, Any]
     digest: str
     files: Sequence[str]
+
+
+def known_fields(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a dataclass that a record holds.
+
+    A newer version may have added others, which are left out.
+    """
+    return {field.name: content[field.name] for field in fields(kind) if field.name in content}
 
 
 class OwnFolder:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nnunet_topo.own_folder import known_fields
+
 Status = Literal["unchanged", "corrected", "partly corrected", "not corrected", "failed"]
 _SHOWN = 4  # labels in a line
 
@@ -71,9 +73,11 @@ class CaseResult:
 
         Raises:
             KeyError: a key is missing.
-            TypeError: there is another key, or another type.
+            TypeError: a key of the record is missing, or has another type.
         """
-        return cls(**{**content, "topology": [LabelTopology(**row) for row in content["topology"]]})
+        rows = [LabelTopology(**known_fields(LabelTopology, row)) for row in content["topology"]]
+        known: dict[str, Any] = {**known_fields(cls, content), "topology": rows}
+        return cls(**known)
 
 
 def describe(result: CaseResult) -> str:

@@ -29,7 +29,7 @@ from nnunet_topo.labels.declared import labels_of_dataset
 from nnunet_topo.labels.values import distinct_values, refuse_unknown_labels
 from nnunet_topo.messages import reason
 from nnunet_topo.metrics import narrow_label_map
-from nnunet_topo.own_folder import OwnFolder
+from nnunet_topo.own_folder import OwnFolder, known_fields
 from nnunet_topo.postprocessing import record
 from nnunet_topo.postprocessing.probabilities import read_probabilities
 from nnunet_topo.postprocessing.record import Recipe, read_recipe
@@ -176,7 +176,8 @@ def apply_jobs(
             missing.append(job)
         else:
             done[job.file.name] = {
-                key: Change(**change) for key, change in finished["changes"].items()
+                key: Change(**known_fields(Change, change))
+                for key, change in finished["changes"].items()
             }
             doubts[job.file.name] = finished.get("doubt", "")
     problems = []

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import nnunet_topo
 from nnunet_topo.dataset import Union
 from nnunet_topo.priors.case_priors import CasePrior, read_case_priors
 from nnunet_topo.processes import in_processes
@@ -97,7 +98,9 @@ def refine(
     jobs: list[CaseJob] = []
     for case, files in cases.items():
         topology = WantedTopology(priors, case_priors.get(case, []))
-        of_inputs = digest_files(model.files_of(files), topology.this_case)
+        of_inputs = digest_files(
+            model.files_of(files), (nnunet_topo.__version__, topology.this_case)
+        )
         earlier = folder.finished(case, of_inputs)
         if earlier is not None and earlier["status"] != "failed":
             results[case] = CaseResult.from_json(earlier)

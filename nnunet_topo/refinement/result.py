@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nnunet_topo.own_folder import known_fields
+
 Status = Literal["kept", "refined", "postprocessed", "refused", "failed"]
 
 
@@ -59,9 +61,11 @@ class CaseResult:
 
         Raises:
             KeyError: a key is missing.
-            TypeError: there is another key, or another type.
+            TypeError: a key of the record is missing, or has another type.
         """
-        return cls(**{**content, "topology": [LabelTopology(**row) for row in content["topology"]]})
+        rows = [LabelTopology(**known_fields(LabelTopology, row)) for row in content["topology"]]
+        known: dict[str, Any] = {**known_fields(cls, content), "topology": rows}
+        return cls(**known)
 
     @property
     def errors(self) -> tuple[int, int] | None:

@@ -54,11 +54,11 @@ def choose_changes(
     metrics: Sequence[str],
     *,
     each_way: int = 2,
-    most: int = 12,
 ) -> list[Change]:
     """Returns for each model the cases that improved most, and as many that got worse.
 
-    The Betti matching error decides; if it differs in no case, the first metric that does.
+    The Betti matching error decides; if it differs in no case, the first metric that does. A case
+    that two models change most is returned once, because its picture shows all of them.
     """
     first, *others = values
     order = sorted(metrics, key=lambda metric: metric != "topo_betti_matching_error")
@@ -82,7 +82,7 @@ def choose_changes(
         better = [change for change in reversed(changes) if change.gain > 0][:each_way]
         for change in (*better, *worse):
             chosen.setdefault((change.case, change.label), change)
-    return list(chosen.values())[:most]
+    return list(chosen.values())
 
 
 def draw_case(

@@ -11,6 +11,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_topo.files import OWN_KEY, case_files, digest
+from nnunet_topo.own_folder import known_fields
 
 FileState = tuple[str, int, int]  # path, bytes, time of the last change
 
@@ -49,7 +50,7 @@ def read_source(folder: Path, name: str) -> SourceRecord | None:
     """Returns the inputs of a preprocessed case, None if they are not known."""
     file = folder / f"{name}.pkl"
     content = load_pickle(str(file)).get(OWN_KEY) if file.is_file() else None
-    return None if content is None else SourceRecord(**content)
+    return None if content is None else SourceRecord(**known_fields(SourceRecord, content))
 
 
 def image_of_case(folder: Path, name: str) -> Path:

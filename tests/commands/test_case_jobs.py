@@ -1,12 +1,13 @@
 """Cases divided between jobs of a cluster, here jobs of submitit's local executor."""
 
+import argparse
 import json
 import pickle
 
 import pytest
 
 from nnunet_topo.cli import main
-from nnunet_topo.commands import arguments, case_jobs
+from nnunet_topo.commands import arguments, case_jobs, slurm
 from nnunet_topo.commands.case_jobs import CaseJobs, CasesJob, read_results
 from nnunet_topo.processes import computed, in_processes
 
@@ -225,3 +226,11 @@ def test_what_a_job_writes_while_it_ends_is_removed_too(tmp_path, monkeypatch):
     case_jobs._remove(folder)
     assert removed == [folder, folder]
     assert not folder.exists()
+
+
+def test_what_is_asked_for_reaches_the_cluster(monkeypatch, tmp_path):
+    made = []
+    monkeypatch.setattr(slurm, "Slurm", lambda folder, resources: made.append(resources))
+    chosen = argparse.Namespace(gpus=4, slurm=["mem=3G"], partition="gpu", time="90")
+    arguments.cluster(chosen, tmp_path, gpus=2, cpus=3)
+    assert made == [slurm.Resources("gpu", 90, 2, 2, {"cpus-per-task": "3", "mem": "3G"})]

@@ -129,3 +129,14 @@ def test_a_case_without_the_label_contradicts_no_prior():
     training.prior = {0: [2, 0, 0]}
     (note,) = notes._contradictions("a", {"0": training}, cases, found.labels)
     assert "which 15 of 15 references do not have" in note
+
+
+@pytest.mark.parametrize(("epochs", "is_told"), [(600, True), (700, False)])
+def test_a_training_of_half_as_many_epochs_more_is_noted(epochs, is_told):
+    trainings = {
+        name: {"0": TrainingRecord({}, {}, "", True, number, 250)}
+        for name, number in (("a", 1000), ("b", epochs))
+    }
+    empty = {"a": Cases({}), "b": Cases({})}
+    told = notes.notes_on_trainings(trainings, empty, {}, {"a": True, "b": True})
+    assert any("differences may come from that" in note for note in told) == is_told

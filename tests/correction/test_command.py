@@ -1,5 +1,6 @@
 """The command: files, their record, and what must not happen to them."""
 
+import argparse
 import csv
 import gzip
 import json
@@ -14,6 +15,8 @@ import tifffile
 from skimage import io
 
 from nnunet_topo.cli import main
+from nnunet_topo.commands import correct
+from nnunet_topo.correction.correct import REVIEW_MM
 
 from .folders import SPACING, organ, with_island
 
@@ -137,19 +140,6 @@ def test_a_volume_of_one_slice_is_an_image(folders):
     for axis, case in enumerate("abc"):
         assert folders.case(case)["voxels_changed"] == 1
         assert np.moveaxis(folders.written(case), axis, 0)[0, 10, 12] == 0
-
-
-def test_probabilities_decide_what_is_changed(folders):
-    array = organ()
-    array[4, 5, 11:13] = 1  # two voxels away
-    channels = np.full((3, *array.shape), 0.02, np.float32)
-    for label in range(3):
-        channels[label][array == label] = 0.96
-    channels[:, 4, 5, 9:11] = np.reshape([0.5, 0.48, 0.02], (3, 1))
-    folders.put("case", array)
-    folders.probabilities("case", channels)
-    assert folders.correct("--probabilities") == 0
-    assert np.argwhere(folders.written("case") != array).tolist() == [[4, 5, 9], [4, 5, 10]]
 
 
 def test_a_label_beyond_the_type_of_the_file_is_written_as_it_is(folders):
@@ -309,54 +299,6 @@ def test_several_processes_correct_the_same(folders):
     ]
 
 
-@pytest.mark.parametrize(
-    ("channels", "told"),
-    [
-        (None, "there is no case.npz; nnUNetv2_predict writes it with --save_prob"),
-        (np.zeros((2, 10, 12, 14), np.float32), "wanted probabilities of shape (3, 10, 12, 14)"),
-        (np.full((3, 10, 12, 14), np.nan, np.float32), "wanted probabilities from 0 to 1"),
-    ],
-)
-def test_wrong_probabilities_are_a_problem_of_the_case(folders, capsys, channels, told):
-    folders.put("case", with_island())
-    if channels is not None:
-        folders.probabilities("case", channels)
-    assert folders.correct("--probabilities") == 2
-    assert told in capsys.readouterr().err
-    assert folders.case("case")["status"] == "failed"
-
-
-def joined_where_likely(folders):
-    """Writes two parts, and probabilities in which one of two gaps is likelier label 1."""
-    array = np.zeros((10, 12, 14), np.uint8)
-    array[3:7, 2:10, 2:6] = array[3:7, 2:10, 8:12] = 1
-    likely = np.where(array == 1, 0.95, 0.02).astype(np.float32)
-    likely[4, 3, 6:8] = 0.45
-    folders.describe({"background": 0, "organ": 1})
-    folders.put("case", array)
-    channels = np.stack([1 - likely, likely])[:, :, ::-1, ::-1]  # NIfTI of put() grows to L and P
-    folders.probabilities("case", channels)
-    return array
-
-
-@pytest.mark.parametrize("place", ["in", "."])
-def test_probabilities_lie_where_the_reader_of_the_plans_puts_them(folders, place):
-    array = joined_where_likely(folders)
-    plans = folders.folder / place / "plans.json"
-    plans.write_text('{"image_reader_writer": "NibabelIOWithReorient"}')
-    assert folders.correct("--probabilities") == 0
-    assert np.argwhere(folders.written("case") != array).tolist() == [[4, 3, 6], [4, 3, 7]]
-
-
-def test_probabilities_of_another_prediction_are_a_problem_of_the_case(folders, capsys):
-    folders.put("case", with_island())
-    channels = np.stack([organ() == label for label in range(3)])[:, ::-1, ::-1, ::-1] * 0.9
-    folders.probabilities("case", channels)
-    assert folders.correct("--probabilities") == 2
-    assert "segmentation in only 64 of 163 labelled voxels" in capsys.readouterr().err
-    assert folders.case("case")["status"] == "failed"
-
-
 def test_plans_of_other_files_are_told(folders, capsys):
     folders.put("case", with_island())
     plans = folders.predictions / "plans.json"
@@ -456,10 +398,12 @@ def test_a_case_is_done_again_with_another_spacing_beside_it(folders):
     tifffile.imwrite(folders.predictions / "case.tif", with_island())
     assert folders.correct() == 0
     assert not (folders.out / "case.json").exists()
+    assert folders.case("case")["unit"] == "voxels"
     for spacing in ([5.0, 1.0, 1.0], [2.0, 1.0, 1.0]):
         (folders.predictions / "case.json").write_text(json.dumps({"spacing": spacing}))
         assert folders.correct() == 0
         assert json.loads((folders.out / "case.json").read_text()) == {"spacing": spacing}
+        assert folders.case("case")["unit"] == "mm"
         (changes,) = folders.case("case")["topology"]
         assert changes["mm3_changed"] == spacing[0]
 
@@ -476,3 +420,19 @@ def test_a_header_with_two_spacings_is_told(folders, capsys):
     )
     assert told in capsys.readouterr().out
     assert folders.case("island")["topology"][0]["mm3_changed"] == pytest.approx(3)
+
+
+def test_the_area_of_a_slice_leaves_out_its_thickness(folders):
+    folders.topology("slices", organ=[1, 0])
+    array = np.zeros((1, 12, 14), np.uint8)
+    array[0, 2:7, 3:9] = array[0, 10, 12] = 1
+    folders.put("slice", array, spacing=(7.0, 0.5, 2.0))
+    assert folders.correct() == 0
+    assert folders.case("slice")["mm3_changed"] == pytest.approx(0.5 * 2.0)
+
+
+def test_a_change_of_5_mm_is_reviewed_by_default():
+    parser = argparse.ArgumentParser()
+    correct.add_arguments(parser)
+    chosen = parser.parse_args(["-i", "a", "-o", "b", "--prior", "c"])
+    assert chosen.review_distance == REVIEW_MM == 5.0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from nnunetv2.evaluation.evaluate_predictions import load_summary_json
 
+import nnunet_topo
 from nnunet_topo.evaluation import evaluate
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.record import file_name, nanmean
@@ -284,3 +285,15 @@ def test_the_order_in_which_cases_are_finished_changes_no_bit():
         summary.cases = {case: {"digest": "d", "voxel_mm3": 1.82} for case in order}
         found.add(summary._volume_correlation("1"))
     assert len(found) == 1
+
+
+def test_metrics_of_another_ignore_label_or_version_are_computed_again(study, monkeypatch):
+    reference, prediction = pair(3)
+    reference[0], prediction[0] = 3, 1
+    study.put("case_3", reference, prediction)
+    study.command()
+    before = study.read()["mean"]["1"]["Dice"]
+    study.command("-il", "3")
+    assert study.read()["mean"]["1"]["Dice"] > before
+    monkeypatch.setattr(nnunet_topo, "__version__", "9.9")
+    assert study.evaluate().computed == CASES

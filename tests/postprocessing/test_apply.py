@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import nnunet_topo
+
 from .folders import DATASET, prediction, read, reference
 
 
@@ -278,3 +280,24 @@ def test_a_header_with_two_spacings_is_told_each_time(found, predictions, capsys
         assert "wrong.nii.gz: its header has spacing 3 x 1 x 1 mm (x, y, z) in pixdim" in told.err
         assert "in 1 of 2 cases" in told.out
         assert (found.applied / file.name).exists()
+
+
+def test_steps_are_done_again_with_other_probabilities(found, predictions):
+    content = found.result()
+    content["labels"][0]["steps"] = {"threshold": 0.3}
+    (found.out / "postprocessing.json").write_text(json.dumps(content))
+    (predictions / "right.nii.gz").unlink()
+    probabilities = np.stack([prediction(1) == label for label in range(3)]) * 0.9
+    for lower in (0.0, 0.35):
+        probabilities[1, 0, 23] = lower
+        np.savez(predictions / "wrong.npz", probabilities=probabilities)
+        assert found.apply(predictions) == 0
+        assert (read(found.applied / "wrong.nii.gz")[0, 23] == 1).all() == bool(lower)
+
+
+def test_what_another_version_has_written_is_done_again(found, predictions, monkeypatch, capsys):
+    assert found.apply(predictions) == 0
+    monkeypatch.setattr(nnunet_topo, "__version__", "9.9")
+    capsys.readouterr()
+    assert found.apply(predictions) == 0
+    assert "2 cases" in capsys.readouterr().out

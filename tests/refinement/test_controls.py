@@ -35,3 +35,12 @@ def test_a_control_needs_no_prior_and_takes_volumes(tmp_path):
     folders.put("island", volume)
     assert folders.refine("--largest-component") == 0
     assert betti_numbers(folders.written("island")) == (1, 0, 0)
+
+
+def test_a_closing_fills_nothing_but_background(tmp_path):
+    folders = Folders(tmp_path, labels={"background": 0, "left": 1, "right": 2}, channels=2)
+    broken = ring(0.05)
+    in_the_gap = (ring(0.9) > 0.5) & ~(broken > 0.5)
+    folders.put("gap", broken, np.where(in_the_gap, 0.9, 0.05))
+    assert folders.refine("--closing", 3) == 0
+    assert (folders.written("gap")[0][in_the_gap] == 2).all()

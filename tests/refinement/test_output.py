@@ -14,6 +14,7 @@ import tifffile
 import torch
 from skimage import io
 
+import nnunet_topo
 from nnunet_topo import own_folder
 from nnunet_topo.refinement import trained_model
 from nnunet_topo.refinement.descent import WeightsDescent
@@ -285,4 +286,27 @@ def test_a_case_is_refined_again_with_another_spacing_beside_it(tmp_path, capsys
     assert "0 cases were done now" in capsys.readouterr().out
     (folders.images / "case.json").write_text(json.dumps({"spacing": [2.0, 1.0, 1.0]}))
     assert folders.refine(*arguments) == 0
+    assert "1 case was done now" in capsys.readouterr().out
+
+
+def test_what_a_newer_version_adds_to_the_record_is_left_out(folders, capsys):
+    folders.put("gap", ring(0.3))
+    folders.priors("gap,ring,1,1")
+    assert folders.refine() == 0
+    record = folders.record()
+    record["cases"]["gap"]["added"] = 1
+    record["cases"]["gap"]["topology"][0]["added"] = 1
+    (folders.out / "refinement.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert folders.refine() == 0
+    assert "0 cases were done now" in capsys.readouterr().out
+
+
+def test_cases_of_another_version_are_refined_again(folders, monkeypatch, capsys):
+    folders.put("gap", ring(0.3))
+    folders.priors("gap,ring,1,1")
+    assert folders.refine() == 0
+    monkeypatch.setattr(nnunet_topo, "__version__", "9.9")
+    capsys.readouterr()
+    assert folders.refine() == 0
     assert "1 case was done now" in capsys.readouterr().out

@@ -188,6 +188,43 @@ def test_a_step_that_would_replace_the_object_is_refused(folders, monkeypatch):
     assert "more than half" in folders.case("gap")["topology"][0]["note"]
 
 
+@pytest.mark.parametrize(("rows", "status"), [(26, "kept"), (40, "refined")])
+def test_half_of_a_label_must_stay(tmp_path, monkeypatch, rows, status):
+    """Of a bar of 100 rows and an island, 26 stay: Dice 0.41; or 40: Dice 0.57."""
+    folders = Folders(tmp_path, patch=(128, 32))
+    bar = np.full((120, 30), 0.05)
+    bar[5:105, 5:10] = 0.9
+    bar[112, 20] = 0.9
+    folders.put("bar", bar)
+    folders.priors("bar,ring,1,0")
+
+    def shortened(self, image, logits, *_):
+        changed = logits.clone()
+        changed[1, 5 + rows :] = -9
+        yield changed
+
+    monkeypatch.setattr(WeightsDescent, "changed_logits", shortened)
+    assert folders.refine() == 0
+    assert folders.case("bar")["status"] == status
+
+
+def test_of_equal_steps_the_smallest_change_is_kept(folders, monkeypatch):
+    image = blobs(0.9, 0.9, 0.9, 0.9)
+    folders.put("islands", image)
+    folders.priors("islands,ring,1,0")
+
+    def one_island_less_at_a_cost(self, image, logits, *_):
+        for extra in (5, 3, 4):
+            changed = logits.clone()
+            changed[1, 20:23, 4:7] = -9
+            changed[1, 13, 5 : 5 + extra] = 9
+            yield changed
+
+    monkeypatch.setattr(WeightsDescent, "changed_logits", one_island_less_at_a_cost)
+    assert folders.refine() == 0
+    assert folders.case("islands")["voxels_changed"] == 9 + 3
+
+
 def test_a_case_that_cannot_be_repaired_stays_as_predicted(folders):
     image = blobs(0.9)
     image[4:13, 20:29] = 0.9

@@ -18,7 +18,7 @@ from .folders import Folders, opened
 @pytest.mark.parametrize(
     ("form", "weights"), [("quadratic", (1, 1)), ("published", (1, 1)), ("quadratic", (2, 0.5))]
 )
-def test_the_loss_is_equation_5_of_the_paper(folders, form, weights):
+def test_the_loss_is_equation_5_of_the_paper(folders, form, weights, monkeypatch):
     folders.put("gap", ring(0.3))
     model = opened(folders)
     prediction = model.predict([folders.images / "gap_0000.nii.gz"])
@@ -38,10 +38,18 @@ def test_the_loss_is_equation_5_of_the_paper(folders, form, weights):
             loss += weights[k] * (to_one.sum() + (length[number:] ** 2).sum())
         return float((now - start).square().sum()) / now.numel() + 0.02 * loss
 
+    minimised, differentiate = [], torch.autograd.grad
+
+    def noted(loss, *arguments, **options):
+        minimised.append(float(loss))
+        return differentiate(loss, *arguments, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", noted)
     options = Options(steps=8, lr=0.001, form=PriorForm(form, weights))
     descent = WeightsDescent(model.predictor, options, "full")
     steps = descent.changed_logits(prediction.image[:, 0], logits, {0: (1, 1)}, ())
     values = [eq_5(logits), *map(eq_5, steps)]
+    assert minimised == pytest.approx(values[:-1], rel=1e-4)
     assert len(values) == 9
     assert all(after < before for before, after in pairwise(values))
 

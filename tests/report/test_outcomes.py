@@ -235,6 +235,28 @@ def test_a_model_that_invents_structures_is_not_called_better_where_that_is_not_
     assert line(rows, "topo_hd95_mm", "1").verdict == "not called better"
 
 
+@pytest.mark.parametrize("missed", [0, 1])
+def test_structures_that_are_not_invented_do_not_make_up_for_missed_ones(missed):
+    absent = {"n_ref": 0, "topo_hd95_mm": nan}
+    neither, invented = {**absent, "n_pred": 0}, {**absent, "n_pred": 7}
+    first = named(*[(found(9, 5.0 + i),) for i in range(12)], (invented,))
+    cases = [found(0) if i < missed else found(9, 1.0) for i in range(12)]
+    other = named(*[(of,) for of in cases], (neither,))
+    rows = make_table({"first": first, "other": other}, ["1"], ["topo_hd95_mm"])
+    difference = line(rows, "topo_hd95_mm", "1")
+    assert (difference.missed, difference.invented) == (missed, -1)
+    assert difference.verdict == ("not called better" if missed else "better")
+
+
+def test_a_model_that_invents_less_is_not_called_worse():
+    absent = {"n_ref": 0, "topo_hd95_mm": nan}
+    neither, invented = {**absent, "n_pred": 0}, {**absent, "n_pred": 7}
+    first = named(*[(found(9, 1.0),) for _ in range(12)], (invented,))
+    other = named(*[(found(9, 5.0 + i),) for i in range(12)], (neither,))
+    rows = make_table({"first": first, "other": other}, ["1"], ["topo_hd95_mm"])
+    assert line(rows, "topo_hd95_mm", "1").verdict == "not called worse"
+
+
 def test_structures_missed_are_an_outcome_of_their_own():
     first = named(*[(found(9), found(0)) for _ in range(10)])
     other = named(*[(found(9), found(9)) for _ in range(10)])

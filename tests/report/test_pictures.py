@@ -11,6 +11,7 @@ from nnunet_topo.report.grid import Grid
 from nnunet_topo.report.pictures import choose_changes, draw_case
 from nnunet_topo.report.slices import outline
 
+from .drawn_cases import cases
 from .pages import Page
 
 
@@ -102,3 +103,11 @@ def test_pictures_of_images_and_of_empty_masks_are_drawn():
     assert "Slice" not in text
     empty = {"m": np.zeros_like(reference)}
     assert "no topological error" in Page(draw_case(None, reference, empty, grid, "full", "")).text
+
+
+def test_every_model_has_pictures_however_many_there_are():
+    error = "topo_betti_matching_error"
+    rng = np.random.default_rng(2)
+    names = ["stock", *(f"model_{number}" for number in range(8))]
+    values = {name: cases(*rng.integers(0, 9, 60), metric=error) for name in names}
+    assert {change.model for change in choose_changes(values, ["1"], [error])} == set(names[1:])

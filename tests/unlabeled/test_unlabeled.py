@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
+from batchgenerators.utilities.file_and_folder_operations import write_pickle
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -16,10 +17,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from skimage.io import imsave
 
 from nnunet_topo import cli
+from nnunet_topo.files import OWN_KEY
 from nnunet_topo.unlabeled import preprocess as unlabeled
 from nnunet_topo.unlabeled.check import check_unlabeled
 from nnunet_topo.unlabeled.preprocess import preprocess_unlabeled
-from nnunet_topo.unlabeled.record import digest_of_plan
+from nnunet_topo.unlabeled.record import digest_of_plan, read_source
 
 from ..conftest import tiny_case
 from ..model_folder import plans
@@ -410,3 +412,9 @@ def test_a_2d_plan_takes_any_distance_of_slices(base, images):
     write(images / "thick_0000.nii.gz", tiny_case(300)[0], spacing=(1, 1, 9))
     done = preprocess(images, configuration="2d")
     assert (done.computed, done.problems) == (3, [])
+
+
+def test_what_a_newer_version_adds_to_a_preprocessed_case_is_left_out(tmp_path):
+    own = {"version": "9", "files": [], "voxels": "a", "plan": "b", "added": 1}
+    write_pickle({OWN_KEY: own}, str(tmp_path / "case.pkl"))
+    assert read_source(tmp_path, "case").plan == "b"
