@@ -197,9 +197,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def sibling_trainings(fold_folder: Path, stem: str) -> list[str]:
-    """Returns the names of unfinished trainings of the same trainer and fold with other settings.
-
-    Without a validation, a training is not finished.
+    """Returns the names of trainings of the same trainer and fold with other settings.
 
     Args:
         fold_folder: `.../<trainer>__<plans>__<configuration>/fold_<n>`.
@@ -210,8 +208,6 @@ def sibling_trainings(fold_folder: Path, stem: str) -> list[str]:
     for folder in sorted(fold_folder.parent.parent.glob(f"{stem}*__{rest}")):
         name = folder.name.partition("__")[0]
         related = name == stem or name.startswith(f"{stem}_")
-        fold = folder / fold_folder.name
-        is_finished = (fold / FINAL).is_file() and (fold / "validation" / "summary.json").is_file()
-        if related and name != trainer and has_checkpoint(fold) and not is_finished:
+        if related and name != trainer and has_checkpoint(folder / fold_folder.name):
             siblings.append(name)
     return siblings

@@ -79,7 +79,7 @@ def check_fold_folder(folder: Path, stem: str, *, finetune: bool, resumes: bool)
 
     Raises:
         RuntimeError: there is no stock training to start from, or there is no checkpoint to resume
-            from and the same fold was trained, and not finished, with other settings.
+            from and the same fold was trained with other settings.
     """
     if has_checkpoint(folder):
         return
@@ -89,9 +89,8 @@ def check_fold_folder(folder: Path, stem: str, *, finetune: bool, resumes: bool)
     if siblings:
         raise RuntimeError(
             f"--c: {folder} contains no checkpoint, and nnU-Net would start a new training. The "
-            f"same fold was trained as {', '.join(siblings)}, and not to its end. Settings are "
-            "part of the name: to resume, use -tr with that name. To start a new training, leave "
-            "out --c"
+            f"same fold was trained as {', '.join(siblings)}. Settings are part of the name: to "
+            "resume, use -tr with that name. To start a new training, leave out --c"
         )
 
 

@@ -70,7 +70,7 @@ def test_a_finetuned_training_goes_on_from_its_own_checkpoint(make_trainer, stoc
 
 
 def test_continuing_a_finetuned_training_that_never_began_starts_it(make_trainer, stock_training):
-    """The training that it starts from, here without a validation, is no mistyped name of it."""
+    """The training that it starts from is no mistyped name of it."""
     name = "nnUNetTrainerStock_9epochs_finetune"
     assert make_trainer(name, fold=1, resume=True).num_epochs == 9
     other = make_trainer("nnUNetTrainerStock_1epochs_2iters_finetune", fold=1)

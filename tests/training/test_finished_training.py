@@ -143,17 +143,6 @@ def test_continuing_without_a_checkpoint_beside_other_settings_is_refused(make_t
     assert sorted(results.rglob("*")) == before
 
 
-def test_a_finished_training_with_other_settings_is_no_reason_to_refuse(make_trainer, finished):
-    """Scripts always pass --c, and nnU-Net starts where there is nothing to continue."""
-    folder = Path(finished.output_folder) / "validation"
-    folder.mkdir(exist_ok=True)
-    (folder / "summary.json").write_text("{}")
-    try:
-        assert make_trainer("nnUNetTrainerTAFL_9epochs", resume=True).num_epochs == 9
-    finally:
-        (folder / "summary.json").unlink()
-
-
 @pytest.mark.parametrize(
     ("name", "told"),
     [
