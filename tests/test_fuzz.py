@@ -79,7 +79,7 @@ def test_brackets_in_brackets_are_refused_wherever_labels_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"\x80", b"{", b"", b"[1]", encoded(PLANS, label_manager="Missing"), encoded({})],
+    [b"\x80", b"{", b"", b"[1]", b'{"a":' * 20_000, encoded(PLANS, label_manager="Missing"), b"{}"],
 )
 def test_plans_that_nnunet_does_not_read_are_named(content, tmp_path):
     assert plans(content, tmp_path)

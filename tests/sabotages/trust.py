@@ -179,13 +179,6 @@ TRUST = [
         "test_brackets_in_brackets_are_refused_wherever_labels_are_named",
     ),
     Sabotage(
-        "plans that nnU-Net does not read not named",
-        "labels_of_dataset",
-        "read_json(plans)",
-        "str(plans)",
-        "test_plans_that_nnunet_does_not_read_are_named",
-    ),
-    Sabotage(
         "a link in the place of a new file followed",
         "files.remove_link",
         "path.unlink()",

@@ -16,7 +16,7 @@ from nnunet_topo.training.seeding import seed_training
 
 TIMES = ("epoch_start_timestamps", "epoch_end_timestamps", "topology_ms")
 TRAININGS = {
-    "random tiles": "nnUNetTrainerTopoLoss_3epochs_2iters_from1_seed5",
+    "random tiles": "nnUNetTrainerTopoLoss_3epochs_2iters_from1_tile9_seed5",
     "without labels": "nnUNetTrainerBettiPriorSemiSupervised_3epochs_2iters_from1_seed5",
 }
 LONGER = {
