@@ -7,6 +7,7 @@ STEP is a file with a batch: each process takes one step on its share, and the f
 came of it beside the batch.
 """
 
+import gc
 import os
 import socket
 import sys
@@ -39,6 +40,10 @@ def run(rank: int, port: int, *arguments: str):
     else:
         trainer.run_training()
         trainer.perform_actual_validation()
+    # The group ends when DDP, which uses it, is gone, and no process waits for another one.
+    del trainer
+    gc.collect()
+    dist.barrier()
     dist.destroy_process_group()
 
 
