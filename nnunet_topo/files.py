@@ -292,7 +292,7 @@ def pair_files(
             if len(common) == 1:
                 chosen = [of[common[0]] for of in options]
             else:
-                ambiguous[name] = [] if common else options
+                ambiguous[name] = options
                 continue
         pairs.append(Pair(name, *chosen))
         if None not in chosen:
@@ -304,10 +304,9 @@ def pair_files(
             [file for ending, file in of.items() if ending in used or len(of) == 1]
             for of in options
         ]
-        if likely and all(len(of) == 1 for of in likely):
+        if options[0].keys().isdisjoint(options[1]) and all(len(of) == 1 for of in likely):
             pairs.append(Pair(name, *(file for (file,) in likely)))
             continue
-        options = of_references[name], of_predictions[name]
         files = ", ".join(f.name for of in options if len(of) > 1 for f in of.values())
         problems.append(
             f"{name}: not evaluated, there are several files of it: {files}. Leave one of them in "

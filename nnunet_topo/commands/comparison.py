@@ -20,7 +20,7 @@ from nnunet_topo.commands.comparison_steps import Processed, process_models
 from nnunet_topo.commands.notes import notes_on_data, notes_on_patients, notes_on_trainings, origins
 from nnunet_topo.evaluation.case import Settings
 from nnunet_topo.evaluation.models import ModelEvaluation, evaluate_model
-from nnunet_topo.evaluation.patients import Patients
+from nnunet_topo.evaluation.patients import Patients, patients_of_study
 from nnunet_topo.evaluation.record import CaseMetrics
 from nnunet_topo.evaluation.study import Model, Study, label_names, unit_of_distances
 from nnunet_topo.evaluation.training_record import TrainingRecord, read_training
@@ -82,7 +82,9 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         OSError: a file cannot be read or written.
     """
     _check_options(study, options)
-    notes = notes_on_patients(study, options.patients) if options.patients else []
+    notes: list[str] = []
+    if options.patients is not None:
+        notes += notes_on_patients(*patients_of_study(study, options.patients))
     before = check_output(output)
     hold(output, AUTHOR)
     models, problems = list(study.models), []
@@ -130,7 +132,7 @@ def compare(study: Study, output: Path, options: Options) -> Comparison:
         of_maps = study, models, evaluated, options.settings, options.processes
         problems += write_maps_of_models(*of_maps)
     patients = {}
-    if options.patients:
+    if options.patients is not None:
         patients = {case: options.patients(case) for case in values[models[0].name].names}
     labels = dict(sorted(names.items(), key=lambda item: _numbers(item[0])))
     trainings, unreadable = _read_trainings(models)

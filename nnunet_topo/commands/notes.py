@@ -4,8 +4,6 @@ import re
 from collections.abc import Collection, Mapping
 from math import isnan, nan
 
-from nnunet_topo.evaluation.patients import Patients, folds_of_patients
-from nnunet_topo.evaluation.study import Study
 from nnunet_topo.evaluation.training_record import NNUNET_ITERATIONS, TrainingRecord
 from nnunet_topo.report.cases import Cases
 from nnunet_topo.report.measures import MEASURES, Unit
@@ -19,19 +17,7 @@ SHORT_FINE_TUNING = 200
 Trainings = Mapping[str, Mapping[str, TrainingRecord]]  # by model and fold
 
 
-def notes_on_patients(study: Study, patients: Patients) -> list[str]:
-    """Returns a note if cases of one patient were validated in several folds.
-
-    Raises:
-        ValueError: nothing says whose a case is, or there is nothing to evaluate.
-        OSError: a file cannot be read.
-    """
-    folds = folds_of_patients(study, patients)
-    divided = {patient for patient, of_patient in folds.items() if len(of_patient) > 1}
-    return note_on_patients(folds, divided)
-
-
-def note_on_patients(known: Collection[str], divided: Collection[str]) -> list[str]:
+def notes_on_patients(known: Collection[str], divided: Collection[str]) -> list[str]:
     """Returns a note on patients whose cases are in different folds.
 
     Args:

@@ -62,7 +62,7 @@ def run(chosen: argparse.Namespace) -> int:
     from nnunet_topo.commands.comparison_output import check_output
     from nnunet_topo.commands.executors import train_here, train_on_cluster
     from nnunet_topo.commands.nnunet_commands import continued, remove_dead_locks
-    from nnunet_topo.commands.notes import note_on_patients
+    from nnunet_topo.commands.notes import notes_on_patients
     from nnunet_topo.commands.training_board import Board
     from nnunet_topo.commands.trainings import choose_trainings, patients_of_folds
     from nnunet_topo.evaluation.patients import read_patients
@@ -80,8 +80,8 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.patients is not None:
         of_patients = ["--patients", chosen.patients]
         patients = read_patients(chosen.patients)
-        known, divided = patients_of_folds(chosen.d, chosen.c, chosen.p, folds, patients)
-        for note in note_on_patients(known, divided):
+        of_folds = patients_of_folds(chosen.d, chosen.c, chosen.p, folds, patients)
+        for note in notes_on_patients(*of_folds):
             print(f"note: {printable(note)}", flush=True)
     if chosen.dry_run:
         for training in trainings:

@@ -133,8 +133,8 @@ def choose_trainings(
             if trainer in finetuned and not has_checkpoint(folder):
                 source = _source(folder, scratch)
             trainings.append(Training(trainer, fold, folder, command, source))
-    for training in trainings:
-        _check_inputs(training, preprocessed / f"{plans}.json", configuration, data)
+    unfinished = [training for training in trainings if training.dice() is None]
+    _check_inputs(unfinished, preprocessed / f"{plans}.json", configuration, data)
     return trainings
 
 
@@ -167,47 +167,48 @@ def patients_of_folds(
     return known, divided
 
 
-def _check_inputs(training: Training, plans: Path, configuration: str, data: Path) -> None:
-    """Checks that a training has what it needs besides labelled cases.
+def _check_inputs(
+    trainings: Sequence[Training], plans: Path, configuration: str, data: Path
+) -> None:
+    """Checks that trainings have what they need besides labelled cases.
 
     Args:
-        training: finished or not; a finished one needs nothing.
+        trainings: that are not finished.
         plans: file of the plans.
-        configuration: of the training.
+        configuration: of the trainings.
         data: folder of its preprocessed cases.
 
     Raises:
         ValueError: unlabelled images, or the segmentations of the first stage of a cascade, are
             missing.
     """
-    if training.dice() is not None:
-        return
     manager = PlansManager(read_plans_file(plans))
     chosen = manager.get_configuration(configuration)
-    previous = chosen.previous_stage_name
+    previous, name = chosen.previous_stage_name, ""
     try:
-        if issubclass(find_trainer(training.trainer), SemiSupervisedTrainerMixin):
+        for name in dict.fromkeys(training.trainer for training in trainings):
+            if not issubclass(find_trainer(name), SemiSupervisedTrainerMixin):
+                continue
             if previous is not None:
                 raise ValueError(
-                    f"{training.trainer}: unlabelled images have no segmentation of a previous "
-                    f"stage, which {configuration} needs; train its first stage instead, {previous}"
+                    f"{name}: unlabelled images have no segmentation of a previous stage, which "
+                    f"{configuration} needs; train its first stage instead, {previous}"
                 )
             labelled = infer_dataset_class(str(data)).get_identifiers(str(data))
-            folder = unlabeled_folder(data)
-            check_unlabeled(folder, set(labelled), digest_of_plan(manager, chosen))
-        elif previous is not None:
-            model = training.folder.parent
-            first = f"{training.trainer}__{manager.plans_name}__{previous}"
+            check_unlabeled(unlabeled_folder(data), set(labelled), digest_of_plan(manager, chosen))
+        for training in trainings if previous is not None else ():
+            name = training.trainer
+            first = training.folder.parent.with_name(f"{name}__{manager.plans_name}__{previous}")
             check_previous_stage(
-                model.with_name(first) / "predicted_next_stage" / configuration,
+                first / "predicted_next_stage" / configuration,
                 cases_of_fold(plans.parent, data, training.fold),
-                trainer=training.trainer,
+                trainer=name,
                 configuration=configuration,
-                previous=previous,
+                previous=str(previous),
                 fold=training.fold,
             )
     except RuntimeError as error:
-        raise ValueError(f"{training.trainer}: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _finetunes(trainer: type) -> bool:

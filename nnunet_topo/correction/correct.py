@@ -255,7 +255,7 @@ def _digest_of(case: Case) -> str:
     try:
         files = [*files, *data_files(case.file)]
         beside = spacing_file(case.reader, case.file)
-        files += [beside] if beside and beside.is_file() else []
+        files += [] if beside is None else [beside]
         besides = nnunet_topo.__version__, type(case.reader).__name__
         return digest(repr(besides), *(file.read_bytes() for file in files))
     except OSError:

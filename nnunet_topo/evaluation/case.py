@@ -138,7 +138,7 @@ def case_digest(case: Case) -> str:
         ]
         for reader, file in zip(case.readers, (case.reference, case.prediction), strict=True):
             beside = spacing_file(reader, file)
-            if beside and beside.is_file():
+            if beside is not None:
                 parts.append(digest(beside.read_bytes()))
         return f"{digest(' '.join([besides, *parts]))} {prediction_digest(case.prediction)}"
     except OSError:

@@ -95,8 +95,8 @@ def _read_table(file: Path) -> dict[str, str]:
     raise ValueError(f"{OPTION}: {file}: wanted the columns case and patient")
 
 
-def folds_of_patients(study: Study, patients: Patients) -> dict[str, set[str]]:
-    """Returns the folds in whose validation each patient of a study has cases.
+def patients_of_study(study: Study, patients: Patients) -> tuple[set[str], set[str]]:
+    """Returns all patients of a study, and those with cases in the validation of several folds.
 
     Raises:
         ValueError: nothing says whose a case is, or there is nothing to evaluate.
@@ -108,4 +108,4 @@ def folds_of_patients(study: Study, patients: Patients) -> dict[str, set[str]]:
         for pair in found.pairs:
             if pair.reference and pair.prediction:
                 folds.setdefault(patients(pair.name), set()).add(fold)
-    return folds
+    return set(folds), {patient for patient, of in folds.items() if len(of) > 1}

@@ -72,7 +72,7 @@ def read_layout(reader: BaseReaderWriter, file: Path) -> Layout | None:
 
 
 def spacing_file(reader: BaseReaderWriter, file: Path, *, of_image: bool = False) -> Path | None:
-    """Returns the file in which nnU-Net looks for the spacing of a TIFF volume, else None.
+    """Returns the file in which nnU-Net finds the spacing of a TIFF volume, None if there is none.
 
     Args:
         reader: nnU-Net's.
@@ -82,13 +82,14 @@ def spacing_file(reader: BaseReaderWriter, file: Path, *, of_image: bool = False
     if not isinstance(reader, Tiff3DIO):
         return None
     name = file.stem[: -len("_0000")] if of_image else file.stem
-    return file.with_name(f"{name}.json")
+    beside = file.with_name(f"{name}.json")
+    return beside if beside.is_file() else None
 
 
 def with_spacing_file(reader: BaseReaderWriter, channels: Sequence[Path]) -> list[Path]:
     """Returns the files of an image: its channels, and the file of its spacing if there is one."""
     beside = spacing_file(reader, channels[0], of_image=True)
-    return [*channels, *([beside] if beside and beside.is_file() else [])]
+    return [*channels, *([] if beside is None else [beside])]
 
 
 def check_file(reader: BaseReaderWriter, file: Path, *, of_image: bool = False) -> None:
@@ -122,8 +123,6 @@ def check_file(reader: BaseReaderWriter, file: Path, *, of_image: bool = False) 
 
 def _check_spacing_file(beside: Path) -> None:
     """Raises ValueError if the JSON file beside a TIFF volume does not hold its spacing."""
-    if not beside.is_file():
-        return
     try:
         lengths = np.asarray(read_json(beside)["spacing"])
         valid = lengths.shape == (3,) and lengths.dtype.kind in "iuf" and (lengths > 0).all()

@@ -261,15 +261,17 @@ def test_a_class_that_is_not_predicted_stays_so(tmp_path):
     assert set(np.unique(folders.written("gap"))) == {0, 1}
 
 
+def island_of_another_label(self, image, logits, *_):
+    """Gives the second component of label 1 to label 2, in one step."""
+    second = ndimage.label(logits.argmax(0) == 1)[0] == 2
+    logits[2, torch.from_numpy(second)] = 9
+    yield logits
+
+
 def test_a_class_without_a_prior_does_not_appear_either(tmp_path, monkeypatch):
     folders = Folders(tmp_path, labels={"background": 0, "ring": 1, "never": 2}, channels=2)
     folders.put("islands", blobs(0.9, 0.9), blobs(0.05))
     folders.priors("islands,ring,1,0")
-
-    def island_of_another_label(self, image, logits, *_):
-        second = ndimage.label(logits.argmax(0) == 1)[0] == 2
-        logits[2, torch.from_numpy(second)] = 9
-        yield logits
 
     monkeypatch.setattr(WeightsDescent, "changed_logits", island_of_another_label)
     assert folders.refine() == 0
@@ -284,12 +286,7 @@ def test_a_label_of_another_slice_does_not_appear(tmp_path, monkeypatch):
     folders.put("stack", np.stack([elsewhere, island]), np.stack([blobs(0.9), elsewhere]))
     folders.priors("stack,ring,1,0,1", header=f"{HEADER},slice")
 
-    def another_label_for_the_island(self, image, logits, *_):
-        second = ndimage.label(logits.argmax(0) == 1)[0] == 2
-        logits[2, torch.from_numpy(second)] = 9
-        yield logits
-
-    monkeypatch.setattr(WeightsDescent, "changed_logits", another_label_for_the_island)
+    monkeypatch.setattr(WeightsDescent, "changed_logits", island_of_another_label)
     assert folders.refine() == 0
     assert folders.case("stack")["status"] == "kept"
     assert [set(np.unique(s)) for s in folders.written("stack")] == [{0, 2}, {0, 1}]

@@ -27,7 +27,7 @@ TRUST = [
     Sabotage(
         "the spacing beside a volume no input of what is made of it",
         "with_spacing_file",
-        "[beside] if beside and beside.is_file() else []",
+        "[] if beside is None else [beside]",
         "[]",
         "test_the_spacing_beside_a_tiff_volume_is_one_of_its_files",
     ),
