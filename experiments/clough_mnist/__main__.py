@@ -1,12 +1,15 @@
 """Runs the missing parts of the experiment, and prints the tables."""
 
 import argparse
+import json
 from pathlib import Path
 
 from experiments.clough_mnist.experiment import Experiment
 from experiments.clough_mnist.figure import draw_three_priors
 from experiments.clough_mnist.tables import tables
 from experiments.shared import add_data_option
+
+RECORD = Path(__file__).parent / "results.json"
 
 
 def main() -> None:
@@ -17,7 +20,11 @@ def main() -> None:
     parser.add_argument(
         "--digits", type=int, default=1000, help="test digits for each m (default 1000, all)"
     )
+    parser.add_argument("--table", action="store_true", help="print what is recorded, run nothing")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(tables(json.loads(RECORD.read_text())))
+        return
     if not 1 <= arguments.digits <= 1000:
         parser.error(f"--digits must be from 1 to 1000, got {arguments.digits}")
     try:

@@ -52,7 +52,7 @@ def length(smoke: bool) -> tuple[int, int]:
     return (SMOKE_EPOCHS, SMOKE_ITERATIONS) if smoke else (EPOCHS, ITERATIONS)
 
 
-ARMS = {
+_METHODS = {
     "Stock": Arm("Stock"),
     "Wasserstein, ratio 0.3": Arm("Wasserstein", {"ratio": 0.3}),
     "Wasserstein, ratio 1": Arm("Wasserstein", {"ratio": 1}),
@@ -80,6 +80,17 @@ ARMS = {
     "projected pooling as printed": Arm("ProjectedPoolingDice", {"weight": 1}),
     "Betti prior as printed": Arm("BettiPrior", {"dice": True, "weight": 0.01}, needs_prior=True),
 }
+_SETTINGS = {
+    "Stock, no rotation": Arm("Stock", {"nospatial": True}),
+    "Topology, no rotation": Arm("Topology", {"nospatial": True}),
+    "Topology, from epoch 0": Arm("Topology", {"start": 0}),
+    "Topology, from epoch 10": Arm("Topology", {"start": 10}),
+    "Topology, clamp 0.1": Arm("Topology", {"clamp": 0.1}),
+    "Topology, clamp 0.001": Arm("Topology", {"clamp": 0.001}),
+    "Topology, face": Arm("Topology", {"face": True}),
+    "Topology, every 4": Arm("Topology", {"every": 4}),
+}
+ARMS = _METHODS | _SETTINGS
 CONTROL = "Stock"
 
 
@@ -93,9 +104,13 @@ class Run:
 
 
 def _screening() -> Iterator[Run]:
-    """All arms with one seed on two data sets: which ones go on."""
-    for data_set in ("ChaseDB1", "TopoMortar"):
-        yield from _runs(data_set, list(ARMS), [1])
+    """One seed of all arms: which ones go on. No case is tested again in a later stage."""
+    yield from _runs("TopoMortar, training images", list(ARMS), [1])
+
+
+def _early_look() -> Iterator[Run]:
+    """All methods on the eyes of 4 children, finished before the other stages were planned."""
+    yield from _runs("ChaseDB1, 4 children", list(_METHODS), [1])
 
 
 def _runs(data_set: str, arms: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
@@ -105,4 +120,4 @@ def _runs(data_set: str, arms: Sequence[str], seeds: Sequence[int]) -> Iterator[
                 yield Run(data_set, arm, seed)
 
 
-STAGES = {"screening": list(_screening())}
+STAGES = {"early-look": list(_early_look()), "screening": list(_screening())}

@@ -14,6 +14,8 @@ PLANS = "nnUNetPlansComparison"
 FEATURES = [16, 32, 64]  # of the stages of each net
 WAIT_S = 1.0  # while another process prepares a data set
 SMOKE_CASES = 4  # to train and to test, where only the way is tried
+SPLITS = "splits_final.json"
+Folds = list[dict[str, list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class DataSet:
         configuration: nnU-Net's.
         batch_size: samples.
         patch_size: voxels, in nnU-Net's order of axes.
-        test: gives the cases that are tested; all others train.
+        folds: gives the cases that each fold tests; all others train.
+        left_out: number of cases at the end that neither train nor are tested.
         labels: folder of the labels that train.
         pretrained: whether arms start from a trained stock model; otherwise from scratch.
         prior: whether the Betti numbers of a label are known.
@@ -38,7 +41,8 @@ class DataSet:
     configuration: str
     batch_size: int
     patch_size: Sequence[int]
-    test: Callable[[Sequence[str]], Sequence[str]]
+    folds: Callable[[Sequence[str]], Sequence[Sequence[str]]]
+    left_out: int = 0
     labels: str = "labelsTr"
     pretrained: bool = True
     prior: bool = False
@@ -50,14 +54,27 @@ class DataSet:
         return str(int(self.name[7:10]))
 
 
-def _last(count: int) -> Callable[[Sequence[str]], Sequence[str]]:
-    return lambda cases: cases[-count:]
+def _last(count: int) -> Callable[[Sequence[str]], Sequence[Sequence[str]]]:
+    return lambda cases: [cases[-count:]]
 
 
-def _fold_of_nnunet(cases: Sequence[str]) -> Sequence[str]:
+def _halves_by(
+    subject: Callable[[str], str],
+) -> Callable[[Sequence[str]], Sequence[Sequence[str]]]:
+    """Gives each second subject to the other half; the names of some data sets tell the disease."""
+
+    def halves(cases: Sequence[str]) -> Sequence[Sequence[str]]:
+        subjects = sorted({subject(case) for case in cases})
+        return [[case for case in cases if subject(case) in subjects[i::2]] for i in (0, 1)]
+
+    return halves
+
+
+def _fold_of_nnunet(cases: Sequence[str]) -> Sequence[Sequence[str]]:
     from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-    return [str(case) for case in generate_crossval_split(cases, seed=12345, n_splits=5)[0]["val"]]
+    first = generate_crossval_split(cases, seed=12345, n_splits=5)[0]
+    return [[str(case) for case in first["val"]]]
 
 
 def _child(case: str) -> str:
@@ -68,31 +85,34 @@ def _patient(case: str) -> str:
     return case.split("-IM")[0]
 
 
-def _last_patients(cases: Sequence[str]) -> Sequence[str]:
-    patients = sorted({_patient(case) for case in cases})[-8:]
-    return [case for case in cases if _patient(case) in patients]
-
-
+_EYES = ("2d", 6, (128, 128))
 _MORTAR = ("2d", 6, (128, 128), _last(20))  # the split of the benchmark: 50 train, 20 test
+_MORTAR_DATA = "Dataset103_TopoMortar"
 DATA_SETS = {
+    "ChaseDB1, 4 children": DataSet(
+        "Dataset101_ChaseDB1", "Dataset101_ChaseDB1", *_EYES, _last(8), subject=_child
+    ),
     "ChaseDB1": DataSet(
         "Dataset101_ChaseDB1",
-        "Dataset101_ChaseDB1",
-        "2d",
-        6,
-        (128, 128),
-        _last(8),
+        "Dataset106_ChaseDB1Halves",
+        *_EYES,
+        _halves_by(_child),
         subject=_child,
     ),
-    "TopoMortar": DataSet(
-        "Dataset103_TopoMortar", "Dataset103_TopoMortar", *_MORTAR, pretrained=False
+    "TopoMortar, training images": DataSet(
+        *(_MORTAR_DATA, "Dataset107_TopoMortarTraining", *_MORTAR),
+        left_out=20,
+        pretrained=False,
     ),
+    "TopoMortar": DataSet(_MORTAR_DATA, _MORTAR_DATA, *_MORTAR, pretrained=False),
     "TopoMortar, noisy labels": DataSet(
-        *("Dataset103_TopoMortar", "Dataset104_TopoMortarNoisy", *_MORTAR, "labelsNoisyTr"),
+        *(_MORTAR_DATA, "Dataset104_TopoMortarNoisy", *_MORTAR),
+        labels="labelsNoisyTr",
         pretrained=False,
     ),
     "TopoMortar, pseudo-labels": DataSet(
-        *("Dataset103_TopoMortar", "Dataset105_TopoMortarPseudo", *_MORTAR, "labelsPseudoTr"),
+        *(_MORTAR_DATA, "Dataset105_TopoMortarPseudo", *_MORTAR),
+        labels="labelsPseudoTr",
         pretrained=False,
     ),
     "Hippocampus": DataSet(
@@ -110,7 +130,7 @@ DATA_SETS = {
         "2d",
         6,
         (128, 128),
-        _last_patients,
+        _halves_by(_patient),
         prior=True,
         subject=_patient,
     ),
@@ -123,7 +143,7 @@ def prepare(data_set: DataSet, data: Path, smoke: bool) -> None:
     Waits while another process does so.
 
     Raises:
-        RuntimeError: nnU-Net cannot plan it.
+        RuntimeError: nnU-Net cannot plan it, or it was prepared with other folds.
         OSError: it is missing.
     """
     from nnunet_topo.locks import release
@@ -132,8 +152,11 @@ def prepare(data_set: DataSet, data: Path, smoke: bool) -> None:
     lock = f".{data_set.name}.lock"
     _take(folder, lock)
     try:
-        if not (folder / data_set.name / "splits_final.json").is_file():
-            _prepare(data_set, data, smoke, folder / data_set.name)
+        folds, written = split(data_set, data, smoke), folder / data_set.name / SPLITS
+        if not written.is_file():
+            _prepare(data_set, data, folds, folder / data_set.name)
+        elif json.loads(written.read_text()) != folds:
+            raise RuntimeError(f"{written} has other folds than {data_set.name} now has")
     finally:
         release(folder, lock)
 
@@ -148,11 +171,10 @@ def _take(folder: Path, lock: str) -> None:
             time.sleep(WAIT_S)
 
 
-def _prepare(data_set: DataSet, data: Path, smoke: bool, preprocessed: Path) -> None:
+def _prepare(data_set: DataSet, data: Path, folds: Folds, preprocessed: Path) -> None:
     from nnunet_topo.files import write_whole
 
-    train, test = split(data_set, data, smoke)
-    _link(data_set, data, train, test)
+    _link(data_set, data, folds)
     call(
         "nnUNetv2_plan_and_preprocess",
         *("-d", data_set.number, "-c", data_set.configuration, "-np", "1", "-npfp", "1"),
@@ -168,13 +190,17 @@ def _prepare(data_set: DataSet, data: Path, smoke: bool, preprocessed: Path) -> 
     chosen |= {"batch_size": data_set.batch_size, "patch_size": list(data_set.patch_size)}
     write_whole(preprocessed / f"{PLANS}.json", json.dumps(plans, indent=2))
     if data_set.prior:
-        _count_training_labels(data_set, train)
-    folds = [{"train": train, "val": test}]
-    write_whole(preprocessed / "splits_final.json", json.dumps(folds, indent=2))
+        _count_training_labels(data_set, folds)
+    write_whole(preprocessed / SPLITS, json.dumps(folds, indent=2))
 
 
-def _count_training_labels(data_set: DataSet, train: Sequence[str]) -> None:
-    """Writes topology.json; a training would count the labels of test cases, too."""
+def _count_training_labels(data_set: DataSet, folds: Folds) -> None:
+    """Writes topology.json; a training would count the labels of test cases, too.
+
+    Raises:
+        RuntimeError: a label cannot be counted, or folds have other priors: nnU-Net's folds share
+            the file.
+    """
     from nnunet_topo.dataset import Channels, Dataset
     from nnunet_topo.priors.labelled_data import find_labels
     from nnunet_topo.priors.measure import take_fingerprint
@@ -183,37 +209,48 @@ def _count_training_labels(data_set: DataSet, train: Sequence[str]) -> None:
     dataset = Dataset(data_set.name)
     manager, description = dataset.read_plans(PLANS)
     data = find_labels(manager, description, [])
-    data = replace(data, files={case: file for case, file in data.files.items() if case in train})
     unions = Channels.of_manager(manager.get_label_manager(description)).default_unions()
-    taken = take_fingerprint(data, unions=unions, processes=1)
-    if taken.problems:
-        raise RuntimeError(f"{data_set.name}: {'; '.join(taken.problems)}")
-    file = dataset.preprocessed / FILE
-    TopologyJson(file, taken.to_json()).signed(edited=False).write()
+    found = []
+    for fold in folds:
+        files = {case: file for case, file in data.files.items() if case in fold["train"]}
+        taken = take_fingerprint(replace(data, files=files), unions=unions, processes=1)
+        if taken.problems:
+            raise RuntimeError(f"{data_set.name}: {'; '.join(taken.problems)}")
+        found.append(taken.to_json())
+    if any(of_fold["priors"] != found[0]["priors"] for of_fold in found):
+        raise RuntimeError(f"{data_set.name}: the training cases of its folds have other priors")
+    TopologyJson(dataset.preprocessed / FILE, found[0]).signed(edited=False).write()
 
 
-def split(data_set: DataSet, data: Path, smoke: bool) -> tuple[list[str], list[str]]:
-    """Returns the cases that train and those that are tested."""
+def split(data_set: DataSet, data: Path, smoke: bool) -> Folds:
+    """Returns the cases that train and those that are tested, of each fold, as nnU-Net has them."""
     ending = _ending(data / data_set.source)
     files = (data / data_set.source / "labelsTr").iterdir()
     cases = sorted(f.name.removesuffix(ending) for f in files if f.name.endswith(ending))
-    test = list(data_set.test(cases))
-    train = [case for case in cases if case not in test]
-    return (train[:SMOKE_CASES], test[:SMOKE_CASES]) if smoke else (train, test)
+    cases = cases[: len(cases) - data_set.left_out]
+    folds = []
+    for tested in data_set.folds(cases):
+        train, test = [case for case in cases if case not in tested], list(tested)
+        if smoke:
+            train, test = train[:SMOKE_CASES], test[:SMOKE_CASES]
+        folds.append({"train": train, "val": test})
+    return folds
 
 
 def _ending(folder: Path) -> str:
     return json.loads((folder / "dataset.json").read_text())["file_ending"]
 
 
-def _link(data_set: DataSet, data: Path, train: Sequence[str], test: Sequence[str]) -> None:
+def _link(data_set: DataSet, data: Path, folds: Folds) -> None:
     """Tests on clean labels, whatever trains."""
     source, ending = data / data_set.source, _ending(data / data_set.source)
     raw = Path(os.environ["nnUNet_raw"]) / data_set.name  # noqa: SIM112
     for folder in ("imagesTr", "labelsTr"):
         (raw / folder).mkdir(parents=True, exist_ok=True)
-    for case in (*train, *test):
-        labels = source / (data_set.labels if case in train else "labelsTr")
+    tested = {case for fold in folds for case in fold["val"]}
+    cases = tested.union(*(fold["train"] for fold in folds))
+    for case in sorted(cases):
+        labels = source / ("labelsTr" if case in tested else data_set.labels)
         images = source.glob(f"imagesTr/{case}_[0-9][0-9][0-9][0-9]{ending}")
         for file, folder in [
             *((image, "imagesTr") for image in images),
@@ -223,5 +260,5 @@ def _link(data_set: DataSet, data: Path, train: Sequence[str], test: Sequence[st
             if not link.is_symlink():
                 link.symlink_to(file.resolve())
     description = json.loads((source / "dataset.json").read_text())
-    description["numTraining"] = len(train) + len(test)
+    description["numTraining"] = len(cases)
     (raw / "dataset.json").write_text(json.dumps(description, indent=2))

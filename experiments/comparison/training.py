@@ -2,16 +2,17 @@
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 from experiments.comparison.arms import ARMS, Run, base
 from experiments.comparison.code import UNKNOWN, code_digest
-from experiments.comparison.data_sets import DATA_SETS, PLANS, DataSet, prepare
+from experiments.comparison.data_sets import DATA_SETS, PLANS, DataSet, prepare, split
 from experiments.shared import call
+from nnunet_topo.locks import hold, release
 
-FOLD = "0"
 LOCK = ".comparison.lock"  # nnU-Net's trainers have none, and ours take it later
 # nnUNetv2_train in one thread. On a CPU it asks for a thread for each core, and beside other
 # programs such threads wait for each other most of the time.
@@ -52,13 +53,16 @@ def carry_out(run: Run, data: Path, work: Path, smoke: bool) -> dict[str, Any]:
         "seed": run.seed,
         "trainer": trainer,
     }
+    place = work / "evaluation" / data_set.name / trainer
     try:
+        hold(place, "experiments.comparison", LOCK)
         prepare(data_set, data, smoke)
+        folds = [str(fold) for fold in range(len(split(data_set, data, smoke)))]
         start = base(run.seed, smoke)
-        code = _train(data_set, start, work) if data_set.pretrained else []
-        code += _train(data_set, trainer, work, NNUNET_TOPO_FINETUNE_FROM=start)
+        code = _train(data_set, start, folds, work) if data_set.pretrained else []
+        code += _train(data_set, trainer, folds, work, NNUNET_TOPO_FINETUNE_FROM=start)
         began, measured_by = time.monotonic(), code_digest()
-        record |= _measure(data_set, trainer, work)
+        record |= _measure(data_set, trainer, folds, place)
         record["seconds"].append(round(time.monotonic() - began))
         record["code"] = sorted({*code, measured_by})
     except (RuntimeError, ValueError, OSError) as error:
@@ -66,40 +70,51 @@ def carry_out(run: Run, data: Path, work: Path, smoke: bool) -> dict[str, Any]:
         if " is in use: " in told:
             raise InUseError(told) from error
         record["failed"] = told
+    finally:
+        release(place, LOCK)
     return record
 
 
-def _train(data_set: DataSet, trainer: str, work: Path, **environment: str) -> list[str]:
+def _train(
+    data_set: DataSet, trainer: str, folds: Sequence[str], work: Path, **environment: str
+) -> list[str]:
     """Trains and validates, or does what is left of it; returns the digests of the code."""
-    from nnunet_topo.locks import hold, release
-
     folder = work / "results" / data_set.name / f"{trainer}__{PLANS}__{data_set.configuration}"
-    fold, logs = folder / f"fold_{FOLD}", work / "logs" / data_set.name
-    used = logs / f"{trainer}.code"
-    hold(fold, "experiments.comparison", LOCK)
-    try:
-        is_trained = (fold / "checkpoint_final.pth").is_file()
-        if not (is_trained and (fold / "validation/summary.json").is_file()):
-            earlier = _lines(used) if is_trained else []
-            logs.mkdir(parents=True, exist_ok=True)
-            used.write_text("\n".join([*earlier, code_digest()]))
-            call(
-                *(sys.executable, "-c", TRAIN),
-                *(data_set.number, data_set.configuration, FOLD, "-tr", trainer, "-p", PLANS),
-                *("-device", "cpu", *(["--val"] if is_trained else [])),
-                log=logs / f"{trainer}.log",
-                **environment,
-            )
-        return _lines(used)
-    finally:
-        release(fold, LOCK)
+    code = []
+    for fold in folds:
+        log = work / "logs" / data_set.name / f"{trainer}_{fold}.log"
+        hold(folder / f"fold_{fold}", "experiments.comparison", LOCK)
+        try:
+            asked = data_set.number, data_set.configuration, fold, "-tr", trainer, "-p", PLANS
+            code += _train_fold(asked, folder / f"fold_{fold}", log, environment)
+        finally:
+            release(folder / f"fold_{fold}", LOCK)
+    return code
+
+
+def _train_fold(
+    asked: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]
+) -> list[str]:
+    used = log.with_suffix(".code")
+    is_trained = (folder / "checkpoint_final.pth").is_file()
+    if not (is_trained and (folder / "validation/summary.json").is_file()):
+        earlier = _lines(used) if is_trained else []
+        log.parent.mkdir(parents=True, exist_ok=True)
+        used.write_text("\n".join([*earlier, code_digest()]))
+        call(
+            *(sys.executable, "-c", TRAIN, *asked),
+            *("-device", "cpu", *(["--val"] if is_trained else [])),
+            log=log,
+            **environment,
+        )
+    return _lines(used)
 
 
 def _lines(file: Path) -> list[str]:
     return file.read_text().split() if file.is_file() else [UNKNOWN]
 
 
-def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
+def _measure(data_set: DataSet, trainer: str, folds: Sequence[str], output: Path) -> dict[str, Any]:
     """Returns the metrics of each case, as predicted and after steps chosen on other cases."""
     from nnunet_topo.commands.comparison import versions
     from nnunet_topo.commands.comparison_steps import process_models
@@ -108,9 +123,8 @@ def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
     from nnunet_topo.evaluation.results import find_trainings
     from nnunet_topo.evaluation.training_record import read_training
 
-    study = find_trainings(data_set.name, data_set.configuration, PLANS, [trainer], [FOLD])
+    study = find_trainings(data_set.name, data_set.configuration, PLANS, [trainer], folds)
     settings = Settings()  # one connectivity for all arms
-    output = work / "evaluation" / data_set.name / trainer
     found, notes, problems = process_models(
         study,
         lambda _: output / "steps",
@@ -133,14 +147,20 @@ def _measure(data_set: DataSet, trainer: str, work: Path) -> dict[str, Any]:
             }
     if problems:
         raise ValueError("; ".join(problems))
-    training = read_training(study.models[0].trainings[FOLD])
-    assert training is not None  # or there would be no validation
-    curves = training.curves
-    epochs = zip(curves["epoch_start_timestamps"], curves["epoch_end_timestamps"], strict=True)
-    record["seconds"] = [round(sum(end - start for start, end in epochs))]
-    record["weight"] = [_number(weight) for weight in curves.get("topology_weight", [])]
+    trained = [read_training(study.models[0].trainings[fold]) for fold in folds]
+    curves = [training.curves for training in trained if training is not None]
+    assert len(curves) == len(folds)  # or there would be no validation
+    record["seconds"] = [round(sum(_seconds(of_fold) for of_fold in curves))]
+    record["weight"] = [
+        [_number(weight) for weight in of_fold.get("topology_weight", [])] for of_fold in curves
+    ]
     record["versions"] = versions()
     return record
+
+
+def _seconds(curves: Mapping[str, Sequence[float]]) -> float:
+    epochs = zip(curves["epoch_start_timestamps"], curves["epoch_end_timestamps"], strict=True)
+    return sum(end - start for start, end in epochs)
 
 
 def _case(file: str) -> str:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -70,10 +71,21 @@ def test_slices_of_a_patient_are_all_trained_or_all_tested(tmp_path):
     sets = part("data_sets")
     cases = [f"SC-{p:02d}-IM-{i:04d}" for p in range(12) for i in range(3)]
     data_of(tmp_path, "Dataset102_SunnybrookLV", ".png", cases)
-    train, test = sets.split(sets.DATA_SETS["Sunnybrook"], tmp_path, smoke=False)
-    assert sorted(train + test) == cases
-    assert {case[:5] for case in test} == {f"SC-{p:02d}" for p in range(4, 12)}
-    assert not {case[:5] for case in train} & {case[:5] for case in test}
+    folds = sets.split(sets.DATA_SETS["Sunnybrook"], tmp_path, smoke=False)
+    for fold, first in zip(folds, (0, 1), strict=True):
+        assert sorted(fold["train"] + fold["val"]) == cases
+        assert {case[:5] for case in fold["val"]} == {f"SC-{p:02d}" for p in range(first, 12, 2)}
+        assert not {case[:5] for case in fold["train"]} & {case[:5] for case in fold["val"]}
+
+
+def test_what_screens_neither_trains_on_test_images_nor_tests_them(tmp_path):
+    sets = part("data_sets")
+    cases = [f"mortar_{number:03d}" for number in range(70)]
+    data_of(tmp_path, "Dataset103_TopoMortar", ".png", cases)
+    (tested,) = sets.split(sets.DATA_SETS["TopoMortar"], tmp_path, smoke=False)
+    (screened,) = sets.split(sets.DATA_SETS["TopoMortar, training images"], tmp_path, smoke=False)
+    assert screened == {"train": cases[:30], "val": cases[30:50]}
+    assert tested == {"train": cases[:50], "val": cases[50:]}
 
 
 def test_noisy_labels_train_and_clean_ones_test(tmp_path, monkeypatch):
@@ -82,8 +94,9 @@ def test_noisy_labels_train_and_clean_ones_test(tmp_path, monkeypatch):
     data_of(tmp_path / "data", "Dataset103_TopoMortar", ".png", cases)
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     noisy = sets.DATA_SETS["TopoMortar, noisy labels"]
-    train, test = sets.split(noisy, tmp_path / "data", smoke=False)
-    sets._link(noisy, tmp_path / "data", train, test)
+    folds = sets.split(noisy, tmp_path / "data", smoke=False)
+    train, test = folds[0]["train"], folds[0]["val"]
+    sets._link(noisy, tmp_path / "data", folds)
     raw = tmp_path / "raw" / noisy.name
     assert (len(train), len(test)) == (10, 20)
     assert (raw / "labelsTr" / f"{train[0]}.png").read_text() == "labelsNoisyTr"
@@ -166,15 +179,17 @@ def folders(tmp_path, monkeypatch):
     return calls
 
 
-def test_test_cases_do_not_train_and_are_the_validation_of_fold_0(folders, tmp_path):
+def test_test_cases_do_not_train_and_are_the_validation_of_their_fold(folders, tmp_path):
     sets = part("data_sets")
     cases = [f"Image_{number:02d}{eye}" for number in range(1, 11) for eye in "LR"]
     data_of(tmp_path / "data", "Dataset101_ChaseDB1", ".png", cases)
     chase = sets.DATA_SETS["ChaseDB1"]
     sets.prepare(chase, tmp_path / "data", smoke=False)
     preprocessed = tmp_path / "preprocessed" / chase.name
-    (fold,) = json.loads((preprocessed / "splits_final.json").read_text())
-    assert fold == {"train": cases[:12], "val": cases[12:]}
+    folds = json.loads((preprocessed / "splits_final.json").read_text())
+    odd = [case for case in cases if int(case[6:8]) % 2]
+    even = [case for case in cases if case not in odd]
+    assert folds == [{"train": even, "val": odd}, {"train": odd, "val": even}]
     plans = json.loads((preprocessed / f"{sets.PLANS}.json").read_text())
     net = plans["configurations"]["2d"]
     assert (net["batch_size"], net["patch_size"]) == (6, [128, 128])
@@ -184,10 +199,12 @@ def test_test_cases_do_not_train_and_are_the_validation_of_fold_0(folders, tmp_p
         "norm_op": "torch.nn.modules.batchnorm.BatchNorm2d",
     }
     assert [command[:3] for command, _ in folders] == [
-        ("nnUNetv2_plan_and_preprocess", "-d", "101")
+        ("nnUNetv2_plan_and_preprocess", "-d", "106")
     ]
     sets.prepare(chase, tmp_path / "data", smoke=False)
     assert len(folders) == 1
+    with pytest.raises(RuntimeError, match=r"splits_final\.json has other folds than"):
+        sets.prepare(chase, tmp_path / "data", smoke=True)
 
 
 def test_labels_of_test_cases_are_not_in_the_prior(folders, tmp_path):
@@ -200,10 +217,14 @@ def test_labels_of_test_cases_are_not_in_the_prior(folders, tmp_path):
         label[3:8, 4:9] = 1
         label[12:17, 14:19] = patient >= 2  # a second component in each of the 8 test patients
         io.imsave(data / "labelsTr" / f"{case}.png", label, check_contrast=False)
-    sets.prepare(sets.DATA_SETS["Sunnybrook"], tmp_path / "data", smoke=False)
+    hearts = replace(sets.DATA_SETS["Sunnybrook"], folds=lambda cases: [cases[2:]])
+    sets.prepare(hearts, tmp_path / "data", smoke=False)
     written = json.loads((tmp_path / "preprocessed" / data.name / "topology.json").read_text())
     assert written["priors"]["full"]["slices"] == {"inside": [1, 0]}
     assert written["statistics"]["cases"] == 2
+    halves = replace(hearts, name="Dataset107_Halves", folds=lambda cases: [cases[2:], cases[:2]])
+    with pytest.raises(RuntimeError, match="training cases of its folds have other priors"):
+        sets.prepare(halves, tmp_path / "data", smoke=False)
 
 
 def test_a_data_set_that_another_process_prepares_is_waited_for(folders, tmp_path, monkeypatch):
@@ -218,7 +239,8 @@ def test_a_data_set_that_another_process_prepares_is_waited_for(folders, tmp_pat
     def sleep(seconds):
         waited.append(seconds)
         (tmp_path / "preprocessed" / chase.name).mkdir()
-        (tmp_path / "preprocessed" / chase.name / "splits_final.json").write_text("[]")
+        prepared = tmp_path / "preprocessed" / chase.name / sets.SPLITS
+        prepared.write_text(json.dumps(sets.split(chase, tmp_path / "data", smoke=False)))
 
     monkeypatch.setattr("nnunet_topo.locks.hold", hold)
     monkeypatch.setattr(sets.time, "sleep", sleep)
@@ -229,18 +251,19 @@ def test_a_data_set_that_another_process_prepares_is_waited_for(folders, tmp_pat
 
 def test_what_is_left_of_a_training_is_done(folders, tmp_path):
     training, chase = part("training"), part("data_sets").DATA_SETS["ChaseDB1"]
-    fold = tmp_path / "results" / chase.name / f"nnUNetTrainerX__{training.PLANS}__2d" / "fold_0"
+    fold = tmp_path / "results" / chase.name / f"nnUNetTrainerX__{training.PLANS}__2d" / "fold_1"
 
     def train():
-        code = training._train(chase, "nnUNetTrainerX", tmp_path, NNUNET_TOPO_FINETUNE_FROM="Y")
+        start = {"NNUNET_TOPO_FINETUNE_FROM": "Y"}
+        code = training._train(chase, "nnUNetTrainerX", ["1"], tmp_path, **start)
         return code, [(command[3:], environment) for command, environment in folders]
 
     now = part("code").code_digest()
-    asked = ("101", "2d", "0", "-tr", "nnUNetTrainerX", "-p", training.PLANS, "-device", "cpu")
+    asked = ("106", "2d", "1", "-tr", "nnUNetTrainerX", "-p", training.PLANS, "-device", "cpu")
     code, calls = train()
     assert (code, calls) == ([now], [(asked, {"NNUNET_TOPO_FINETUNE_FROM": "Y"})])
     (fold / "checkpoint_final.pth").touch()
-    (tmp_path / "logs" / chase.name / "nnUNetTrainerX.code").write_text("12345678")
+    (tmp_path / "logs" / chase.name / "nnUNetTrainerX_1.code").write_text("12345678")
     folders.clear()
     code, calls = train()
     assert code == ["12345678", now]
@@ -249,7 +272,7 @@ def test_what_is_left_of_a_training_is_done(folders, tmp_path):
     (fold / "validation/summary.json").touch()
     folders.clear()
     assert train() == (["12345678", now], [])
-    (tmp_path / "logs" / chase.name / "nnUNetTrainerX.code").unlink()
+    (tmp_path / "logs" / chase.name / "nnUNetTrainerX_1.code").unlink()
     assert train() == (["unknown"], [])
 
 
@@ -262,8 +285,9 @@ def test_steps_for_an_eye_are_not_chosen_on_the_other(tmp_path, monkeypatch):
 
     monkeypatch.setattr("nnunet_topo.evaluation.results.find_trainings", lambda *_: None)
     monkeypatch.setattr("nnunet_topo.commands.comparison_steps.process_models", process_models)
+    chase = part("data_sets").DATA_SETS["ChaseDB1"]
     with pytest.raises(ValueError, match="no steps"):
-        part("training")._measure(part("data_sets").DATA_SETS["ChaseDB1"], "Trainer", tmp_path)
+        part("training")._measure(chase, "Trainer", ["0", "1"], tmp_path)
     left, right, other = map(asked["patient"], ("Image_07L.png", "Image_07R.png", "Image_08L.png"))
     assert left == right != other
 
@@ -272,6 +296,7 @@ def test_a_run_in_use_elsewhere_is_not_recorded_as_failed(tmp_path, monkeypatch,
     main, arms, training = part("__main__"), part("arms"), part("training")
     monkeypatch.setitem(arms.STAGES, "screening", [arms.Run("ChaseDB1", "Stock", 1)])
     monkeypatch.setattr(training, "prepare", lambda *_: None)
+    monkeypatch.setattr(training, "split", lambda *_: [{}])
 
     def train(*_, **__):
         raise RuntimeError("python ended with status 1: ValueError: fold_0 is in use: process 7")

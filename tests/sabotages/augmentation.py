@@ -69,18 +69,4 @@ AUGMENTATION = [
         "needs_intact_labels = True",
         "test_terms_that_take_torn_labels_get_no_note",
     ),
-    Sabotage(
-        "a former decision against rotation not told",
-        "forbids_rotation",
-        '(section.get("used") if isinstance(section, Mapping) else section) is False',
-        'isinstance(section, Mapping) and section.get("used") is True',
-        "test_a_former_decision_is_not_followed_and_the_log_says_so",
-    ),
-    Sabotage(
-        "a training that began without rotation goes on with it",
-        "SettingsTrainerMixin.resume",
-        "self._spatial = False",
-        "self._spatial = True",
-        "test_a_training_of_an_earlier_version_resumes_as_it_began",
-    ),
 ]

@@ -53,16 +53,23 @@ EXPERIMENTS = [
     ),
     Sabotage(
         "test cases of the comparison train",
-        "data_sets._prepare",
-        '{"train": train, "val": test}',
-        '{"train": train + test, "val": test}',
-        "test_test_cases_do_not_train_and_are_the_validation_of_fold_0",
+        "data_sets.split",
+        "case not in tested",
+        "case",
+        "test_test_cases_do_not_train_and_are_the_validation_of_their_fold",
     ),
     Sabotage(
         "labels of test cases in the prior of the comparison",
         "_count_training_labels",
-        "case in train",
+        'case in fold["train"]',
         "True",
+        "test_labels_of_test_cases_are_not_in_the_prior",
+    ),
+    Sabotage(
+        "a prior of the comparison taken from the other fold's training",
+        "_count_training_labels",
+        'of_fold["priors"] != found[0]["priors"]',
+        "False",
         "test_labels_of_test_cases_are_not_in_the_prior",
     ),
     Sabotage(
@@ -102,7 +109,7 @@ EXPERIMENTS = [
     ),
     Sabotage(
         "a trained model of the comparison trained again",
-        "comparison.training._train",
+        "comparison.training._train_fold",
         '["--val"] if is_trained else []',
         '["--c"] if is_trained else []',
         "test_what_is_left_of_a_training_is_done",
