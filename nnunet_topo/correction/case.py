@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nnunet_topo.correction.label_map import StructureCorrection, correct_label_map
 from nnunet_topo.correction.result import CaseResult, LabelTopology
 from nnunet_topo.correction.structures import Structure
+from nnunet_topo.images.probabilities import saved_probabilities
 from nnunet_topo.images.segmentation import read_segmentation, unit_of
 from nnunet_topo.images.written import write_changed
 from nnunet_topo.labels.agreement import check_agreement
@@ -182,10 +183,7 @@ def _read_probabilities(file: Path, shape: tuple[int, ...], wanted: Wanted) -> N
         raise FileNotFoundError(
             f"there is no {file.name}; nnUNetv2_predict writes it with --save_probabilities"
         )
-    with np.load(file) as content:
-        if "probabilities" not in content:
-            raise ValueError(f"{file}: wanted an array called probabilities, as nnU-Net saves it")
-        channels = content["probabilities"]
+    channels = saved_probabilities(file)
     number = len(wanted.channels) + (not wanted.has_regions)
     if channels.shape != (number, *shape):
         raise ValueError(

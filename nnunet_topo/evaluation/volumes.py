@@ -14,6 +14,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunet_topo.evaluation.study import Description, Model, Study, describe_study
 from nnunet_topo.files import case_files, case_name, split_ending
 from nnunet_topo.images.geometry import Geometry, read_geometry
+from nnunet_topo.images.probabilities import saved_probabilities
 from nnunet_topo.images.readers import ReadersByEnding, written_ending
 from nnunet_topo.images.segmentation import mm_of_unit, read_array
 
@@ -71,7 +72,7 @@ def read_volumes(
         ending = written_ending(file, described.ending)
         saved = file.with_name(f"{file.name.removesuffix(ending)}.npz")
         if saved.is_file() and region in in_network:
-            channels = np.load(saved)["probabilities"]
+            channels = saved_probabilities(saved)
             index = in_network.index(region) + (not described.has_regions)
             if channels.shape[1:] == reference.shape:
                 probabilities[model.name] = channels[index].astype(np.float32)

@@ -8,6 +8,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from nnunet_topo.evaluation.case import Settings
+from nnunet_topo.evaluation.record import nanmean
 from nnunet_topo.evaluation.study import Model, Study, study_labels
 from nnunet_topo.files import digest, read_json
 from nnunet_topo.locks import hold, release
@@ -44,7 +45,6 @@ from nnunet_topo.postprocessing.scores import (
     HIGHER_IS_BETTER,
     Score,
     check_metric,
-    mean,
 )
 from nnunet_topo.postprocessing.steps import Grid, Steps
 from nnunet_topo.postprocessing.works import find_works, recipe_of
@@ -238,7 +238,7 @@ def _helps(table: Table, groups: Sequence[Sequence[int]], chosen: Sequence[int])
     """Returns whether steps lower the error of cases on which they were not chosen."""
     of_group = dict(zip(map(tuple, groups), chosen, strict=True))
     nested = [table.errors[case, index] for group, index in of_group.items() for case in group]
-    return is_better(mean(table.errors[:, 0].tolist()), mean(nested))
+    return is_better(nanmean(table.errors[:, 0].tolist()), nanmean(nested))
 
 
 def _apply(
@@ -277,7 +277,7 @@ def _means(cases: Sequence[CaseScores]) -> tuple[Score, Score, Score]:
     """Returns the means before the steps, nested and after them."""
     stages = ([c.before for c in cases], [c.nested for c in cases], [c.after for c in cases])
     before, nested, after = (
-        Score(mean([score.error for score in of]), mean([score.dice for score in of]))
+        Score(nanmean([score.error for score in of]), nanmean([score.dice for score in of]))
         for of in stages
     )
     return before, nested, after

@@ -1,4 +1,4 @@
-"""The probabilities that nnU-Net saves beside a prediction."""
+"""The probabilities of a prediction, checked against it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_topo.images.grids import slice_first
+from nnunet_topo.images.probabilities import saved_probabilities
 from nnunet_topo.labels.agreement import check_agreement
 from nnunet_topo.postprocessing.targets import Target
 
@@ -27,12 +28,7 @@ def read_probabilities(
         OSError: the file cannot be read.
     """
     shape = label_map.shape
-    try:
-        with np.load(file) as content:
-            found = content["probabilities"]
-    except KeyError:
-        raise ValueError(f"{file} holds no array called probabilities") from None
-    turned = found
+    turned = found = saved_probabilities(file)
     if found.ndim == 4 and 1 in found.shape[1:]:
         turned = np.stack([slice_first(channel, np.ones(3))[0] for channel in found])
         turned = turned[:, 0] if len(shape) == 2 else turned

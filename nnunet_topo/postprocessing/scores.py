@@ -5,9 +5,8 @@ reference are added up over the components of the union of both, and a component
 has been seen before is not measured again. Where a step removes an island, only the island changes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,9 +159,3 @@ def value_of(metric: str, matching: BettiMatching) -> float:
         return float(abs(sum((-1) ** k * (p - r) for k, (p, r) in enumerate(signed))))
     dimension = 0 if metric == "topo_cce_3d" else int(metric[-1])
     return float(errors[dimension])
-
-
-def mean(values: Sequence[float]) -> float:
-    """Returns the mean of the values that are defined, NaN where none is."""
-    known = [value for value in values if not isnan(value)]
-    return float(np.mean(known)) if known else nan
