@@ -14,7 +14,7 @@ from nnunet_topo.correction.mask import Correction, box_around, correct_score, s
 from nnunet_topo.correction.structures import BACKGROUND, Moves, Structure, strongest_first
 from nnunet_topo.labels.values import distinct_values
 from nnunet_topo.topology import Connectivity, betti_numbers
-from nnunet_topo.topology.masks import foreground_box, label_components
+from nnunet_topo.topology.masks import label_components
 
 LabelMap = NDArray[np.integer]
 _UNDECIDED = 1e-6  # score of a voxel whose label an earlier correction or a region's order changed
@@ -245,14 +245,7 @@ class _Work:
         return True
 
     def _betti(self, mask: NDArray[np.bool_]) -> tuple[int, ...]:
-        return _betti_in_box(mask, self._connectivity)
-
-
-def _betti_in_box(mask: NDArray[np.bool_], connectivity: Connectivity) -> tuple[int, ...]:
-    """Returns the Betti numbers of a mask, counted in the box of its foreground."""
-    if not mask.any():
-        return (0,) * mask.ndim
-    return betti_numbers(mask[foreground_box(mask)], connectivity=connectivity)
+        return betti_numbers(mask, connectivity=self._connectivity)
 
 
 def _agreeing(score: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -272,7 +265,7 @@ def _row(
     old, new = structure.mask(before), structure.mask(after)
     prior = structure.prior
     assert prior is not None
-    numbers = _betti_in_box(old, connectivity), _betti_in_box(new, connectivity)
+    numbers = [betti_numbers(mask, connectivity=connectivity) for mask in (old, new)]
     is_right = prior.allows(numbers[1])
     return StructureCorrection(
         structure.name,

@@ -65,13 +65,11 @@ class Moves:
     """What each label may become if its voxel enters or leaves a structure.
 
     Attributes:
-        structure: that is corrected.
         choices: for each label, those it may become, with the fewest other structures that gain or
             lose the voxel first.
         disturbed: for each label, how many other structures the first choice changes.
     """
 
-    structure: Structure
     choices: dict[int, tuple[int, ...]]
     disturbed: dict[int, int]
 
@@ -96,7 +94,7 @@ class Moves:
             }
             choices[label] = tuple(sorted(possible, key=lambda o: changes[o]))
             disturbed[label] = min(changes.values(), default=0)
-        return cls(structure, choices, disturbed)
+        return cls(choices, disturbed)
 
     @property
     def locked(self) -> list[int]:

@@ -95,7 +95,7 @@ class Part:
         """
         shown = self.shown(segmentation)
         masks = [np.isin(shown, self.model.channels.labels_of(union)) for union in self.unions]
-        betti = [_betti_in_box(mask, self.model) for mask in masks]
+        betti = [betti_numbers(mask, connectivity=self.model.connectivity) for mask in masks]
         errors = [int(prior.error(of)) for of, prior in zip(betti, self.betti, strict=True)]
         if logits is None:
             logits = self.prediction.logits
@@ -157,12 +157,3 @@ def parts_to_refine(
             known = tuple(is_known for _, (_, is_known) in priors)
             parts.append(Part(model, prediction, slice_, unions, betti, known))
     return parts
-
-
-def _betti_in_box(mask: NDArray[np.bool_], model: TrainedModel) -> tuple[int, ...]:
-    """Returns the Betti numbers of a mask, counted in the bounding box of its foreground."""
-    found = np.nonzero(mask)
-    if len(found[0]) == 0:
-        return (0,) * mask.ndim
-    box = tuple(slice(axis.min(), axis.max() + 1) for axis in found)
-    return betti_numbers(mask[box], connectivity=model.connectivity)

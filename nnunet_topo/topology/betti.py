@@ -6,7 +6,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnunet_topo.topology.masks import as_foreground, dual, label_components, neighbours
+from nnunet_topo.topology.masks import (
+    as_foreground,
+    crop_to_foreground,
+    dual,
+    label_components,
+    neighbours,
+)
 from nnunet_topo.topology.persistence import Connectivity
 
 
@@ -26,7 +32,9 @@ def betti_numbers(mask: ArrayLike, *, connectivity: Connectivity = "full") -> tu
     Raises:
         ValueError: wrong number of dimensions, NaN, unknown connectivity.
     """
-    foreground = as_foreground(mask, connectivity)
+    (foreground,) = crop_to_foreground(as_foreground(mask, connectivity))
+    if not foreground.size:
+        return (0,) * foreground.ndim
     components = label_components(foreground, connectivity)[1]
     background = ~np.pad(foreground, 1)
     enclosed = label_components(background, dual(connectivity))[1] - 1  # minus the outside
