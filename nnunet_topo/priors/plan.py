@@ -11,7 +11,7 @@ from nnunet_topo.priors.fingerprint import Fingerprint
 from nnunet_topo.priors.form import KEY as FORM
 from nnunet_topo.priors.labelled_data import find_labels
 from nnunet_topo.priors.measure import take_fingerprint
-from nnunet_topo.priors.topology_json import FILE, FORMER_DECISION, TopologyJson
+from nnunet_topo.priors.topology_json import FILE, TopologyJson
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,6 @@ def plan(
     kept = _keep(file) if edited and overwrite else None
     written.write()
     notes = _notes_on_missing(data.missing, planned.number, plans)
-    if former.has_former_decision:
-        notes.append(
-            f"{FORMER_DECISION} of the former file is left out, because trainers no longer read "
-            "it: the suffix nospatial trains without rotation and scaling"
-        )
     return Planned(taken, written, kept, notes)
 
 

@@ -18,7 +18,6 @@ from nnunet_topo.topology.betti_range import BettiPrior, as_json
 
 FILE = "topology.json"
 NO_PRIOR = "none"
-FORMER_DECISION = "rotation_and_scaling"  # of earlier versions; it is no longer read
 _DEEPEST = 4  # level at which each key still gets its own line
 
 
@@ -76,13 +75,8 @@ class TopologyJson:
 
     @property
     def has_priors(self) -> bool:
-        """Returns whether there are priors; the file of an earlier version may have none."""
+        """Returns whether there are priors; a file of one's own may have none."""
         return "priors" in self.content
-
-    @property
-    def has_former_decision(self) -> bool:
-        """Returns whether an earlier version decided about rotation and scaling."""
-        return FORMER_DECISION in self.content
 
     def has_priors_of(self, other: "TopologyJson") -> bool:
         """Returns whether priors and form of the loss are written as in another file."""
@@ -157,13 +151,6 @@ class TopologyJson:
     def form(self, space: int) -> PriorForm:
         """Returns the form of the loss, with the weights for volumes (3) or slices (2)."""
         return read_form(self.content, str(self.file), space)
-
-    def forbids_rotation(self, configuration: str, connectivity: Connectivity) -> bool:
-        """Returns whether an earlier version decided not to rotate and scale."""
-        section: Any = self.content.get(FORMER_DECISION)
-        for key in (connectivity, configuration):
-            section = section.get(key) if isinstance(section, Mapping) else None
-        return (section.get("used") if isinstance(section, Mapping) else section) is False
 
     def check(self, channels: Channels) -> None:
         """Checks all unions and priors for the labels of a data set."""

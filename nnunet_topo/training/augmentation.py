@@ -16,8 +16,6 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import OneOfTransform, RandomTransform
 
-from nnunet_topo.priors.topology_json import FILE, TopologyJson
-from nnunet_topo.training.context import TrainingContext
 from nnunet_topo.training.skeletons import PACKED, TargetSkeletons
 
 INTACT = "label_is_intact"  # key of a batch: a boolean for each sample
@@ -153,22 +151,3 @@ def restrict_transforms(transforms: BasicTransform, *, spatial: bool, seeded: bo
         blur = getattr(transform, "transform", transform)
         if isinstance(blur, GaussianBlurTransform) and seeded:
             blur.benchmark = False  # otherwise its algorithm depends on timings
-
-
-def warn_of_former_decision(context: TrainingContext) -> None:
-    """Logs that rotation and scaling are used although an earlier topology.json forbids them.
-
-    Earlier versions wrote this decision there for trainers with a topology term, and users could
-    edit it. The suffix nospatial now does the same, for a trainer as well as for its control.
-    """
-    file = context.dataset_folder / FILE
-    try:
-        topology = TopologyJson.read_if_there(file)
-    except (OSError, ValueError):  # a trainer that needs the file's priors reports this itself
-        return
-    if topology.forbids_rotation(context.configuration, context.connectivity):
-        context.log(
-            f"topology: {file} forbids rotation and scaling, but this entry is no longer read. "
-            "Both are used, and the term leaves out samples whose labels were interpolated. To "
-            "train without both, add the suffix nospatial"
-        )

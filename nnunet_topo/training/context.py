@@ -22,7 +22,6 @@ class TrainingContext:
 
     Attributes:
         dataset_folder: of the preprocessed data set, with plans and topology.json.
-        cases_folder: of the preprocessed cases of the configuration.
         model_folder: that contains plans.json of the model.
         configuration: such as 3d_fullres.
         space: number of axes of a patch.
@@ -35,7 +34,6 @@ class TrainingContext:
     """
 
     dataset_folder: Path
-    cases_folder: Path
     model_folder: Path
     configuration: str
     space: int

@@ -105,6 +105,5 @@ class MeasuredWeight:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Restores what `state` returned."""
-        older = {"succeeded": state["weight"] not in (0, self.printed)}
         for name in self.KEPT:
-            setattr(self, name, (older | state)[name])
+            setattr(self, name, state[name])

@@ -95,7 +95,7 @@ def priors_of_training(
 def _read_or_make_topology(context: TrainingContext) -> TopologyJson:
     """Returns topology.json; counts the Betti numbers if it has no priors."""
     topology = TopologyJson.read_if_there(context.dataset_folder / FILE)
-    # The file of an earlier version may contain only a decision about rotation and scaling.
+    # A file of one's own may contain only unions, or the form of the loss.
     return topology if topology.has_priors else _make_topology(context)
 
 

@@ -151,28 +151,12 @@ class WeightSchedule:
         own = {"known_since": self.known_since, "measures_from": self.measures_from}
         return own | self.measured.state()
 
-    def restore(self, state: dict[str, Any]) -> str:
-        """Restores what `state` returned.
-
-        The checkpoint of a version that only lowered weights contains no weight to continue with.
-        The weight is then measured at once and ramps up again.
-
-        Returns:
-            A line for the log, or "".
-        """
-        if self.measured is None:
-            return ""
-        if "known_since" in state:
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restores what `state` returned; nothing if another trainer wrote the checkpoint."""
+        if self.measured is not None and state:
             self.known_since = state["known_since"]
             self.measures_from = state["measures_from"]
             self.measured.restore(state)
-            return ""
-        if not state.get("measured"):  # the term had not started
-            return ""
-        return (
-            "an older version wrote this checkpoint. It only lowered weights, so the weight is "
-            "measured again and ramps up again"
-        )
 
     def _since_start(self, epoch: int, iteration: int) -> int:
         return (epoch - self.start) * self.iterations + iteration

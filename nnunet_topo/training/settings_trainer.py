@@ -239,12 +239,6 @@ class SettingsTrainerMixin(nnUNetTrainer):
             origin: that the checkpoint records.
             checkpoint: name for messages.
         """
-        if self._spatial and not origin.spatial:  # an earlier version decided this by itself
-            self._spatial = False
-            self.print_to_log_file(
-                f"{checkpoint} was trained without rotation and scaling, so the training continues "
-                "without them"
-            )
         self._started_from.resumed = True
         self._started_from.finetuned_from = origin.finetuned_from
 
@@ -296,7 +290,6 @@ class SettingsTrainerMixin(nnUNetTrainer):
         """Returns what the modules of this room need to know about the training."""
         return TrainingContext(
             dataset_folder=Path(str(self.preprocessed_dataset_folder_base)),
-            cases_folder=Path(str(self.preprocessed_dataset_folder)),
             model_folder=Path(str(self.output_folder_base)),
             configuration=self.configuration_name,
             space=len(self.configuration_manager.patch_size),

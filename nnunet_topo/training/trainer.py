@@ -22,7 +22,6 @@ from nnunet_topo.training.augmentation import (
     SKELETONS,
     NotedTransforms,
     note_apart,
-    warn_of_former_decision,
 )
 from nnunet_topo.training.base_losses import NeighbourBaseLoss, replaced_base_loss
 from nnunet_topo.training.checkpoints import Origin, check_losses, check_prior
@@ -172,11 +171,9 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         return f"{self.base_loss}{of_neighbours}{weights.in_words()}{term}"
 
     def on_train_start(self) -> None:
-        """Starts as nnU-Net does; logs the loss, and whether topology.json forbids rotation."""
+        """Starts as nnU-Net does, and logs the loss."""
         super().on_train_start()
         self.print_to_log_file(f"topology: the loss is {self.describe_loss()}")
-        if self._schedule is not None and self._schedule.is_on and self._spatial:
-            warn_of_former_decision(self.context())
 
     def get_training_transforms(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride] # nnU-Net's is static, and called through self
         """Returns nnU-Net's augmentation, which notes intact labels if the term needs them.
@@ -321,11 +318,8 @@ class TopologyTrainerMixin(SettingsTrainerMixin):
         logged = self.logger.local_logger.my_fantastic_logging
         for key in self._figures:  # an older version may have logged fewer
             logged.setdefault(key, [nan] * self.current_epoch)
-        if self._schedule is None:
-            return
-        changed = self._schedule.restore(origin.schedule)
-        if changed and self._resumes:
-            self.print_to_log_file(f"topology: {changed}")
+        if self._schedule is not None:
+            self._schedule.restore(origin.schedule)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validates as nnU-Net does, then adds topology metrics to its summary.json.

@@ -87,7 +87,6 @@ def topology_json(content: bytes, folder: Path) -> bool:
     def read():
         topology = TopologyJson.read(file)
         assert isinstance(topology.is_edited, bool)
-        topology.forbids_rotation("2d", "full")
         topology.check(CHANNELS)
         for space in (2, 3):
             topology.priors(CHANNELS, space=space, connectivity="full")

@@ -30,18 +30,6 @@ def test_a_file_that_was_not_edited_is_replaced(dataset):
     assert not list(file.parent.glob("topology.json.*"))
 
 
-def test_a_decision_of_an_earlier_version_is_left_out_by_an_update_which_says_so(dataset, capsys):
-    file = dataset[1] / "topology.json"
-    decision = {"full": {"3d_fullres": {"used": "no"}}}  # nobody reads it, so nothing is wrong
-    file.write_text(json.dumps({"rotation_and_scaling": decision}))
-    assert plan(configurations=("2d",)) == 2
-    assert plan("--update", configurations=("2d",)) == 0
-    assert "rotation_and_scaling" not in TopologyJson.read(file).content
-    assert "note: rotation_and_scaling of the former file is left out" in capsys.readouterr().out
-    assert plan("--update", configurations=("2d",)) == 0
-    assert "rotation_and_scaling" not in capsys.readouterr().out
-
-
 def test_an_update_keeps_the_form_of_the_loss_and_a_wrong_one_is_named(dataset, capsys):
     assert plan(configurations=("2d",)) == 0
     file = dataset[1] / "topology.json"

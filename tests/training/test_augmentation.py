@@ -270,55 +270,25 @@ def folder(tiny_dataset, nnunet_folders, tmp_path, monkeypatch):
     return tmp_path / NAME
 
 
-TOLD = "forbids rotation and scaling, but this entry is no longer read"
-
-
-@pytest.mark.parametrize(
-    ("section", "told"),
-    [
-        ({"full": {"3d_fullres": {"used": False, "changed": {"ring": 0.3}}}}, True),
-        ({"full": {"3d_fullres": False}}, True),
-        ({"full": {"3d_fullres": {"used": True}, "2d": False}, "face": False}, False),
-        ({"full": {"3d_fullres": 0}}, False),
-        ({"full": [1]}, False),
-        (None, False),
-    ],
-)
-def test_a_former_decision_is_not_followed_and_the_log_says_so(make_trainer, folder, section, told):
-    (folder / "topology.json").write_text(before := json.dumps({"rotation_and_scaling": section}))
-    trainer = make_trainer(f"{WASSERSTEIN}_seed7")
-    trainer.on_train_start()
-    assert spatial_transform(trainer).p_rotation == 0.2
-    assert trainer.origin().spatial
-    assert (TOLD in Path(trainer.log_file).read_text()) == told
-    assert (folder / "topology.json").read_text() == before
-    for name in (f"{WASSERSTEIN}_nospatial", STOCK, "nnUNetTrainerTAFL_2epochs_3iters_weight0"):
-        other = make_trainer(name)
-        other.on_train_start()
-        assert TOLD not in Path(other.log_file).read_text()
-
-
-def test_priors_are_read_beside_a_former_decision_and_added_to_an_edited_one(make_trainer, folder):
+def test_priors_are_added_to_an_edited_file_without_any(make_trainer, folder):
     file = folder / "topology.json"
-    decision = {"full": {"3d_fullres": {"used": False}}}
-    file.write_text(json.dumps({"rotation_and_scaling": decision, "mine": 1}))
+    file.write_text(json.dumps({"mine": 1}))
     name = "nnUNetTrainerBettiPrior_2epochs_3iters"
     make_trainer(name).initialize()
     content = json.loads(file.read_text())
     assert content["priors"]["full"]["volumes"]["ring"] == [1, 1, 0]
-    assert (content["rotation_and_scaling"], content["mine"]) == (decision, 1)
+    assert content["mine"] == 1
     trainer = make_trainer(name, fold=1)
     trainer.initialize()
     assert trainer.prior["0"] == [1, 1, 0]
 
 
-def test_a_training_of_an_earlier_version_resumes_as_it_began(make_trainer, folder):
-    name = "nnUNetTrainerWasserstein_3epochs_2iters_from0"
+def test_a_training_whose_log_lacks_a_figure_resumes(make_trainer, folder):
+    name = "nnUNetTrainerWasserstein_3epochs_2iters_from0_nospatial"
     trainer = make_trainer(name)
     trainer.run_training()
     file = Path(trainer.output_folder) / "checkpoint_final.pth"
     checkpoint = torch.load(file, weights_only=False)
-    checkpoint["nnunet_topo"]["spatial"] = False
     checkpoint["current_epoch"] = 2
     logged = checkpoint["logging"]
     del logged["topology_samples"]
@@ -327,10 +297,5 @@ def test_a_training_of_an_earlier_version_resumes_as_it_began(make_trainer, fold
     resumed = make_trainer(name, resume=True)
     resumed.load_checkpoint(str(file))
     resumed.run_training()
-    assert spatial_transform(resumed).p_rotation == 0
-    assert not resumed.origin().spatial
     assert np.isnan(resumed.logger.get_value("topology_samples", None)[:2]).all()
     assert resumed.logger.get_value("topology_samples", None)[2] == 1
-    assert "was trained without rotation and scaling, so the training continues" in (
-        Path(resumed.log_file).read_text()
-    )
