@@ -6,9 +6,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PARTS = (
     *(f"nnunet_topo/{part}" for part in ("evaluation", "images", "labels", "losses", "metrics")),
-    *(f"nnunet_topo/{part}" for part in ("postprocessing", "priors", "topology", "training")),
+    *(f"nnunet_topo/{part}" for part in ("correction", "postprocessing", "priors", "refinement")),
+    *(f"nnunet_topo/{part}" for part in ("topology", "training")),
     *("trainers", "tests/small_plans.py"),
-    *(f"experiments/comparison/{part}.py" for part in ("arms", "data_sets", "training")),
+    *(f"experiments/comparison/{part}.py" for part in ("arms", "data_sets", "repairs", "training")),
 )
 UNKNOWN = "unknown"  # code of runs that were made before it was recorded
 

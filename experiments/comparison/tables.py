@@ -24,7 +24,13 @@ from experiments.comparison.training import PRIMARY
 from nnunet_topo.evaluation.record import nanmean
 from nnunet_topo.report.statistics import Difference, compare, fewest_cases, holm
 
-KINDS = ("predicted", "processed")
+KINDS = {
+    "predicted": "predicted",
+    "processed": "post-processed",
+    "corrected": "`correct`",
+    "refined": "`refine`",
+}
+REPAIRS = {"corrected", "refined"}  # by a known prior
 HIGHER = {"Dice", "topo_cldice"}
 TESTED = ("Dice", "topo_cldice", PRIMARY)
 Records = Sequence[dict[str, Any]]
@@ -74,7 +80,7 @@ def tables(results: Path) -> str:
         if of_arms:
             _check_cases(of_arms, data_set)
             lines += ["", f"### {data_set}", "", *_means(of_arms, data_set), ""]
-            lines += [*_tests(of_arms, data_set), *_codes(of_arms)]
+            lines += [*_repaired(of_arms, data_set), *_tests(of_arms, data_set), *_codes(of_arms)]
     return "\n".join(lines)
 
 
@@ -93,7 +99,8 @@ def outcome(records: Records, data_set: str) -> Outcome:
     """Returns what the runs of an arm have given."""
     subject = DATA_SETS[data_set].subject
     values = {}
-    for kind in KINDS:
+    first = next(iter(records[0]["cases"].values()))
+    for kind in [kind for kind in KINDS if kind in first]:
         for metric in records[0]["metrics"]:
             of_seeds = [_of_subjects(record, kind, metric, subject) for record in records]
             values[kind, metric] = np.apply_along_axis(nanmean, 0, np.asarray(of_seeds, float))
@@ -123,6 +130,20 @@ def _means(of_arms: Mapping[str, Records], data_set: str) -> list[str]:
         cells += [_number(m, of_arm.values["processed", m]) for m in metrics if m != "topo_hd95_mm"]
         lines.append(f"| {arm} | {len(of_arm.seeds)} | {' | '.join(cells)} |")
     return lines
+
+
+def _repaired(of_arms: Mapping[str, Records], data_set: str) -> list[str]:
+    """Returns what a known prior gives to the predictions of each arm; nothing without one."""
+    outcomes = {arm: outcome(records, data_set).values for arm, records in of_arms.items()}
+    if not any(kind in REPAIRS for values in outcomes.values() for kind, _ in values):
+        return []
+    keys = [(kind, metric) for metric in TESTED for kind in KINDS]
+    heads = [f"{TITLES[metric]}, {KINDS[kind]}" for kind, metric in keys]
+    lines = [f"| arm | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for arm, values in outcomes.items():
+        cells = [_number(key[1], values[key]) if key in values else "" for key in keys]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _number(metric: str, values: NDArray[np.float64]) -> str:

@@ -2,14 +2,16 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
 
-from experiments.comparison.arms import ARMS, Run, base
+from experiments.comparison.arms import ARMS, CONTROL, Run, base
 from experiments.comparison.code import UNKNOWN, code_digest
 from experiments.comparison.data_sets import DATA_SETS, PLANS, DataSet, prepare, split
+from experiments.comparison.repairs import corrected, refined
 from experiments.shared import call
 from nnunet_topo.locks import hold, release
 
@@ -33,6 +35,8 @@ METRICS = (
     "topo_hd95_mm",
 )
 DIGITS = 5
+SMOKE_STEPS = 2  # of a refinement, where only the way is tried
+Repair = Callable[..., Any]  # of a model, its data set and a folder; gives a model and problems
 
 
 class InUseError(Exception):
@@ -62,7 +66,8 @@ def carry_out(run: Run, data: Path, work: Path, smoke: bool) -> dict[str, Any]:
         code = _train(data_set, start, folds, work) if data_set.pretrained else []
         code += _train(data_set, trainer, folds, work, NNUNET_TOPO_FINETUNE_FROM=start)
         began, measured_by = time.monotonic(), code_digest()
-        record |= _measure(data_set, trainer, folds, place)
+        repairs = _repairs(data_set, run.arm == CONTROL, SMOKE_STEPS if smoke else None)
+        record |= _measure(data_set, trainer, folds, place, repairs)
         record["seconds"].append(round(time.monotonic() - began))
         record["code"] = sorted({*code, measured_by})
     except (RuntimeError, ValueError, OSError) as error:
@@ -114,8 +119,26 @@ def _lines(file: Path) -> list[str]:
     return file.read_text().split() if file.is_file() else [UNKNOWN]
 
 
-def _measure(data_set: DataSet, trainer: str, folds: Sequence[str], output: Path) -> dict[str, Any]:
-    """Returns the metrics of each case, as predicted and after steps chosen on other cases."""
+def _repairs(data_set: DataSet, is_control: bool, steps: int | None) -> dict[str, Repair]:
+    """Returns what repairs predictions by a prior; refinement takes too long for all arms."""
+    if not data_set.prior:
+        return {}
+    return {"corrected": corrected} | (
+        {"refined": partial(refined, steps=steps)} if is_control else {}
+    )
+
+
+def _measure(
+    data_set: DataSet,
+    trainer: str,
+    folds: Sequence[str],
+    output: Path,
+    repairs: Mapping[str, Repair],
+) -> dict[str, Any]:
+    """Returns the metrics of each case, as predicted, post-processed and after each repair.
+
+    The steps of post-processing for a case are chosen on other cases.
+    """
     from nnunet_topo.commands.comparison import versions
     from nnunet_topo.commands.comparison_steps import process_models
     from nnunet_topo.evaluation.case import Settings
@@ -137,7 +160,11 @@ def _measure(data_set: DataSet, trainer: str, folds: Sequence[str], output: Path
         raise ValueError("; ".join(notes))
     names = [key for key in METRICS if not key.endswith(f"_{len(data_set.patch_size)}")]
     record: dict[str, Any] = {"steps": found[0].steps, "metrics": names, "cases": {}}
-    for name, model in (("predicted", study.models[0]), ("processed", found[0].model)):
+    models = {"predicted": study.models[0], "processed": found[0].model}
+    for name, repair in repairs.items():
+        models[name], failed = repair(study.models[0], data_set, output / f"{name}-files")
+        problems += failed
+    for name, model in models.items():
         evaluated = evaluate_model(study, model, output / name, processes=1, settings=settings)
         problems += evaluated.problems
         for case, metrics in sorted(evaluated.cases.items()):

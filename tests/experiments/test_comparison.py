@@ -106,10 +106,10 @@ def test_noisy_labels_train_and_clean_ones_test(tmp_path, monkeypatch):
 
 def test_a_result_depends_on_the_code_of_losses_and_not_of_the_report(tmp_path):
     code = part("code")
-    for file in ("nnunet_topo/losses/a.py", "nnunet_topo/report/b.py", *code.PARTS[-4:]):
+    for file in ("nnunet_topo/losses/a.py", "nnunet_topo/report/b.py", *code.PARTS[-5:]):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("1")
-    for folder in code.PARTS[:-4]:
+    for folder in code.PARTS[:-5]:
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     before = code.code_digest(tmp_path)
     (tmp_path / "nnunet_topo/report/b.py").write_text("2")
@@ -287,7 +287,7 @@ def test_steps_for_an_eye_are_not_chosen_on_the_other(tmp_path, monkeypatch):
     monkeypatch.setattr("nnunet_topo.commands.comparison_steps.process_models", process_models)
     chase = part("data_sets").DATA_SETS["ChaseDB1"]
     with pytest.raises(ValueError, match="no steps"):
-        part("training")._measure(chase, "Trainer", ["0", "1"], tmp_path)
+        part("training")._measure(chase, "Trainer", ["0", "1"], tmp_path, {})
     left, right, other = map(asked["patient"], ("Image_07L.png", "Image_07R.png", "Image_08L.png"))
     assert left == right != other
 

@@ -79,6 +79,22 @@ def test_tables_tell_differences_and_failed_runs(tmp_path, monkeypatch):
     assert "- not tested, no finished run: Wasserstein, ratio 0.3; " in text
 
 
+def test_what_a_prior_repairs_has_its_own_table(tmp_path):
+    runs = [record(arm, 1, [4, 8], [2, 4], data_set="Hippocampus") for arm in ("Stock", "TAFL")]
+    for run in runs:
+        for number, of_case in enumerate(run["cases"].values()):
+            of_case["corrected"] = {"1": [0.7, number, 0.5]}
+    for of_case in runs[0]["cases"].values():
+        of_case["refined"] = {"1": [0.8, 1, 0.5]}
+    write(tmp_path, *runs)
+    text = part("tables").tables(tmp_path)
+    (heads,) = [line for line in text.splitlines() if "`refine`" in line]
+    column = heads.split("|").index(" Betti matching error, `correct` ")
+    rows = [line.split("|") for line in text.splitlines() if line.count("|") == heads.count("|")]
+    assert [row[column].strip() for row in rows[2:]] == ["0.5", "0.5"]
+    assert [row[column + 1].strip() for row in rows[2:]] == ["1", ""]
+
+
 def row_of(arm, text):
     """Returns the cells of an arm in the table of tests."""
     (row,) = [line for line in table_of_tests(text) if line.startswith(f"| {arm} |")]
