@@ -75,14 +75,16 @@ def add_metric_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_patients_argument(command: argparse.ArgumentParser) -> None:
-    """Adds the argument that says which cases are of the same patient."""
+def add_patients_argument(
+    command: argparse.ArgumentParser, effect: str = "Tests then count patients"
+) -> None:
+    """Adds the argument that says which cases are of the same patient, and its effect."""
     command.add_argument(
         "--patients",
         metavar="PATTERN",
         help="what names the patient of a case, if some have several: a regular expression for "
         "that part of a case's name, as in 'patient[0-9]+', or a .csv file with the columns case "
-        "and patient. Tests then count patients",
+        f"and patient. {effect}",
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunet_topo.commands.arguments import (
     add_jobs_arguments,
+    add_patients_argument,
     add_processes_argument,
     cases_where_chosen,
     number_of_processes,
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("full", "face"),
         help="of the foreground; default: as in the training, otherwise full",
     )
+    add_patients_argument(find, "The parts of a single fold then keep them together")
     find.add_argument("-o", type=Path, required=True, metavar="DIR", help="where results go")
     add_processes_argument(find)
     add_jobs_arguments(find)
@@ -73,7 +75,9 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _find(chosen: argparse.Namespace) -> int:
+    from nnunet_topo.commands.notes import notes_on_patients
     from nnunet_topo.evaluation.case import Settings
+    from nnunet_topo.evaluation.patients import patients_of_study, read_patients
     from nnunet_topo.evaluation.results import find_trainings, is_face
     from nnunet_topo.postprocessing.find import Options, find_steps
     from nnunet_topo.postprocessing.record import FILE
@@ -81,8 +85,13 @@ def _find(chosen: argparse.Namespace) -> int:
     from nnunet_topo.report.words import printable
 
     face = chosen.connectivity or ("face" if is_face(chosen.tr) else "full")
+    patients = None if chosen.patients is None else read_patients(chosen.patients)
     options = Options(
-        chosen.metric, chosen.max_dice_loss, number_of_processes(chosen), Settings(face)
+        chosen.metric,
+        chosen.max_dice_loss,
+        number_of_processes(chosen),
+        Settings(face),
+        patient=patients,
     )
     folds = list(dict.fromkeys(chosen.f or "01234"))
     if "all" in folds:
@@ -91,9 +100,12 @@ def _find(chosen: argparse.Namespace) -> int:
             "fit new cases; give folds of a cross-validation"
         )
     study = find_trainings(chosen.d, chosen.c, chosen.p, [chosen.tr], folds)
+    notes = [] if patients is None else notes_on_patients(*patients_of_study(study, patients))
     found = find_steps(study, chosen.o, options)
     print(*map(printable, describe(found)), sep="\n")
     print(f"written: {printable(str(chosen.o / FILE))}")
+    for note in notes:
+        print(f"note: {printable(note)}")
     return report_problems(found.problems, nothing_done=False)
 
 

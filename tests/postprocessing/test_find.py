@@ -169,6 +169,27 @@ def test_no_case_of_a_patient_helps_to_choose_its_own_steps(validation):
     assert groups == {"part 1": ["case_0.nii.gz", "case_4.nii.gz"], "part 2": ["case_2.nii.gz"]}
 
 
+def test_a_search_keeps_the_cases_of_a_patient_together(validation, tmp_path, capsys):
+    table = tmp_path / "patients.csv"
+    table.write_text("case,patient\ncase_0,a\ncase_2,b\ncase_4,a\n")
+    assert validation.find("--patients", str(table), folds="0") == 0
+    groups = validation.result()["groups"]
+    assert groups == {"part 1": ["case_0.nii.gz", "case_4.nii.gz"], "part 2": ["case_2.nii.gz"]}
+    assert "note: " not in capsys.readouterr().out
+
+
+def test_a_search_says_which_patients_are_in_several_folds(validation, capsys):
+    assert validation.find("--patients", "case") == 0
+    assert "note: 1 of 1 patient have cases in the validation" in capsys.readouterr().out
+    assert list(validation.result()["groups"]) == ["0", "1"]
+
+
+def test_a_wrong_pattern_is_named_before_anything_is_measured(validation, capsys):
+    assert validation.find("--patients", "frame[0-9]") == 2
+    assert "--patients: wanted a regular expression that matches" in capsys.readouterr().err
+    assert not validation.out.exists()
+
+
 def test_an_interrupted_search_measures_no_case_twice(validation, monkeypatch):
     measured = []
 
