@@ -38,7 +38,7 @@ class Size:
     iterations: int
 
 
-FULL = Size(training=20, test=24, epochs=8, finetune_epochs=4, iterations=50)
+FULL = Size(training=20, test=24, epochs=12, finetune_epochs=4, iterations=50)
 QUICK = Size(training=10, test=3, epochs=2, finetune_epochs=1, iterations=10)
 
 
