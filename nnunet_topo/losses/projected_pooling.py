@@ -83,7 +83,7 @@ class ProjectedPoolingLoss(nn.Module):
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
         if not probability.numel():
-            return 0 * probability.sum()
+            return probability.sum()  # of nothing
         losses = [
             self._difference(predicted, wanted, size)
             for predicted, wanted in zip(

@@ -44,12 +44,11 @@ def least_confident_neighbours(
         raise ValueError(f"window must be odd and at least 1, got {window}")
     check_shapes(logits, target)
     mask = as_mask(mask, logits)
-    inside = target if target.dtype == torch.bool else target > 0.5
+    inside = target > 0.5  # True is more, too
     others = ~inside
     if mask is not None:
         inside, others = inside & mask, others & mask
     pool = functional.max_pool2d if logits.ndim == 4 else functional.max_pool3d
-    infinite = float("inf")
-    lowest = -pool(torch.where(inside, -logits, -infinite), window, stride=1, padding=window // 2)
-    highest = pool(torch.where(others, logits, -infinite), window, stride=1, padding=window // 2)
+    lowest = -pool(torch.where(inside, -logits, -torch.inf), window, stride=1, padding=window // 2)
+    highest = pool(torch.where(others, logits, -torch.inf), window, stride=1, padding=window // 2)
     return torch.where(inside, lowest, torch.where(others, highest, logits))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_topo.losses import BettiPriorLoss
+from nnunet_topo.losses.measure import BarCounts
 from nnunet_topo.topology import betti_numbers, persistence_pairs
 
 from ..shapes import ball, batch, noisy, ring, shell, two_blobs
@@ -36,6 +37,49 @@ LINE = np.array([[0.9, 0.1, 0.7]])  # bars (.9, 0) and (.7, .1)
 def test_the_worked_example(prior, form, expected):
     loss = BettiPriorLoss({0: prior}, form=form)(batch(LINE))
     assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("prior", "counts"),
+    [
+        ((1, 0), BarCounts(matched=1, removed=1, missing=0)),
+        ((2, 0), BarCounts(matched=2, removed=0, missing=0)),
+        ((3, 2), BarCounts(matched=2, removed=0, missing=3)),
+        ((0, 0), BarCounts(matched=0, removed=2, missing=0)),
+        ((None, 0), BarCounts(matched=0, removed=0, missing=0)),
+    ],
+)
+def test_bars_are_counted_over_samples_and_dimensions(prior, counts):
+    measured = BettiPriorLoss({0: prior}).begin(torch.cat([batch(LINE)] * 2))()
+    assert measured.bars == counts + counts
+    assert measured.used == 1
+
+
+def test_the_share_of_used_priors_counts_samples_and_priors():
+    mask = ring((17, 19), 4.0)
+    cut = mask.copy()
+    cut[:, :9] = 0  # what is left touches no border, but has another topology
+    p = torch.cat([batch(noisy(mask, 1)), batch(noisy(cut, 2))])
+    target = torch.cat([batch(mask), batch(cut)])
+    loss = BettiPriorLoss({0: (1, 1)}, in_patches=True)
+    assert loss.begin(p, target)().used == 0.5
+    empty = torch.zeros_like(target)
+    assert loss.begin(p, empty)().used == 0
+
+
+def test_a_sample_after_an_ignored_one_counts():
+    loss, mask = BettiPriorLoss({0: (1, 0)}), torch.ones(2, 1, 1, 3, dtype=torch.bool)
+    mask[0] = False
+    both = loss(torch.cat([batch(LINE)] * 2), None, mask)
+    assert both.item() == pytest.approx(loss(batch(LINE)).item() / 2)
+
+
+def test_a_sample_after_one_whose_object_is_cut_counts():
+    loss, whole = BettiPriorLoss({0: (1, 1)}, in_patches=True), batch(noisy(ring((17, 19), 4.0), 1))
+    cut = whole.clone()
+    cut[:, :, 0] = 1  # it reaches the border
+    assert loss(cut).item() == 0
+    assert loss(torch.cat([cut, whole])).item() == pytest.approx(loss(whole).item() / 2) != 0
 
 
 def test_a_missing_bar_has_no_gradient():

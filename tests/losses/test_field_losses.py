@@ -86,6 +86,11 @@ def test_neighbours_are_those_of_loops_over_voxels(shape, ignored, side):
     assert (expected != logits).mean() > 0.3
 
 
+def test_a_voxel_alone_is_its_own_neighbourhood():
+    logits, target = tensors(*case((1, 2, 5, 6))[:2])
+    assert torch.equal(least_confident_neighbours(logits, target, window=1), logits)
+
+
 def test_recall_by_hand():
     # A line of five voxels is its own tube; two of them have .5, the others 1: recall .8.
     target = torch.zeros(1, 1, 5, 9)
