@@ -127,7 +127,7 @@ class BettiMatchingLoss(nn.Module):
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
         if not probability.numel():
-            return lambda: Measure(0 * probability.sum())
+            return lambda: Measure(probability.sum())  # of nothing
         probability = self._sparse(probability, foreground)
         if self.filtration == "both":
             probability = torch.cat([probability, 1 - probability])

@@ -97,7 +97,7 @@ class ClDiceLoss(nn.Module):
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
         if not probability.numel():
-            return 0 * probability.sum()
+            return probability.sum()  # of nothing
         wanted = foreground.to(probability)
         found = torch.cat([soft_skeleton(p, self.iterations) for p in probability.split(1, 1)], 1)
         with torch.no_grad():

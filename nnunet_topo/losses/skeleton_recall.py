@@ -80,7 +80,7 @@ class SkeletonRecallLoss(nn.Module):
         probability, foreground = prepare(probability, given, mask)
         assert foreground is not None
         if not probability.numel():
-            return 0 * probability.sum()
+            return probability.sum()  # of nothing
         if tube is None:
             foreground = tubes_of(foreground, self.connectivity)
         space = tuple(range(2, probability.ndim))

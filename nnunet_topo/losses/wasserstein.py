@@ -125,7 +125,7 @@ class WassersteinLoss(nn.Module):
         probability, foreground = prepare(probability, target, mask)
         assert foreground is not None
         if not probability.numel():
-            return lambda: Measure(0 * probability.sum(), 0.0)
+            return lambda: Measure(probability.sum(), 0.0)  # of nothing
         channels = probability.shape[0] * probability.shape[1]
         share = np.full(channels, 1 / max(channels, 1))
         if self.tile_size is not None:

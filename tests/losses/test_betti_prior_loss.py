@@ -77,9 +77,24 @@ def test_a_sample_after_an_ignored_one_counts():
 def test_a_sample_after_one_whose_object_is_cut_counts():
     loss, whole = BettiPriorLoss({0: (1, 1)}, in_patches=True), batch(noisy(ring((17, 19), 4.0), 1))
     cut = whole.clone()
-    cut[:, :, 0] = 1  # it reaches the border
+    cut[:, :, 0, 5] = 1  # at the border of one axis
     assert loss(cut).item() == 0
     assert loss(torch.cat([cut, whole])).item() == pytest.approx(loss(whole).item() / 2) != 0
+
+
+def test_an_object_beside_ignored_voxels_is_skipped_in_volumes():
+    p = batch(0.1 + 0.8 * ball((9, 10, 11), (4, 5, 5), 2.0))
+    loss, mask = BettiPriorLoss({0: (2, 0, 0)}, in_patches=True), torch.ones(1, 1, 9, 10, 11)
+    seen = loss(p, None, mask).item()
+    mask[0, 0, 0, 0, 0] = 0  # far away
+    assert loss(p, None, mask).item() == pytest.approx(seen) != 0
+    mask[0, 0, 4, 5] = 0
+    assert loss(p, None, mask).item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_loss_has_the_type_of_the_probability(dtype):
+    assert BettiPriorLoss({0: (1, 0)})(batch(LINE).to(dtype)).dtype == dtype
 
 
 def test_a_missing_bar_has_no_gradient():

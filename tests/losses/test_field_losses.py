@@ -91,6 +91,19 @@ def test_a_voxel_alone_is_its_own_neighbourhood():
     assert torch.equal(least_confident_neighbours(logits, target, window=1), logits)
 
 
+def test_tubes_of_face_connected_masks_are_not_those_of_full_ones():
+    probability, target, _ = case((1, 1, 12, 14), seed=1)
+    tubes = {
+        connectivity: torch.from_numpy(tube_around_lines(target[0, 0], connectivity=connectivity))
+        for connectivity in ("full", "face")
+    }
+    assert not torch.equal(*tubes.values())
+    for connectivity, tube in tubes.items():
+        loss = SkeletonRecallLoss(connectivity=connectivity)
+        given = tensors(probability, target)
+        assert loss(*given) == loss(*given, tube=tube[None, None])
+
+
 def test_recall_by_hand():
     # A line of five voxels is its own tube; two of them have .5, the others 1: recall .8.
     target = torch.zeros(1, 1, 5, 9)
