@@ -104,6 +104,27 @@ def test_tubes_of_face_connected_masks_are_not_those_of_full_ones():
         assert loss(*given) == loss(*given, tube=tube[None, None])
 
 
+def test_cldice_by_default_is_soft_and_that_of_each_sample():
+    given = tensors(*case((2, 1, 12, 14))[:2])
+    expected = ClDiceLoss(exact=False, over_batch=False)(*given)
+    assert ClDiceLoss()(*given) == expected
+    for other in (ClDiceLoss(exact=True), ClDiceLoss(over_batch=True)):
+        assert other(*given) != expected
+
+
+def test_a_skeleton_after_no_erosion_is_what_an_opening_removes():
+    target = torch.zeros(1, 1, 7, 7)
+    target[..., 3, 1:6] = 1  # a line, which no opening keeps
+    assert ClDiceLoss(iterations=0)(target, target).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_have_the_type_of_the_probability(dtype):
+    probability, target = tensors(*case((2, 1, 12, 14))[:2])
+    for loss in LOSSES:
+        assert loss(probability.to(dtype), target).dtype == dtype
+
+
 def test_recall_by_hand():
     # A line of five voxels is its own tube; two of them have .5, the others 1: recall .8.
     target = torch.zeros(1, 1, 5, 9)
@@ -334,8 +355,9 @@ def test_cross_entropy_of_neighbours_is_that_of_the_worst_voxel():
 def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match=r"smooth must be above 0, got 0"):
         SkeletonRecallLoss(smooth=0.0)
-    with pytest.raises(ValueError, match=r"smooth must be above 0, got -1"):
-        ClDiceLoss(smooth=-1.0)
+    for smooth in (0.0, -1.0):
+        with pytest.raises(ValueError, match=rf"smooth must be above 0, got {smooth:g}"):
+            ClDiceLoss(smooth=smooth)
     with pytest.raises(ValueError, match="iterations must be at least 0, got -1"):
         ClDiceLoss(iterations=-1)
     for make in (SkeletonRecallLoss, ClDiceLoss):
