@@ -82,6 +82,22 @@ def test_a_sample_after_one_whose_object_is_cut_counts():
     assert loss(torch.cat([cut, whole])).item() == pytest.approx(loss(whole).item() / 2) != 0
 
 
+@pytest.mark.parametrize(("clamp", "expected"), [(None, 0.37), (0.0, 0.37), (0.2, 0.26)])
+def test_the_second_bar_ends_at_the_clamp(clamp, expected):
+    loss = BettiPriorLoss({0: (1, 0)}, clamp=clamp)(batch(LINE))
+    assert loss.item() == pytest.approx(expected)  # .1^2 + (.7 - .1)^2, or + (.7 - .2)^2
+
+
+def test_a_dimension_may_have_no_weight():
+    loss = BettiPriorLoss({0: (1, 2)}, dimension_weights=(1.0, 0.0))(batch(LINE))
+    assert loss.item() == pytest.approx(0.37)
+
+
+def test_a_channel_past_the_last_is_named():
+    with pytest.raises(ValueError, match="priors name channel 1, but there are 1 channels"):
+        BettiPriorLoss({1: (1, 0)})(batch(LINE))
+
+
 def test_an_object_beside_ignored_voxels_is_skipped_in_volumes():
     p = batch(0.1 + 0.8 * ball((9, 10, 11), (4, 5, 5), 2.0))
     loss, mask = BettiPriorLoss({0: (2, 0, 0)}, in_patches=True), torch.ones(1, 1, 9, 10, 11)

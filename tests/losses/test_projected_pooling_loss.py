@@ -184,3 +184,9 @@ def test_wrong_values_are_refused_by_name():
             ProjectedPoolingLoss(kernels)
     with pytest.raises(ValueError, match=r"same shape.*got \(1, 1, 4, 5\) and \(1, 2, 4, 5\)"):
         ProjectedPoolingLoss()(torch.rand(1, 1, 4, 5), torch.zeros(1, 2, 4, 5))
+
+
+def test_all_planes_may_be_named():
+    p = torch.rand(1, 1, 4, 5, 6, generator=torch.Generator().manual_seed(1))
+    named = ProjectedPoolingLoss(planes=(0, 1, 2))(p, p > 0.5)
+    assert named == ProjectedPoolingLoss()(p, p > 0.5)
