@@ -9,8 +9,6 @@
 # not measured.
 source "$(dirname "$0")/prelude.sh" betti_matching "$@"
 N_PROC_DA=0
-sections=${*:2}
-wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
 failed=()
 authors=topolosses.losses.betti_matching.src.betti_matching_loss
 
@@ -20,8 +18,8 @@ if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
     "$work/plugin/bin/pip" install -q --no-deps topolosses==0.2.0 opencv-python-headless || echo "topolosses cannot be installed"
 fi
 "$work/plugin/bin/pip" install -q --no-deps --force-reinstall "$root"
-rm -rf "$work/now" && mkdir -p "$work"/{now,raw,preprocessed,results}
-git -C "$root" archive HEAD | tar -x -C "$work/now"
+mkdir -p "$work"/{raw,preprocessed,results}
+write_committed
 in_tree() { (cd "$work/now" && EXTRA="PYTHONPATH=$work/now" in_env python -W ignore -m "$@"); }
 part() { in_tree tests.acceptance.betti_matching "$@" || failed+=("$1"); }
 in_env python -c "import $authors" 2>"$work/authors.log" || say "the authors' code is not measured: $(tail -1 "$work/authors.log")"

@@ -5,19 +5,10 @@
 #
 # FOLDER is empty or contains the output of an earlier run. Needs the data sets under $NNUNET_TOPO_DATA (default ../shared/data).
 source "$(dirname "$0")/prelude.sh" evidence "$@"
-sections=${*:2}
-wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
 failed=()
 
-if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
-    say "a fresh virtual environment"
-    python3 -m venv "$work/plugin"
-    "$work/plugin/bin/pip" install -q "$root[test]"
-fi
-"$work/plugin/bin/pip" install -q --no-deps --force-reinstall "$root"
-mkdir -p "$work"/{raw,preprocessed,results}
-rm -rf "$work/now" && mkdir "$work/now"
-git -C "$root" archive HEAD | tar -x -C "$work/now"
+install_with test
+write_committed
 cd "$work/now"
 # Runs a study in the clean checkout; its package comes first.
 study() { EXTRA="PYTHONPATH=$work/now ${EXTRA:-}" in_env python -m "experiments.$@"; }

@@ -7,16 +7,14 @@
 # Dataset004_Hippocampus and Dataset101_ChaseDB1 under $NNUNET_TOPO_DATA (default ../shared/data). Section 1 takes the
 # authors' code from $FIELDS_AUTHORS, a folder of checkouts, or clones it from GitHub; without either it says so.
 source "$(dirname "$0")/prelude.sh" fields "$@"
-sections=${*:2}
-wanted() { [[ " ${sections:-1 2 3 4 5 6} " == *" $1 "* ]]; }
+sections=${sections:-1 2 3 4 5 6}
 failed=()
 
 if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
     "$here/losses.sh" "$work" 0
 fi
 "$work/plugin/bin/pip" install -q --no-deps --force-reinstall "$root"
-rm -rf "$work/now" && mkdir "$work/now"
-git -C "$root" archive HEAD | tar -x -C "$work/now"
+write_committed
 in_tree() { (cd "$work/now" && EXTRA="PYTHONPATH=$work/now ${MORE:-}" in_env python -m "$@"); }
 
 authors=${FIELDS_AUTHORS:-$work/authors}

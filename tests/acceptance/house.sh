@@ -7,21 +7,13 @@
 source "$(dirname "$0")/prelude.sh" house "$@"
 before=0b6f1af # the commit before the modules moved
 moved=65cb058 # the commit after; later ones change what the topology term does
-sections=${*:2}
-wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
 failed=()
 
-if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
-    say "a fresh virtual environment"
-    python3 -m venv "$work/plugin"
-    "$work/plugin/bin/pip" install -q "$root[dev]"
-fi
-"$work/plugin/bin/pip" install -q --no-deps --force-reinstall "$root"
-mkdir -p "$work"/{raw,preprocessed,results}
-rm -rf "$work/before" "$work/moved" "$work/now" && mkdir "$work/before" "$work/moved" "$work/now"
+install_with dev
+write_committed
+rm -rf "$work/before" "$work/moved" && mkdir "$work/before" "$work/moved"
 git -C "$root" archive "$before" nnunet_topo trainers | tar -x -C "$work/before"
 git -C "$root" archive "$moved" nnunet_topo trainers | tar -x -C "$work/moved"
-git -C "$root" archive HEAD | tar -x -C "$work/now"
 say "before is $before, now is $(git -C "$root" rev-parse --short HEAD)"
 
 if wanted 1; then

@@ -7,16 +7,10 @@
 # Dataset101_ChaseDB1, Dataset103_TopoMortar and the Sunnybrook data under $NNUNET_TOPO_DATA (default ../shared/data). $CONTOURS is
 # a folder with outer contours of the myocardium; without it the cavity is corrected instead of the ring.
 source "$(dirname "$0")/prelude.sh" postprocess "$@"
-sections=${*:2}
-wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
 failed=()
 
 say "0. an environment"
-if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
-    python3 -m venv "$work/plugin"
-    "$work/plugin/bin/pip" install -q "$root[test]"
-fi
-mkdir -p "$work"/{raw,preprocessed,results}
+install_with test
 # Runs a module of the tests.
 in_tree() { (cd "$root" && EXTRA="PYTHONPATH=$root" in_env python -m "$@"); }
 

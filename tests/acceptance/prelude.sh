@@ -1,4 +1,4 @@
-# Shared by the acceptance scripts: source prelude.sh NAME [FOLDER ...]. It is not run by itself.
+# Shared by the acceptance scripts: source prelude.sh NAME [FOLDER [SECTION ...]]. It is not run by itself.
 #
 # root: the checkout. here: this folder. data: real data. work: FOLDER, default /tmp/NAME. in_env runs a command in a fresh shell, in
 # the virtual environment of work, with nnU-Net's folders in work; N_PROC_DA are nnU-Net's augmentation workers, 1 unless set.
@@ -10,7 +10,26 @@ work=$(mkdir -p "${2:-/tmp/$1}" && cd "${2:-/tmp/$1}" && pwd)
 cd "$work" # outside the checkout, so that Python does not find the package there
 trap 'echo "FAILED in line $LINENO"' ERR
 
+sections=${*:3}
+
 say() { echo; echo "== $*"; }
+# Whether a section was asked for, or none was, which means all.
+wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
+# Makes the virtual environment of work once, with an extra of the package, and installs the checkout as it is now.
+install_with() {
+    if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
+        say "a fresh virtual environment"
+        python3 -m venv "$work/plugin"
+        "$work/plugin/bin/pip" install -q "$root[$1]"
+    fi
+    "$work/plugin/bin/pip" install -q --no-deps --force-reinstall "$root"
+    mkdir -p "$work"/{raw,preprocessed,results}
+}
+# Writes what is committed into work/now.
+write_committed() {
+    rm -rf "$work/now" && mkdir "$work/now"
+    git -C "$root" archive HEAD | tar -x -C "$work/now"
+}
 # Runs a command with only these variables.
 in_env() {
     env -i HOME="$HOME" PATH="$work/plugin/bin:/usr/bin:/bin" nnUNet_raw="$work/raw" nnUNet_preprocessed="$work/preprocessed" \

@@ -9,16 +9,14 @@
 source "$(dirname "$0")/prelude.sh" term "$@"
 before=65cb058 # the commit before the term changed
 measured_by=efabf5d # the last commit whose tests ask for no loss that $before lacks
-sections=${*:2}
-wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
 failed=()
 
 if [ ! -x "$work/plugin/bin/nnunet-topo" ]; then
     "$here/losses.sh" "$work" 0
 fi
 "$work/plugin/bin/pip" install -q --no-deps --force-reinstall "$root"
-rm -rf "$work/before" "$work/now" && mkdir "$work/before" "$work/now"
-git -C "$root" archive HEAD | tar -x -C "$work/now"
+write_committed
+rm -rf "$work/before" && mkdir "$work/before"
 git -C "$root" archive "$measured_by" tests | tar -x -C "$work/before"
 git -C "$root" archive "$before" nnunet_topo trainers | tar -x -C "$work/before"
 say "before is $before, now is $(git -C "$root" rev-parse --short HEAD)"

@@ -8,8 +8,6 @@
 # FUZZ_MINUTES (60); 4 LONG_RUN iterations (10000) of each loss; 5 versions, see trust_versions.sh. PYTHON is an environment with the package and its extra test;
 # without it, one is made in FOLDER.
 source "$(dirname "$0")/prelude.sh" trust "$@"
-sections=${*:2}
-wanted() { [ -z "$sections" ] || [[ " $sections " == *" $1 "* ]]; }
 failed=() skipped=() not_measured=()
 for section in 1 2 3 4 5; do wanted $section || not_measured+=("$section"); done
 judge() { grep -q '^failed' "$work/$1.txt" && failed+=("$1") || true; }
