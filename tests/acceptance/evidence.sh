@@ -42,10 +42,7 @@ if wanted 2; then
     say "2. each study from a clean checkout, in less than 5 minutes"
     rm -rf "$work/smoke"
     tries=(
-        "comparison main --smoke --data-sets ChaseDB1 --arms Stock Topology --seeds 1 --work $work/smoke"
-        "comparison main --smoke --data-sets TopoMortar --arms Stock Topology --seeds 1 --work $work/smoke"
-        "comparison main --smoke --data-sets Hippocampus --arms Stock Topology --seeds 1 --work $work/smoke"
-        "comparison main --smoke --data-sets Sunnybrook --arms Stock Topology --seeds 1 --work $work/smoke"
+        "comparison screening --smoke --arms Stock Topology --work $work/smoke"
         "clough_mnist --digits 1 -o $work/smoke/mnist"
         "semi_supervised_sunnybrook --seeds 1 --minutes 0.01 --record $work/smoke/sunnybrook.json" # one setting
     )
